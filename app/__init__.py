@@ -1,0 +1,1 @@
+"""Levelhead: receives charting alerts and manages crypto futures positions."""

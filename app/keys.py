@@ -1,0 +1,145 @@
+"""Every key, derived from the one master key, and what is done with each. Also passwords, which need none.
+
+HKDF-SHA256 gives each purpose a key of its own, so that nothing made for one can be used for another. The derived keys
+live in memory only; whoever reads the database alone can neither read credentials nor guess at secrets.
+"""
+
+import asyncio
+import base64
+import hmac
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, Self
+
+import argon2
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from app.errors import LevelheadError
+
+MASTER_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+SECRET_BYTES: Final = 32
+PASSWORD_CHARS_MAX: Final = 1024
+"""A longer password is refused before it is hashed: hashing costs time for each byte."""
+
+
+class SealBroken(LevelheadError):
+    """What was sealed can't be opened: it was changed, belongs to another row, or the master key is another one."""
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """An exchange's API key. `api_secret` for HMAC, `private_key` (PEM) for RSA and Ed25519; one of the two."""
+
+    api_key: str
+    api_secret: str | None = None
+    private_key: str | None = None
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+
+class Keys:
+    """The derived keys of one installation."""
+
+    @classmethod
+    def from_text(cls, master_key: str) -> Self:
+        """From the setting: base64url, with or without its padding."""
+        unpadded = master_key.rstrip("=")
+        return cls(base64.urlsafe_b64decode(unpadded + "=" * (-len(unpadded) % 4)))
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) != MASTER_BYTES:
+            raise ValueError(f"a master key has {MASTER_BYTES} bytes, not {len(master)}")
+        self._credentials = AESGCM(_derive(master, "credentials"))
+        self._webhook_secret = _derive(master, "webhook-secret")
+        self._refresh_token = _derive(master, "refresh-token")
+        self._body = _derive(master, "body")
+        self.access_token: Final = _derive(master, "access-token")
+        """Signs access tokens (HS256)."""
+        self.install: Final = _derive(master, "install")
+        """Names this installation in client order ids."""
+
+    def __repr__(self) -> str:
+        return "Keys(…)"
+
+    def seal(self, plaintext: bytes, context: bytes) -> bytes:
+        """Encrypt as nonce ‖ ciphertext, bound to `context`: the row's id, so that no row opens in place of another."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._credentials.encrypt(nonce, plaintext, context)
+
+    def open_sealed(self, sealed: bytes, context: bytes) -> bytes:
+        """The plaintext of `seal`. Raises SealBroken."""
+        try:
+            return self._credentials.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
+        except (InvalidTag, ValueError):
+            raise SealBroken("it can't be decrypted: changed, of another row, or of another master key") from None
+
+    def secret_hash(self, secret: str) -> bytes:
+        """What is stored of a webhook's secret."""
+        return _hmac(self._webhook_secret, secret.encode("utf-8", "surrogatepass"))
+
+    def refresh_token_hash(self, token: str) -> bytes:
+        """What is stored of a refresh token."""
+        return _hmac(self._refresh_token, token.encode("utf-8", "surrogatepass"))
+
+    def body_hash(self, raw: bytes) -> bytes:
+        """Tells whether two deliveries have the same body, without keeping the body or the secret in it."""
+        return _hmac(self._body, raw)
+
+
+def same(one: bytes, other: bytes) -> bool:
+    """Whether two hashes are equal, in a time that does not tell where they differ."""
+    return hmac.compare_digest(one, other)
+
+
+def new_secret() -> str:
+    """256 random bits in base64url: a webhook's secret, a refresh token, a made-up password."""
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def _derive(master: bytes, purpose: str) -> bytes:
+    info = f"levelhead/v1/{purpose}".encode()
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master)
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    return hmac.digest(key, message, "sha256")
+
+
+# Argon2id with the library's parameters (RFC 9106, low memory): about 50 ms and 64 MiB a hash. Two threads bound the
+# memory that a flood of logins can claim; while they work, the event loop goes on.
+_hasher = argon2.PasswordHasher()
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
+
+
+async def hash_password(password: str) -> str:
+    """The PHC string to store."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, partial(_hasher.hash, password))
+
+
+async def verify_password(stored: str | None, password: str) -> bool:
+    """Whether `password` is the one behind `stored`. With None (no such user) it takes as long, and answers False."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, partial(_verify, stored, password))
+
+
+def _nobody() -> str:
+    """A hash that no password gives, with the hasher's own parameters: what an unknown e-mail is compared with."""
+    salt, digest = (base64.b64encode(os.urandom(n)).decode().rstrip("=") for n in (_hasher.salt_len, _hasher.hash_len))
+    costs = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    return f"$argon2id$v={argon2.low_level.ARGON2_VERSION}${costs}${salt}${digest}"
+
+
+def _verify(stored: str | None, password: str) -> bool:
+    if len(password) > PASSWORD_CHARS_MAX:
+        return False
+    try:
+        _hasher.verify(_nobody() if stored is None else stored, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
+    return stored is not None
