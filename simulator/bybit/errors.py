@@ -1,0 +1,74 @@
+"""Every refusal of the Bybit face: code and text, in one table.
+
+Codes: https://bybit-exchange.github.io/docs/v5/error. The texts are those seen in traffic where known; the exchange
+changes them at will, so no client may branch on them.
+"""
+
+from typing import NamedTuple
+
+from simulator.model import Reason, Refused
+
+
+class ApiError(Exception):
+    """A business error: HTTP 200 with this code and text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+        self.code = code
+        self.text = text
+
+
+class _Entry(NamedTuple):
+    code: int
+    text: str
+
+
+PARAMS = 10001
+CLOCK = 10002
+BAD_KEY = 10003
+BAD_SIGN = 10004
+TOO_MANY_VISITS = 10006
+
+REQUESTS = {
+    BAD_KEY: "API key is invalid.",
+    TOO_MANY_VISITS: "Too many visits. Exceeded the API Rate Limit.",
+}
+
+_REFUSALS = {
+    Reason.UNKNOWN_SYMBOL: _Entry(PARAMS, "params error: symbol invalid {}"),
+    Reason.NOT_TRADING: _Entry(110074, "This contract is not live"),
+    Reason.PRICE_TICK: _Entry(PARAMS, "params error: Price invalid"),
+    Reason.PRICE_RANGE: _Entry(110003, "The price should be between {}."),
+    Reason.QTY_STEP: _Entry(PARAMS, "params error: Qty invalid"),
+    Reason.QTY_MIN: _Entry(PARAMS, "The number of contracts exceeds minimum limit allowed"),
+    Reason.QTY_MAX: _Entry(PARAMS, "The number of contracts exceeds maximum limit allowed: too large"),
+    Reason.NOTIONAL_MIN: _Entry(110094, "Order does not meet minimum order value {}USDT"),
+    Reason.DUPLICATE_ID: _Entry(110072, "OrderLinkedID is duplicate"),
+    Reason.NOTHING_TO_REDUCE: _Entry(110017, "current position is zero, cannot fix reduce-only order qty"),
+    Reason.REDUCE_COVERED: _Entry(110017, "orderQty will be truncated to zero."),
+    Reason.MARGIN: _Entry(110007, "ab not enough for new order"),
+    Reason.STOP_SIDE: _Entry(PARAMS, "{}"),
+    Reason.STOP_ON_REDUCE_ONLY: _Entry(PARAMS, "params error: TP/SL cannot be set with a reduce-only order"),
+    Reason.TRIGGER_NOT_ABOVE: _Entry(110092, "expect Rising, but {}"),
+    Reason.TRIGGER_NOT_BELOW: _Entry(110093, "expect Falling, but {}"),
+    Reason.TOO_MANY_ORDERS: _Entry(110020, "Not allowed to have more than 500 active orders"),
+    Reason.TOO_MANY_STOPS: _Entry(110009, "The number of stop orders exceeds the maximum allowable limit"),
+    Reason.NOT_FOUND: _Entry(110001, "order not exists or too late to cancel"),
+    Reason.ORDER_NOT_MODIFIED: _Entry(
+        PARAMS, "The order remains unchanged as the parameters entered match the existing ones."
+    ),
+    Reason.STOPS_NOT_MODIFIED: _Entry(34040, "not modified"),
+    Reason.ZERO_POSITION: _Entry(PARAMS, "can not set tp/sl/ts for zero position"),
+    Reason.LEVERAGE_NOT_MODIFIED: _Entry(110043, "leverage not modified"),
+    Reason.LEVERAGE_MAX: _Entry(110013, "can not set leverage gt maxLeverage by risk limit"),
+    Reason.LEVERAGE_INVALID: _Entry(PARAMS, "leverage invalid"),
+}
+
+
+def of_refusal(refused: Refused) -> ApiError:
+    entry = _REFUSALS[refused.reason]
+    return ApiError(entry.code, entry.text.format(refused.detail))
+
+
+def params(what: str) -> ApiError:
+    return ApiError(PARAMS, f"params error: {what}")

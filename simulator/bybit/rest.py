@@ -1,0 +1,177 @@
+"""The REST side: faults, signature, dispatch, envelope, log of requests.
+
+Business errors answer HTTP 200 with a `retCode`, https://bybit-exchange.github.io/docs/v5/guide. A private request's
+socket frames go out after its answer was written, as the exchange's own do nearly always.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from simulator.bybit import market_data, private_data, requests, sign, trading
+from simulator.bybit.errors import REQUESTS, TOO_MANY_VISITS, ApiError, of_refusal
+from simulator.exchange import Exchange, Received
+from simulator.faults import FaultKind, FaultOrder
+from simulator.model import Refused
+
+# Requests per second and account, https://bybit-exchange.github.io/docs/v5/rate-limit
+LIMIT_TRADING = 10
+LIMIT_QUERIES = 50
+
+_STATUS_TEXTS = {
+    403: "403, access too frequent",
+    429: "System level frequency protection",
+    502: "<html><head><title>502 Bad Gateway</title></head></html>",
+    503: "<html><head><title>503 Service Temporarily Unavailable</title></head></html>",
+}
+
+
+class Rest:
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._visits: Counter[tuple[str, str]] = Counter()  # (account, path) -> requests in the present second
+        self._visits_s = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.route("*", "/v5/{tail:.*}", self.handle)]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        entry = self._log(request, raw)
+        path, symbol = entry.path, _symbol_of(entry)
+        if (delay := self._take(FaultKind.DELAY, path, symbol)) is not None:
+            await asyncio.sleep((delay.ms or 0) / 1000)
+        if self._take(FaultKind.DROP_REQUEST, path, symbol) is not None:
+            return _cut(request)
+        status = self._status_fault(path, symbol)
+        if status is not None and not status.after:
+            return await self._answer(request, entry, _plain(status.status or 503))
+        response = self._respond(request, raw, entry, symbol)
+        if (slow := self._take(FaultKind.DELAY_ANSWER, path, symbol)) is not None:
+            self._exchange.flush()
+            await asyncio.sleep((slow.ms or 0) / 1000)
+        if self._take(FaultKind.DROP_ANSWER, path, symbol) is not None:
+            self._exchange.flush()
+            return _cut(request)
+        return await self._answer(request, entry, response if status is None else _plain(status.status or 503))
+
+    def _log(self, request: web.Request, raw: bytes) -> Received:
+        target = request.raw_path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        path, _, query = target.partition("?")
+        body: Any = None
+        if raw:
+            try:
+                body = msgspec.json.decode(raw)
+            except msgspec.DecodeError:
+                body = raw.decode("utf-8", "replace")
+        return self._exchange.received(
+            received_at_ns=time.time_ns(),
+            method=request.method,
+            path=path,
+            query=query,
+            body=body,
+            api_key=request.headers.get("X-BAPI-API-KEY", ""),
+        )
+
+    def _take(self, kind: FaultKind, path: str, symbol: str) -> FaultOrder | None:
+        return self._exchange.faults.take(kind, self._exchange.now_s(), path=path, symbol=symbol)
+
+    def _status_fault(self, path: str, symbol: str) -> FaultOrder | None:
+        maintenance = self._take(FaultKind.MAINTENANCE, path, symbol)
+        if maintenance is not None:
+            return FaultOrder(fault=FaultKind.HTTP_STATUS, status=503)
+        return self._take(FaultKind.HTTP_STATUS, path, symbol)
+
+    def _respond(self, request: web.Request, raw: bytes, entry: Received, symbol: str) -> web.Response:
+        """Execute and wrap: everything between the faults before and those after."""
+        code, text, result = 0, "OK", {}
+        headers: dict[str, str] = {}
+        try:
+            fault = self._take(FaultKind.RET_CODE, entry.path, symbol)
+            if fault is not None:
+                raise ApiError(fault.code or 0, fault.msg)
+            result = self._dispatch(request, raw, entry, headers)
+        except Refused as refused:
+            error = of_refusal(refused)
+            code, text = error.code, error.text
+        except ApiError as error:
+            code, text = error.code, error.text
+        except LookupError:
+            entry.status = 404
+            return web.Response(status=404, text="404 page not found")
+        entry.ret_code = code
+        envelope = {
+            "retCode": code,
+            "retMsg": text,
+            "result": result,
+            "retExtInfo": {},
+            "time": self._exchange.now_ms(),
+        }
+        body = msgspec.json.encode(envelope)
+        return web.Response(body=body, content_type="application/json", charset="utf-8", headers=headers)
+
+    def _dispatch(self, request: web.Request, raw: bytes, entry: Received, headers: dict[str, str]) -> dict[str, Any]:
+        """The result of the endpoint; LookupError if there is none of this name."""
+        exchange, path = self._exchange, entry.path
+        is_get = request.method == "GET"
+        if is_get and path in market_data.ENDPOINTS:
+            return market_data.ENDPOINTS[path](exchange, requests.query(entry.query))
+        known = private_data.ENDPOINTS if is_get else trading.ENDPOINTS
+        if request.method not in ("GET", "POST") or path not in known:
+            raise LookupError(path)
+        payload = entry.query.encode() if is_get else raw
+        key = sign.check_request(request.headers, payload, exchange.secrets, exchange.now_ms())
+        self._count_visit(key, path, LIMIT_QUERIES if is_get else LIMIT_TRADING, headers)
+        account = exchange.engine.accounts[key]
+        if is_get:
+            return private_data.ENDPOINTS[path](exchange, account, requests.query(entry.query))
+        return trading.ENDPOINTS[path](exchange, account, raw)
+
+    def _count_visit(self, key: str, path: str, limit: int, headers: dict[str, str]) -> None:
+        """Always counted and told in the headers, enforced only when a fault says so."""
+        now_ms = self._exchange.now_ms()
+        if self._visits_s != now_ms // 1000:
+            self._visits_s = now_ms // 1000
+            self._visits.clear()
+        self._visits[key, path] += 1
+        left = limit - self._visits[key, path]
+        over = left < 0 and self._take(FaultKind.RATE_LIMIT, path, "") is not None
+        headers["X-Bapi-Limit"] = str(limit)
+        headers["X-Bapi-Limit-Status"] = str(max(left, 0))
+        headers["X-Bapi-Limit-Reset-Timestamp"] = str((self._visits_s + 1) * 1000 if over else now_ms)
+        if over:
+            raise ApiError(TOO_MANY_VISITS, REQUESTS[TOO_MANY_VISITS])
+
+    async def _answer(self, request: web.Request, entry: Received, response: web.Response) -> web.StreamResponse:
+        """Write the answer out here, so that the private frames of this request follow it."""
+        entry.status = response.status
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+            entry.answered = True
+        except ConnectionError:
+            pass  # the caller is gone; what was executed stays executed
+        finally:
+            self._exchange.flush()
+        return response
+
+
+def _symbol_of(entry: Received) -> str:
+    if isinstance(entry.body, dict):
+        return str(entry.body.get("symbol", ""))
+    return requests.query(entry.query).get("symbol", "")
+
+
+def _plain(status: int) -> web.Response:
+    return web.Response(status=status, text=_STATUS_TEXTS.get(status, f"{status}"), content_type="text/html")
+
+
+def _cut(request: web.Request) -> web.Response:
+    """Cut the connection; what is returned is never written."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=499)

@@ -1,0 +1,132 @@
+"""Private POST endpoints: orders, stops, leverage. Answers carry ids only; what became of an order is told elsewhere.
+
+https://bybit-exchange.github.io/docs/v5/order/create-order and its neighbours
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from simulator.bybit import requests
+from simulator.bybit.errors import ApiError, params
+from simulator.bybit.rows import Row
+from simulator.exchange import Exchange
+from simulator.faults import FaultKind
+from simulator.model import Account, Order, OrderStatus, Reason, Refused, StopKind
+
+CREATE = "/v5/order/create"
+CANCEL_ALL_MAX = 500
+
+
+def create(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    new = requests.body(raw, requests.CreateOrder).to_order()
+    now_s, symbol = exchange.now_s(), new.symbol
+    # A refused order uses up no fault: ask what is there, take it once the order is in.
+    reject = exchange.faults.find(FaultKind.REJECT_ASYNC, now_s, path=CREATE, symbol=symbol)
+    partial = exchange.faults.find(FaultKind.PARTIAL_FILL, now_s, path=CREATE, symbol=symbol)
+    order = exchange.engine.place(
+        account,
+        new,
+        exchange.now_ms(),
+        fill_share=Decimal(partial.fraction) if partial and partial.fraction and not reject else None,
+        reject=reject is not None,
+    )
+    if reject is not None:
+        exchange.faults.take(FaultKind.REJECT_ASYNC, now_s, path=CREATE, symbol=symbol)
+    elif partial is not None:
+        exchange.faults.take(FaultKind.PARTIAL_FILL, now_s, path=CREATE, symbol=symbol)
+    return _ids(order)
+
+
+def amend(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    wanted = requests.body(raw, requests.AmendOrder)
+    order = _referred(exchange, account, wanted)
+    return _ids(exchange.engine.amend(account, order, wanted.to_change(), exchange.now_ms()))
+
+
+def cancel(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    order = _referred(exchange, account, requests.body(raw, requests.OrderRef))
+    return _ids(exchange.engine.cancel(account, order, exchange.now_ms()))
+
+
+def cancel_all(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    """Without `orderFilter` the stops of positions go too, as on the exchange."""
+    wanted = requests.body(raw, requests.CancelAll)
+    if not (wanted.symbol or wanted.baseCoin or wanted.settleCoin):
+        raise params("symbol, baseCoin or settleCoin is required")
+    if wanted.symbol:
+        exchange.engine.market(wanted.symbol)
+    picked = [o for o in exchange.engine.open_orders(account) if _is_meant(exchange, o, wanted)][:CANCEL_ALL_MAX]
+    for order in picked:
+        if order.is_open:
+            exchange.engine.cancel(account, order, exchange.now_ms())
+    return {"list": [_ids(o) for o in picked], "success": "1"}
+
+
+def _is_meant(exchange: Exchange, order: Order, wanted: requests.CancelAll) -> bool:
+    instrument = exchange.engine.market(order.symbol).instrument
+    if wanted.symbol:
+        if order.symbol != wanted.symbol:
+            return False
+    elif wanted.baseCoin:
+        if instrument.base_coin != wanted.baseCoin:
+            return False
+    elif wanted.settleCoin != "USDT":
+        return False
+    if wanted.stopOrderType:
+        return order.stop_kind.value == wanted.stopOrderType and order.status is OrderStatus.UNTRIGGERED
+    match wanted.orderFilter:
+        case "":
+            return True
+        case "StopOrder":
+            return order.status is OrderStatus.UNTRIGGERED
+        case "Order" | "OpenOrder":
+            return order.stop_kind is StopKind.NONE
+        case _:
+            raise params("orderFilter invalid")
+
+
+def trading_stop(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    wanted = requests.body(raw, requests.TradingStop)
+    exchange.engine.protect(account, wanted.symbol, wanted.to_protection(), exchange.now_ms())
+    return {}
+
+
+def set_leverage(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    wanted = requests.body(raw, requests.SetLeverage)
+    if wanted.buyLeverage != wanted.sellLeverage:
+        raise params("buy leverage not equal sell leverage")
+    exchange.engine.set_leverage(account, wanted.symbol, requests.decimal(wanted.buyLeverage, "leverage"))
+    exchange.changed = True
+    return {}
+
+
+def switch_mode(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    """One-way is all there is."""
+    wanted = requests.body(raw, requests.SwitchMode)
+    if wanted.mode == 0:
+        raise ApiError(110025, "Position mode is not modified")
+    raise params("mode: this exchange has one-way positions only")
+
+
+def _referred(exchange: Exchange, account: Account, ref: requests.OrderRef) -> Order:
+    ref.check()
+    exchange.engine.market(ref.symbol)
+    order = exchange.engine.find(account, ref.orderId, ref.orderLinkId)
+    if order is None or order.symbol != ref.symbol:
+        raise Refused(Reason.NOT_FOUND)
+    return order
+
+
+def _ids(order: Order) -> Row:
+    return {"orderId": order.order_id, "orderLinkId": order.client_order_id}
+
+
+ENDPOINTS: dict[str, Callable[[Exchange, Account, bytes], Row]] = {
+    CREATE: create,
+    "/v5/order/amend": amend,
+    "/v5/order/cancel": cancel,
+    "/v5/order/cancel-all": cancel_all,
+    "/v5/position/trading-stop": trading_stop,
+    "/v5/position/set-leverage": set_leverage,
+    "/v5/position/switch-mode": switch_mode,
+}
