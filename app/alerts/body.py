@@ -1,0 +1,217 @@
+"""Bytes of a delivery -> one JSON object, strictly, and its text without secrets.
+
+Python's own reader keeps the last of two equal keys, takes NaN and turns 0.1 into a float; each of these can become a
+wrong trade in silence, so each is refused or read exactly here.
+"""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from typing import NoReturn
+
+import msgspec
+
+from app.alerts.codes import AlertCode
+from app.errors import InvalidInput
+
+BODY_BYTES_MAX = 64 * 1024  # more than a legal message in Latin letters needs
+DEPTH_MAX = 16  # ours are 3 deep, the deepest known template 4
+
+# In the order in which they are looked at; all of them are kept out of what is stored, at any depth.
+SECRET_FIELDS = ("secret", "passphrase", "password", "key", "token")
+REMOVED = "***"
+# A secret is also cut out of other fields that repeat it; a shorter one would cut up ordinary words.
+SECRET_LENGTH_MIN = 8
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """An opened body. Numbers in `obj` are Decimal."""
+
+    obj: dict[str, object]
+    secret: str | None
+    repairs: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Without content: it holds the secret."""
+        return f"Body({len(self.obj)} fields)"
+
+
+def open_body(raw: bytes) -> Body:
+    """Read `raw` as one JSON object. Raises InvalidInput."""
+    repairs: list[str] = []
+    if len(raw) > BODY_BYTES_MAX:
+        raise InvalidInput(
+            AlertCode.BODY_TOO_LARGE,
+            f"The body is larger than {BODY_BYTES_MAX // 1024} KiB; shorten the alert's message.",
+        )
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(AlertCode.NOT_UTF8, "The body is not UTF-8 text; send the message as UTF-8.") from error
+    if text.startswith("\ufeff"):
+        text = text[1:]
+        repairs.append("removed a byte order mark before the body")
+    if not text.strip():
+        raise InvalidInput(
+            AlertCode.EMPTY_BODY, "The body is empty; put the JSON message into the message box of the alert."
+        )
+    obj = _parse(text)
+    _check_text(obj)
+    return Body(obj=obj, secret=_secret_of(obj), repairs=tuple(repairs))
+
+
+def text_without_secrets(body: Body, path_secret: str | None) -> str:
+    """The body for storing: JSON in the order in which it came, the values of secret fields removed."""
+    secrets = [text for text in (*_secrets_in(body.obj), path_secret) if text and len(text) >= SECRET_LENGTH_MIN]
+    # The longest first: one secret may be the beginning of another.
+    secrets.sort(key=len, reverse=True)
+    return _encoder.encode(_redacted(body.obj, secrets)).decode()
+
+
+def scrub(text: str, body: Body, path_secret: str | None) -> str:
+    """`text` without any secret of this delivery, for sentences that quote what was sent."""
+    for secret in (*_secrets_in(body.obj), path_secret):
+        if secret and len(secret) >= SECRET_LENGTH_MIN:
+            text = text.replace(secret, REMOVED)
+    return text
+
+
+def _parse(text: str) -> dict[str, object]:
+    try:
+        parsed = json.loads(
+            text, parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_object
+        )
+    except RecursionError as error:
+        raise _too_deep() from error
+    except json.JSONDecodeError as error:
+        raise _not_json(text, error) from error
+    if not isinstance(parsed, dict):
+        raise InvalidInput(
+            AlertCode.NOT_AN_OBJECT,
+            "The body is JSON but not one object; write one { … } with the fields of one alert.",
+        )
+    return parsed
+
+
+def _not_json(text: str, error: json.JSONDecodeError) -> InvalidInput:
+    where = f"line {error.lineno}, column {error.colno}"
+    # The reader stops at the second brace: after an opening one it waits for a name.
+    if text[max(error.pos - 1, 0) : error.pos + 1] == "{{":
+        return InvalidInput(
+            AlertCode.UNFILLED_PLACEHOLDER,
+            f"The body still holds an unfilled {{{{…}}}} placeholder ({where}): this kind of alert does not fill it. "
+            "{{strategy.…}} needs a strategy's order-fill alert; inside alert() nothing is filled.",
+        )
+    if "{" not in text:
+        cure = "it is plain text; replace the alert's default message by a JSON message"
+    elif "\u201c" in text or "\u201d" in text:
+        cure = 'it holds typographic quotes; write straight ones (")'
+    else:
+        cure = "check commas, quotes and brackets there"
+    return InvalidInput(AlertCode.NOT_JSON, f"The body is not JSON ({where}): {cure}.")
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise InvalidInput(AlertCode.BAD_NUMBER, f"The number {text[:20]} is out of any range; correct it.") from error
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidInput(
+        AlertCode.NOT_JSON,
+        f"The body holds {name} where a number belongs: the chart had no value there; let the alert wait until it has.",
+    )
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result: dict[str, object] = {}
+    for name, value in pairs:
+        # repr tells true from 1, which == does not.
+        if name in result and repr(result[name]) != repr(value):
+            raise InvalidInput(
+                AlertCode.DUPLICATE_FIELD,
+                f"The field {name[:40]!r} appears twice with different values; keep one.",
+                name[:40],
+            )
+        result[name] = value
+    return result
+
+
+def _too_deep() -> InvalidInput:
+    return InvalidInput(AlertCode.NOT_JSON, "The body is nested absurdly deep; send a flat JSON message.")
+
+
+def _check_text(root: object) -> None:
+    """Refuse what PostgreSQL cannot store and nesting that later steps would have to fear."""
+    level = [root]
+    for _ in range(DEPTH_MAX):
+        children: list[object] = []
+        for value in level:
+            if isinstance(value, str):
+                _check_string(value)
+            elif isinstance(value, dict):
+                for name in value:
+                    _check_string(name)
+                children.extend(value.values())
+            elif isinstance(value, list):
+                children.extend(value)
+        if not children:
+            return
+        level = children
+    raise _too_deep()
+
+
+def _check_string(text: str) -> None:
+    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        raise InvalidInput(
+            AlertCode.BAD_CHARACTER,
+            "The body holds a character that is no text (U+0000 or half of a pair); remove it from the message.",
+        )
+
+
+def _as_secret(value: object) -> str | None:
+    if isinstance(value, Decimal):
+        return str(value)
+    return value if isinstance(value, str) and value else None
+
+
+def _secret_of(obj: dict[str, object]) -> str | None:
+    return next((text for name in SECRET_FIELDS if (text := _as_secret(obj.get(name))) is not None), None)
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, child in value.items():
+            text = _as_secret(child) if name.lower() in SECRET_FIELDS else None
+            if text is not None:
+                yield text
+            else:
+                yield from _secrets_in(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _secrets_in(child)
+
+
+def _redacted(value: object, secrets: list[str]) -> object:
+    if isinstance(value, dict):
+        return {
+            _cut(name, secrets): REMOVED if name.lower() in SECRET_FIELDS else _redacted(child, secrets)
+            for name, child in value.items()
+        }
+    if isinstance(value, list):
+        return [_redacted(child, secrets) for child in value]
+    if isinstance(value, str):
+        return _cut(value, secrets)
+    if isinstance(value, Decimal) and any(secret in str(value) for secret in secrets):
+        return REMOVED
+    return value
+
+
+def _cut(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, REMOVED)
+    return text

@@ -1,0 +1,44 @@
+"""Levelhead's own format: one flat object, the vocabulary of the Signal itself."""
+
+from collections.abc import Mapping
+
+from app.alerts import aim, fields, symbols, words
+from app.alerts.aim import Understood
+from app.alerts.codes import AlertCode
+from app.domain.signal import Size, Target
+from app.errors import InvalidInput
+
+MARKS = frozenset({"symbol", "action", "target"})
+
+
+def read(obj: Mapping[str, object]) -> Understood:
+    """Raises InvalidInput. Names that are not listed here are ignored."""
+    repairs: list[str] = []
+    symbol = fields.read_text(obj.get("symbol"), "symbol", AlertCode.BAD_SYMBOL)
+    action = fields.read_text(obj.get("action"), "action", AlertCode.BAD_ACTION)
+    target = fields.read_text(obj.get("target"), "target", AlertCode.BAD_TARGET)
+    previous = fields.read_text(obj.get("previous"), "previous", AlertCode.BAD_TARGET)
+    if symbol is None:
+        raise InvalidInput(AlertCode.MISSING_FIELD, 'The alert names no symbol; add "symbol": "BTCUSDT.P".', "symbol")
+    name = symbols.normalise(symbol, "symbol")
+    word = words.read_action(action, "action") if action is not None else None
+    before = words.read_target(previous, "previous") if previous is not None else None
+    if target is not None:
+        after = words.read_target(target, "target")
+        goal = aim.by_target(word, before, after, _size(obj, flat=after is Target.FLAT), "size")
+    elif word is not None:
+        goal = aim.by_action(word, before, _size(obj, flat=word.action in words.CLOSES), "size")
+    else:
+        raise InvalidInput(
+            AlertCode.MISSING_FIELD,
+            'The alert says neither what to do nor where to end up; add "action": "buy" or "target": "long".',
+            "action",
+        )
+    price = fields.read_chart_price(obj.get("price"), "price", repairs)
+    signal = aim.build(obj, goal, name, price, fields.read_time(obj.get("time")))
+    return Understood(signal=signal, key=fields.read_id(obj.get("id")), repairs=tuple(repairs))
+
+
+def _size(obj: Mapping[str, object], *, flat: bool) -> Size | None:
+    # A template's size is 0 once the position is flat.
+    return fields.read_size(obj.get("size"), zero_ok=flat)

@@ -1,0 +1,274 @@
+"""TradingView strategy templates: flat, or with the order under `strategy` as the common tutorial has it.
+
+The state after the order decides. `action` alone is ambiguous: a sell may open, add, reduce, close or reverse, and in
+a reversal `contracts` is the old size plus the new one, right only for an account that holds exactly the old one.
+Names may come as `action` or `order_action`, `contracts` or `order_contracts` and so on; two that differ are refused.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+
+from app.alerts import aim, fields, symbols, words
+from app.alerts.aim import Aim, Understood
+from app.alerts.codes import AlertCode
+from app.alerts.words import Word
+from app.domain.money import ZERO, plain
+from app.domain.order import Side
+from app.domain.signal import Action, Size, SizeUnit, Target
+from app.errors import InvalidInput
+
+MARKS = frozenset(
+    {
+        "ticker",
+        "contracts",
+        "order_action",
+        "order_contracts",
+        "position_size",
+        "market_position",
+        "market_position_size",
+        "prev_market_position",
+        "prev_market_position_size",
+    }
+)
+
+# What strategy.close() and strategy.close_all() write as the order's id.
+_CLOSING_IDS = ("close entry(s) order", "close position order")
+
+T = TypeVar("T")
+
+
+class _State(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a template that say what happened. `signed` is position_size: negative when short."""
+
+    contracts: Decimal | None
+    signed: Decimal | None
+    target: Target | None
+    size: Decimal | None
+    previous: Target | None
+    previous_size: Decimal | None
+
+
+def matches(obj: Mapping[str, object]) -> bool:
+    """Whether the object looks like one of these templates."""
+    strategy = obj.get("strategy")
+    return not MARKS.isdisjoint(obj) or (isinstance(strategy, dict) and not MARKS.isdisjoint(strategy))
+
+
+def read(obj: Mapping[str, object]) -> Understood:
+    """Raises InvalidInput. Names that are not read here are ignored."""
+    strategy = obj.get("strategy")
+    nested: Mapping[str, object] = strategy if isinstance(strategy, dict) else {}
+    template = _Template(obj, nested)
+    repairs: list[str] = []
+
+    symbol = template.one(("ticker", "symbol"), _symbol)
+    if symbol is None:
+        raise InvalidInput(AlertCode.MISSING_FIELD, 'The alert names no symbol; add "ticker": "{{ticker}}".', "ticker")
+    word = template.one(("action", "order_action"), _action)
+    state = _State(
+        contracts=template.one(("contracts", "order_contracts"), _amount),
+        signed=template.one(("position_size",), fields.read_number),
+        target=template.one(("market_position", "target"), _target),
+        size=template.one(("market_position_size",), _amount),
+        previous=template.one(("prev_market_position", "previous"), _target),
+        previous_size=template.one(("prev_market_position_size",), _amount),
+    )
+    order_id = template.one(("order_id",), _order_id)
+    goal = _aim(obj, word, state, order_id)
+    price = fields.read_chart_price(*template.first("price", "order_price"), repairs)
+
+    # A flat template's `time` is the start of the bar, hours before the firing on a slow chart; the nested one's is
+    # {{timenow}}. Where a maximal age is asked for, a `time` on its own is all there is to judge it by.
+    fired = fields.read_time(*template.first("timenow", "timestamp"))
+    if fired is None and (nested or obj.get("max_age_s") is not None):
+        fired = fields.read_time(obj.get("time"))
+    signal = aim.build(obj, goal, symbol, price, fired)
+
+    key = fields.read_id(obj.get("id"))
+    if key is None and fired is not None:
+        action = f"{word.action}/{word.side}" if word is not None else None
+        parts = (symbol, fired.isoformat(), order_id, action, *msgspec.structs.astuple(state))
+        key = _firing_key(parts)
+    return Understood(signal=signal, key=key, repairs=tuple(repairs))
+
+
+def _aim(obj: Mapping[str, object], word: Word | None, state: _State, order_id: str | None) -> Aim:
+    target = _target_of(state)
+    flat = target is Target.FLAT or (target is None and word is not None and word.action in words.CLOSES)
+    stated = fields.read_size(obj.get("size"), zero_ok=flat)  # in our own words: it goes before what the chart counts
+    if target is not None:
+        _check_sizes(state, word, target)
+        size = None if target is Target.FLAT else stated or _size_after(state, word, target)
+        if size is None and target is not Target.FLAT and state.contracts is not None:
+            return _step(word, state, target)
+        return aim.by_target(word, state.previous, target, size, "market_position_size")
+    if word is None:
+        raise InvalidInput(
+            AlertCode.MISSING_FIELD,
+            'The alert doesn\'t say what to do; add "market_position": "{{strategy.market_position}}".',
+            "market_position",
+        )
+    if state.size is not None:
+        raise _ambiguous("a size after the order without its side", "market_position")
+    if word.side is not None and order_id is not None and order_id.lower().startswith(_CLOSING_IDS):
+        # strategy.close() of a long is a sell; read as an entry it would open a short.
+        action = Action.CLOSE_LONG if word.side is Side.SELL else Action.CLOSE_SHORT
+        return Aim(action=action, previous=state.previous)
+    return aim.by_action(word, state.previous, stated or _base(state.contracts, flat), "contracts")
+
+
+def _target_of(state: _State) -> Target | None:
+    """The side after the order, from its name or from the sign of the size."""
+    if state.target is not None or state.signed is None:
+        return state.target
+    if state.signed == 0:
+        return Target.FLAT
+    return Target.LONG if state.signed > 0 else Target.SHORT
+
+
+def _check_sizes(state: _State, word: Word | None, target: Target) -> None:
+    """Refuse sizes that deny the sides beside them: some placeholder stands in the wrong field."""
+    sign = {Target.LONG: 1, Target.FLAT: 0, Target.SHORT: -1}[target]
+    after = state.size
+    if state.signed is not None:
+        if (state.signed > 0) - (state.signed < 0) != sign:
+            raise _contradiction("position_size", f"{plain(state.signed)} is no size of a {target} position")
+        if after is not None and after != abs(state.signed):
+            raise _contradiction("position_size", "it differs from market_position_size")
+        after = abs(state.signed)
+    if after is not None and (after == 0) is not (target is Target.FLAT):
+        raise _contradiction("market_position_size", f"{plain(after)} is no size of a {target} position")
+    before = state.previous_size
+    if before is not None and state.previous is not None and (before == 0) is not (state.previous is Target.FLAT):
+        raise _contradiction("prev_market_position_size", f"{plain(before)} is no size of a {state.previous} position")
+    if after is None or before is None or word is None or word.side is None or state.previous is not target:
+        return
+    grows = word.side is (Side.BUY if target is Target.LONG else Side.SELL)
+    if target is not Target.FLAT and (after < before if grows else after > before):
+        raise _contradiction("action", f"a {word.side} doesn't lead from {target} {plain(before)} to {plain(after)}")
+
+
+def _size_after(state: _State, word: Word | None, target: Target) -> Size | None:
+    """The size after the order, stated or worked out; None if the template doesn't tell."""
+    if state.size is not None:
+        return _base(state.size, False)
+    if state.signed is not None:
+        return _base(abs(state.signed), False)
+    if state.contracts is None or state.previous is None or word is None or word.side is None:
+        return None
+    if state.previous is Target.FLAT:
+        return _base(state.contracts, False)
+    if state.previous_size is None:
+        return None
+    held = state.previous_size if state.previous is Target.LONG else -state.previous_size
+    after = held + (state.contracts if word.side is Side.BUY else -state.contracts)
+    if target is Target.SHORT:
+        after = -after
+    if after <= 0:
+        raise _contradiction("contracts", f"{plain(state.contracts)} don't lead to a {target} position")
+    return _base(after, False)
+
+
+def _step(word: Word | None, state: _State, target: Target) -> Aim:
+    """The aim of a template with the order's size but no size after it: sure only where the side stays."""
+    if word is None or word.side is None:
+        raise _ambiguous("contracts, but not the size after the order", "market_position_size")
+    words.check_agreement(word, state.previous, target, "action")
+    size = _base(state.contracts, False)
+    if word.side is not (Side.BUY if target is Target.LONG else Side.SELL):
+        # Against the side that is left: whatever was held before, this is a partial exit.
+        return Aim(action=Action.REDUCE, previous=state.previous, size=size)
+    if state.previous is target:
+        return Aim(action=Action.ADD, previous=state.previous, size=size)
+    raise _ambiguous("contracts (old and new size together in a reversal)", "market_position_size")
+
+
+def _firing_key(parts: tuple[object, ...]) -> str:
+    """What tells this firing from others: a resend has all of it the same, a second fill in the second differs."""
+    text = "\x1f".join(
+        "" if part is None else plain(part) if isinstance(part, Decimal) else str(part) for part in parts
+    )
+    return "tv-" + hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _ambiguous(what: str, field: str) -> InvalidInput:
+    return InvalidInput(
+        AlertCode.MISSING_FIELD,
+        f'The alert states {what}, which has several meanings; add "{field}": "{{{{strategy.{field}}}}}".',
+        field,
+    )
+
+
+def _contradiction(field: str, what: str) -> InvalidInput:
+    return InvalidInput(
+        AlertCode.CONTRADICTION, f"{field} contradicts the rest of the alert: {what}. Check its placeholders.", field
+    )
+
+
+def _base(amount: Decimal | None, flat: bool) -> Size | None:
+    """Charts of linear perpetuals count in base units, and so do both venues."""
+    if amount is None:
+        return None
+    if amount == ZERO and not flat:
+        raise InvalidInput(AlertCode.BAD_SIZE, "The size is zero; an opening needs one above zero.", "contracts")
+    return Size(unit=SizeUnit.BASE, value=amount) if amount else None
+
+
+def _symbol(value: object, field: str) -> str | None:
+    text = fields.read_text(value, field, AlertCode.BAD_SYMBOL)
+    return symbols.normalise(text, field) if text is not None else None
+
+
+def _action(value: object, field: str) -> Word | None:
+    text = fields.read_text(value, field, AlertCode.BAD_ACTION)
+    return words.read_action(text, field) if text is not None else None
+
+
+def _target(value: object, field: str) -> Target | None:
+    text = fields.read_text(value, field, AlertCode.BAD_TARGET)
+    return words.read_target(text, field) if text is not None else None
+
+
+def _amount(value: object, field: str) -> Decimal:
+    amount = fields.read_number(value, field, AlertCode.BAD_SIZE)
+    if amount < 0:
+        raise InvalidInput(AlertCode.BAD_SIZE, f"{field} can't be negative; only position_size has a sign.", field)
+    return amount
+
+
+def _order_id(value: object, field: str) -> str | None:
+    """A name for the order; nothing but the key of the firing and the closing names hang on it."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, Decimal) else None
+
+
+class _Template:
+    """The two layers of a body, read as one."""
+
+    def __init__(self, top: Mapping[str, object], nested: Mapping[str, object]) -> None:
+        self._layers = (("strategy.", nested), ("", top))
+
+    def one(self, names: tuple[str, ...], read: Callable[[object, str], T | None]) -> T | None:
+        """The value under any of `names` in either layer. All that are given must say the same."""
+        found: T | None = None
+        for prefix, layer in self._layers:
+            for name in names:
+                if layer.get(name) is None:
+                    continue
+                field = prefix + name
+                value = read(layer[name], field)
+                if found is not None and value is not None and value != found:
+                    raise _contradiction(field, "another field says otherwise")
+                found = value if value is not None else found
+        return found
+
+    def first(self, *names: str) -> tuple[object, str]:
+        """The first value under any of `names` and its field; for what may differ without harm."""
+        for name in names:
+            for prefix, layer in self._layers:
+                if layer.get(name) is not None:
+                    return layer[name], prefix + name
+        return None, names[0]

@@ -1,0 +1,121 @@
+"""What people write for an action or a side, and whether the words of one alert can all be true."""
+
+from typing import assert_never
+
+import msgspec
+
+from app.alerts.codes import AlertCode
+from app.domain.order import Side
+from app.domain.signal import Action, Target
+from app.errors import InvalidInput
+
+# Case, spaces, `_`, `-`, `/` and `.` make no difference. Without a target `buy` and `sell` open: to leave a position,
+# the alert says `close`, or says where the position ends up with `target`.
+ACTIONS: dict[str, Action] = {
+    **dict.fromkeys(
+        ("buy", "long", "openlong", "enterlong", "entrylong", "longentry", "golong", "buylong", "entrybuy"),
+        Action.OPEN_LONG,
+    ),
+    **dict.fromkeys(
+        ("sell", "short", "openshort", "entershort", "entryshort", "shortentry", "goshort", "sellshort", "entrysell"),
+        Action.OPEN_SHORT,
+    ),
+    **dict.fromkeys(("add", "increase", "scalein"), Action.ADD),
+    **dict.fromkeys(("reduce", "decrease", "scaleout", "partialclose", "partialexit"), Action.REDUCE),
+    **dict.fromkeys(("reverse", "flip"), Action.REVERSE),
+    **dict.fromkeys(("close", "exit", "flat", "flatten", "closeposition", "exitposition"), Action.CLOSE),
+    **dict.fromkeys(("closelong", "exitlong", "longexit", "longclose", "selltoclose"), Action.CLOSE_LONG),
+    **dict.fromkeys(("closeshort", "exitshort", "shortexit", "shortclose", "buytoclose"), Action.CLOSE_SHORT),
+}
+CLOSES = frozenset({Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
+# Understood, and refused by name instead of as a typing error.
+_LATER: dict[str, str] = {
+    **dict.fromkeys(("closeall", "exitall", "flattenall"), "write close for each symbol"),
+    **dict.fromkeys(("cancel", "cancelall", "cancelorders"), "orders leave at market, so there is none to cancel"),
+    **dict.fromkeys(("setexits", "updateexits"), "change the levels of the position on its page"),
+    **dict.fromkeys(("reducelong", "reduceshort"), "write reduce"),
+    **dict.fromkeys(("addlong", "addshort"), "write add"),
+}
+
+# The targets that an action can be meant with.
+_ENDS_AT: dict[Action, frozenset[Target]] = {
+    Action.OPEN_LONG: frozenset({Target.LONG}),
+    Action.OPEN_SHORT: frozenset({Target.SHORT}),
+    Action.ADD: frozenset({Target.LONG, Target.SHORT}),
+    Action.REDUCE: frozenset({Target.LONG, Target.SHORT}),
+    Action.REVERSE: frozenset({Target.LONG, Target.SHORT}),
+    Action.CLOSE: frozenset({Target.FLAT}),
+    Action.CLOSE_LONG: frozenset({Target.FLAT}),
+    Action.CLOSE_SHORT: frozenset({Target.FLAT}),
+}
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """An action as written. `side` is set for a bare buy or sell: beside a target it names the order, not the aim."""
+
+    action: Action
+    side: Side | None
+
+
+def read_action(text: str, field: str) -> Word:
+    word = text.casefold().translate(str.maketrans("", "", " _-/."))
+    if word in _LATER:
+        raise InvalidInput(AlertCode.NOT_SUPPORTED_YET, f"This version cannot do {text[:40]!r}: {_LATER[word]}.", field)
+    if word not in ACTIONS:
+        raise InvalidInput(
+            AlertCode.BAD_ACTION,
+            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or close_short.",
+            field,
+        )
+    side = Side(word) if word in ("buy", "sell") else None
+    return Word(action=ACTIONS[word], side=side)
+
+
+def read_target(text: str, field: str) -> Target:
+    try:
+        return Target(text.lower())
+    except ValueError as error:
+        raise InvalidInput(
+            AlertCode.BAD_TARGET, f"{text[:40]!r} is no side of a position; write long, short or flat.", field
+        ) from error
+
+
+def check_agreement(word: Word, previous: Target | None, target: Target, field: str) -> None:
+    """Raise `contradiction` if the action cannot lead from `previous` to `target`."""
+    if word.side is not None:
+        agrees = previous is None or word.side in _order_sides(previous, target)
+    else:
+        agrees = target in _ENDS_AT[word.action] and _starts_at(word.action, previous, target)
+    if not agrees:
+        start = "" if previous is None else f"from {previous} "
+        raise InvalidInput(
+            AlertCode.CONTRADICTION,
+            f"The action doesn't lead {start}to {target}; check which placeholders fill the message.",
+            field,
+        )
+
+
+def _order_sides(previous: Target, target: Target) -> frozenset[Side]:
+    """The orders that can lead from one state to the other."""
+    if previous is target:  # add, reduce; flat to flat is nothing, whatever the order was
+        return frozenset(Side)
+    rank = {Target.SHORT: -1, Target.FLAT: 0, Target.LONG: 1}
+    return frozenset({Side.BUY if rank[target] > rank[previous] else Side.SELL})
+
+
+def _starts_at(action: Action, previous: Target | None, target: Target) -> bool:
+    if previous is None:
+        return True
+    match action:
+        case Action.OPEN_LONG | Action.OPEN_SHORT | Action.CLOSE:
+            return True
+        case Action.ADD | Action.REDUCE:
+            return previous is target
+        case Action.REVERSE:
+            return previous not in (target, Target.FLAT)
+        case Action.CLOSE_LONG:
+            return previous is not Target.SHORT
+        case Action.CLOSE_SHORT:
+            return previous is not Target.LONG
+        case _:
+            assert_never(action)

@@ -1,0 +1,341 @@
+"""Signal + position + rules -> what to do, or a refusal with its reason."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from app.domain.instrument import Instrument
+from app.domain.level import check_exits, native_stop_price
+from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
+from app.domain.order import PositionSide
+from app.domain.position import CloseReason, Position
+from app.domain.refusals import Outcome
+from app.domain.signal import Action, Defaults, Exits, Signal, Size, SizeUnit, Target
+
+MAX_AGE_S = 60
+
+# The native stop rests this much of the entry price beyond the stop that the watcher holds: far enough that the
+# watcher is always first while it lives, near enough to end the position on the day when it does not.
+NATIVE_STOP_BUFFER_PCT = Decimal("0.5")
+
+
+class Reduce(msgspec.Struct, frozen=True, kw_only=True, tag="reduce"):
+    """Close part of what is held."""
+
+    qty: Decimal
+    reason: CloseReason
+
+
+class Close(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
+    """Close all of what is held, however much that is by then."""
+
+    reason: CloseReason
+
+
+class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
+    """Open a position, or add to the one that is held (`adds`)."""
+
+    side: PositionSide
+    qty: Decimal
+    adds: bool
+    leverage: Decimal | None
+    exits: Exits
+    native_stop: Decimal | None
+
+
+Leg = Reduce | Close | Open
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why something was not done; `reason` is a sentence for a trader."""
+
+    code: Outcome
+    reason: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The legs in their order, and what of the wish was refused (`refusal`) although the rest is done."""
+
+    legs: tuple[Leg, ...] = ()
+    refusal: Refusal | None = None
+    reason: str = ""  # why there is nothing to do
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the strategy says."""
+
+    strategy_id: str
+    enabled: bool = True
+    symbols: tuple[str, ...] | None = None
+    defaults: Defaults = Defaults()
+    multiplier: Decimal = Decimal(1)
+    trade_without_stop: bool = False
+    notional_max: Decimal | None = None  # of one opening, in quote currency
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the case when the decision is made. `price` is the last price, `equity` in quote currency."""
+
+    held: Position | None
+    instrument: Instrument
+    price: Decimal
+    equity: Decimal | None
+    received_at: datetime
+    now: datetime
+
+
+class _Refused(Exception):
+    def __init__(self, code: Outcome, reason: str) -> None:
+        self.refusal = Refusal(code=code, reason=reason)
+
+
+def needs_equity(signal: Signal, rules: Rules) -> bool:
+    """Whether the account's equity has to be known first."""
+    size = signal.size or rules.defaults.size
+    return not signal.only_closes and size is not None and size.unit in (SizeUnit.PCT_EQUITY, SizeUnit.RISK_PCT)
+
+
+def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: CloseReason = CloseReason.SIGNAL) -> Plan:
+    """What gets the position to where the signal wants it.
+
+    A reversal whose opening has to be refused still closes: the sender no longer wants what is held.
+    """
+    held = situation.held
+    if held is not None and held.strategy_id != rules.strategy_id:
+        return Plan(
+            refusal=Refusal(
+                code=Outcome.OTHER_STRATEGY,
+                reason=f"{held.symbol} is held by strategy {held.strategy_id}; one position per symbol and account: "
+                "close it there, or trade this strategy on another account",
+            )
+        )
+    wish = _wish(signal, held)
+    if isinstance(wish, Plan):
+        return wish
+    if wish is Target.FLAT:
+        assert held is not None
+        return Plan(legs=(Close(reason=close_reason),))
+    if signal.action is Action.REDUCE:
+        assert held is not None
+        return _reduce(signal, held, situation, close_reason)
+    side = PositionSide(wish.value)
+    if held is None or held.side is not side:
+        closing = () if held is None else (Close(reason=CloseReason.REVERSED),)
+        try:
+            opening = _open(signal, rules, situation, side)
+        except _Refused as refused:
+            return Plan(legs=closing, refusal=refused.refusal)
+        return Plan(legs=(*closing, opening))
+    if signal.action is Action.ADD:
+        try:
+            return Plan(legs=(_open(signal, rules, situation, side, held=held),))
+        except _Refused as refused:
+            return Plan(refusal=refused.refusal)
+    return _align(signal, rules, situation, held, close_reason)
+
+
+def _wish(signal: Signal, held: Position | None) -> Target | Plan:
+    """The side to be on afterwards, or a plan to do nothing."""
+    if signal.target is not None:
+        if signal.target is Target.FLAT and held is None:
+            return Plan(reason="nothing is held")
+        return signal.target
+    match signal.action:
+        case Action.OPEN_LONG | Action.OPEN_SHORT:
+            wish = Target.LONG if signal.action is Action.OPEN_LONG else Target.SHORT
+            if held is not None and held.side.value == wish.value:
+                return Plan(reason=f"already {held.side} {plain(held.qty)}; to add to it, send action add")
+            return wish
+        case Action.CLOSE | Action.CLOSE_LONG | Action.CLOSE_SHORT:
+            if held is None:
+                return Plan(reason="nothing is held")
+            meant = {Action.CLOSE_LONG: PositionSide.LONG, Action.CLOSE_SHORT: PositionSide.SHORT}
+            if meant.get(signal.action, held.side) is not held.side:
+                return Plan(reason=f"what is held is {held.side}")
+            return Target.FLAT
+        case _:
+            if held is None:
+                return Plan(reason="nothing is held")
+            if signal.action is Action.REVERSE:
+                return Target.SHORT if held.side is PositionSide.LONG else Target.LONG
+            return Target(held.side.value)
+
+
+def _reduce(signal: Signal, held: Position, situation: Situation, reason: CloseReason) -> Plan:
+    if signal.size is None:
+        return Plan(refusal=Refusal(code=Outcome.NO_SIZE, reason="a reduction needs a size, such as pct_position 50"))
+    try:
+        wanted = _base_qty(signal.size, situation, held=held)
+    except _Refused as refused:
+        return Plan(refusal=refused.refusal)
+    return _reduce_by(wanted, held, situation.instrument, reason)
+
+
+def _reduce_by(wanted: Decimal, held: Position, instrument: Instrument, reason: CloseReason) -> Plan:
+    if wanted >= held.qty:
+        return Plan(legs=(Close(reason=reason),))
+    qty = floor_to_step(wanted, instrument.qty_step)
+    if qty < instrument.qty_min:
+        return Plan(
+            refusal=Refusal(
+                code=Outcome.SIZE_BELOW_MINIMUM,
+                reason=f"{plain(wanted)} {instrument.symbol} rounds down to {plain(qty)}, "
+                f"the least that can be closed is {plain(instrument.qty_min)}",
+            )
+        )
+    return Plan(legs=(Reduce(qty=qty, reason=reason),))
+
+
+def _align(signal: Signal, rules: Rules, situation: Situation, held: Position, reason: CloseReason) -> Plan:
+    """The right side is held: bring it to the size that the signal states in base units, if it does."""
+    if signal.size is None or signal.size.unit is not SizeUnit.BASE:
+        return Plan(reason=f"already {held.side} {plain(held.qty)}")
+    target = floor_to_step(signal.size.value * rules.multiplier, situation.instrument.qty_step)
+    if target < held.qty:
+        return _reduce_by(held.qty - target, held, situation.instrument, reason)
+    missing = target - held.qty
+    if missing < situation.instrument.qty_min:
+        return Plan(reason=f"already {held.side} {plain(held.qty)}")
+    try:
+        return Plan(legs=(_open(signal, rules, situation, held.side, held=held, qty=missing),))
+    except _Refused as refused:
+        return Plan(refusal=refused.refusal)
+
+
+def _open(
+    signal: Signal,
+    rules: Rules,
+    situation: Situation,
+    side: PositionSide,
+    *,
+    held: Position | None = None,
+    qty: Decimal | None = None,
+) -> Open:
+    """The opening leg; `held` when it adds to a position, `qty` when it is known already. Raises _Refused."""
+    instrument = situation.instrument
+    if not rules.enabled:
+        raise _Refused(Outcome.STRATEGY_DISABLED, f"strategy {rules.strategy_id} is disabled; enable it to trade")
+    if rules.symbols is not None and signal.symbol not in rules.symbols:
+        raise _Refused(
+            Outcome.SYMBOL_NOT_ALLOWED,
+            f"strategy {rules.strategy_id} trades {', '.join(rules.symbols)}, not {signal.symbol}",
+        )
+    if not instrument.trading:
+        raise _Refused(Outcome.NOT_TRADING, f"{instrument.symbol} is not trading at the exchange now")
+    expired = too_old(signal, situation.received_at, situation.now)
+    if expired is not None:
+        raise _Refused(expired.code, expired.reason)
+    exits = signal.exits.over(rules.defaults.exits if held is None else held.exits)
+    if not exits.names_a_stop and not rules.trade_without_stop:
+        raise _Refused(
+            Outcome.NO_STOP,
+            'neither the alert nor the strategy names a stop; add "stop_loss": {"pct": 1.5} or a trailing stop that is '
+            "active from the start",
+        )
+    wrong = check_exits(exits, side, situation.price)
+    if wrong is not None:
+        what = "the stop loss" if wrong is Outcome.STOP_WRONG_SIDE else "a take profit"
+        raise _Refused(wrong, f"{what} of this {side} would fire at once: the price is {plain(situation.price)}")
+    leverage = signal.leverage or rules.defaults.leverage
+    if leverage is not None and leverage > instrument.leverage_max:
+        raise _Refused(
+            Outcome.LEVERAGE_ABOVE_MAXIMUM,
+            f"leverage {plain(leverage)} is above the {plain(instrument.leverage_max)} of {instrument.symbol}",
+        )
+    if qty is None:
+        size = signal.size or rules.defaults.size
+        if size is None and signal.action is Action.REVERSE and situation.held is not None:
+            qty = situation.held.qty  # a plain reversal keeps the size
+        elif size is None:
+            raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
+        else:
+            qty = _base_qty(size, situation, held=held, exits=exits) * rules.multiplier
+    qty = _tradable(qty, situation)
+    if rules.notional_max is not None and qty * situation.price > rules.notional_max:
+        raise _Refused(
+            Outcome.SIZE_ABOVE_LIMIT,
+            f"{plain(qty)} {instrument.symbol} is worth {plain(qty * situation.price)}, above the strategy's limit of "
+            f"{plain(rules.notional_max)}",
+        )
+    entry = situation.price
+    return Open(
+        side=side,
+        qty=qty,
+        adds=held is not None,
+        leverage=leverage,
+        exits=exits,
+        native_stop=native_stop_price(exits, side, entry, instrument, NATIVE_STOP_BUFFER_PCT),
+    )
+
+
+def too_old(signal: Signal, received_at: datetime, now: datetime) -> Refusal | None:
+    """An alert past its age opens nothing any more."""
+    max_age_s = MAX_AGE_S if signal.max_age_s is None else signal.max_age_s
+    age = now - (signal.sent_at or received_at)
+    if age <= timedelta(seconds=max_age_s):
+        return None
+    return Refusal(
+        code=Outcome.TOO_OLD,
+        reason=f"the alert is {age.total_seconds():.0f} s old; nothing is opened after {max_age_s} s",
+    )
+
+
+def _base_qty(size: Size, situation: Situation, *, held: Position | None, exits: Exits | None = None) -> Decimal:
+    """The size in base units, not rounded yet."""
+    price = situation.price
+    match size.unit:
+        case SizeUnit.BASE:
+            return size.value
+        case SizeUnit.QUOTE:
+            return size.value / price
+        case SizeUnit.PCT_POSITION:
+            if held is None:
+                raise _Refused(Outcome.NO_SIZE, "pct_position needs a position; use base, quote or pct_equity to open")
+            return held.qty * size.value / HUNDRED
+        case SizeUnit.PCT_EQUITY:
+            return _equity(situation) * size.value / HUNDRED / price
+        case SizeUnit.RISK_PCT:
+            distance = _stop_distance(exits, price)
+            return _equity(situation) * size.value / HUNDRED / distance
+
+
+def _equity(situation: Situation) -> Decimal:
+    assert situation.equity is not None, "needs_equity() said so"
+    return situation.equity
+
+
+def _stop_distance(exits: Exits | None, price: Decimal) -> Decimal:
+    """What is lost per base unit when the stop is hit."""
+    stop = None if exits is None else exits.stop_loss
+    if stop is None:
+        raise _Refused(Outcome.NO_STOP, "risk_pct is measured from the entry to the stop loss: name one")
+    if stop.pct is not None:
+        return price * stop.pct / HUNDRED
+    assert stop.price is not None
+    return abs(price - stop.price)
+
+
+def _tradable(wanted: Decimal, situation: Situation) -> Decimal:
+    """Rounded down to the step; refused outside what the exchange takes."""
+    instrument = situation.instrument
+    qty = floor_to_step(wanted, instrument.qty_step)
+    notional = qty * situation.price
+    if qty <= ZERO or qty < instrument.qty_min:
+        raise _Refused(
+            Outcome.SIZE_BELOW_MINIMUM,
+            f"{plain(wanted)} {instrument.symbol} rounds down to {plain(qty)}; "
+            f"the exchange takes {plain(instrument.qty_min)} at least",
+        )
+    if notional < instrument.notional_min:
+        raise _Refused(
+            Outcome.SIZE_BELOW_MINIMUM,
+            f"{plain(qty)} {instrument.symbol} is worth {plain(notional)}; "
+            f"the exchange takes {plain(instrument.notional_min)} at least",
+        )
+    if qty > instrument.market_qty_max:
+        raise _Refused(
+            Outcome.SIZE_ABOVE_MAXIMUM,
+            f"{plain(qty)} {instrument.symbol} is above the largest market order, {plain(instrument.market_qty_max)}",
+        )
+    return qty

@@ -1,0 +1,36 @@
+"""Every code an alert can end with, in one list. `docs/outcomes.md` is checked against it."""
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """Codes of `outcome.code`. The sentence beside each says when it is used."""
+
+    # done
+    EXECUTED = "executed"  # orders were sent and filled
+    NOTHING_TO_DO = "nothing_to_do"  # the position already is what the alert asks for
+    # refused
+    UNKNOWN_SYMBOL = "unknown_symbol"  # the exchange lists no such instrument
+    NOT_TRADING = "not_trading"  # the exchange has halted or delisted the instrument
+    SYMBOL_NOT_ALLOWED = "symbol_not_allowed"  # the strategy does not trade this symbol
+    STRATEGY_DISABLED = "strategy_disabled"  # the strategy is switched off; closes still go through
+    NO_ACCOUNT = "no_account"  # the strategy has no account to trade on
+    NO_SIZE = "no_size"  # neither alert nor strategy names a size
+    NO_STOP = "no_stop"  # neither alert nor strategy names a stop
+    SIZE_BELOW_MINIMUM = "size_below_minimum"  # rounded down, the size is below what the exchange takes
+    SIZE_ABOVE_MAXIMUM = "size_above_maximum"  # above the largest market order of the instrument
+    SIZE_ABOVE_LIMIT = "size_above_limit"  # worth more than the strategy's max_notional
+    STOP_WRONG_SIDE = "stop_wrong_side"  # the stop would fire at once
+    TARGET_WRONG_SIDE = "target_wrong_side"  # a take profit would fire at once
+    LEVERAGE_ABOVE_MAXIMUM = "leverage_above_maximum"  # above the instrument's limit
+    NOT_SUPPORTED_YET = "not_supported_yet"  # understood, but this version cannot do it
+    OTHER_STRATEGY = "other_strategy"  # the book is held by another strategy's position
+    VENUE_REFUSED = "venue_refused"  # the exchange refused the order; the reason is its own
+    VENUE_UNAVAILABLE = "venue_unavailable"  # the exchange could not be asked in time; nothing was sent
+    NOT_FILLED = "not_filled"  # the exchange took the order and filled nothing
+    # expired
+    TOO_OLD = "too_old"  # older than max_age_s when it could have been executed
+    NEVER_ARRIVED = "never_arrived"  # the order's answer was lost and the exchange is proven not to have it
+    # needs_operator
+    UNRESOLVED = "unresolved"  # what became of an order could not be proven
+    GAVE_UP = "gave_up"  # failed again and again; set aside so that others proceed

@@ -1,0 +1,118 @@
+"""A signal: an alert understood, in our words, still only the sender's wish."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+
+class Action(StrEnum):
+    OPEN_LONG = "open_long"
+    OPEN_SHORT = "open_short"
+    ADD = "add"
+    REDUCE = "reduce"
+    REVERSE = "reverse"
+    CLOSE = "close"
+    CLOSE_LONG = "close_long"
+    CLOSE_SHORT = "close_short"
+
+
+class Target(StrEnum):
+    """Where the position should end up."""
+
+    LONG = "long"
+    SHORT = "short"
+    FLAT = "flat"
+
+
+class SizeUnit(StrEnum):
+    BASE = "base"  # base units
+    QUOTE = "quote"  # quote currency, notional
+    PCT_EQUITY = "pct_equity"  # notional as per cent of the account's equity
+    RISK_PCT = "risk_pct"  # per cent of equity lost if the stop is hit
+    PCT_POSITION = "pct_position"  # per cent of what is held (reduce, add)
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    unit: SizeUnit
+    value: Decimal
+
+
+class PriceOrPct(msgspec.Struct, frozen=True, kw_only=True):
+    """A price given outright, or as a distance from the entry in per cent. Exactly one is set."""
+
+    price: Decimal | None = None
+    pct: Decimal | None = None
+
+
+class TakeProfit(msgspec.Struct, frozen=True, kw_only=True):
+    at: PriceOrPct
+    fraction: Decimal  # of the position as opened
+
+
+class Trailing(msgspec.Struct, frozen=True, kw_only=True):
+    """A stop that follows the best price. It wakes at `activate` (at once if absent)."""
+
+    activate: PriceOrPct | None = None
+    distance: PriceOrPct  # `price`: absolute distance; `pct`: of the best price
+
+
+class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
+    """Once the price has gained this much, a stop waits at the entry price."""
+
+    after: PriceOrPct
+
+
+class Exits(msgspec.Struct, frozen=True, kw_only=True):
+    """What may end the position; each becomes a level once it is filled."""
+
+    stop_loss: PriceOrPct | None = None
+    take_profit: tuple[TakeProfit, ...] = ()
+    trailing: Trailing | None = None
+    break_even: BreakEven | None = None
+
+    def over(self, defaults: "Exits") -> "Exits":
+        """These exits, with the strategy's defaults for what is not named."""
+        return Exits(
+            stop_loss=self.stop_loss or defaults.stop_loss,
+            take_profit=self.take_profit or defaults.take_profit,
+            trailing=self.trailing or defaults.trailing,
+            break_even=self.break_even or defaults.break_even,
+        )
+
+    @property
+    def names_a_stop(self) -> bool:
+        """Whether the position is protected from its first moment: a trailing stop that sleeps does not count."""
+        return self.stop_loss is not None or (self.trailing is not None and self.trailing.activate is None)
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """What one alert asks of one instrument. Exactly one of `action` and `target` is set."""
+
+    symbol: str
+    action: Action | None = None
+    target: Target | None = None
+    previous: Target | None = None
+    size: Size | None = None
+    leverage: Decimal | None = None
+    exits: Exits = Exits()
+    price: Decimal | None = None  # the chart's price, for people only
+    sent_at: datetime | None = None
+    max_age_s: int | None = None
+
+    @property
+    def only_closes(self) -> bool:
+        """Closes and reductions never expire and never need a size or stop."""
+        return self.target is Target.FLAT or self.action in CLOSING
+
+
+CLOSING = frozenset({Action.REDUCE, Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """A strategy's defaults for what an alert does not say."""
+
+    size: Size | None = None
+    leverage: Decimal | None = None
+    exits: Exits = Exits()

@@ -1,0 +1,287 @@
+"""Bodies as they arrive: encodings, broken JSON, secrets, unknown formats."""
+
+import json
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.alerts.body import open_body
+from app.alerts.codes import AlertCode
+from app.alerts.fields import read_defaults
+from app.alerts.recognise import FORMATS, Reading, read
+from app.domain.signal import Defaults, Exits, PriceOrPct, Size, SizeUnit
+from app.errors import InvalidInput
+
+D = Decimal
+SECRET = "s3cr3t-ABCDEFGH"
+GOOD: dict[str, Any] = {"secret": SECRET, "symbol": "BTCUSDT.P", "action": "buy", "size": {"base": "0.01"}}
+GOOD_TEXT = json.dumps(GOOD)
+TEMPLATE: dict[str, Any] = {
+    "passphrase": SECRET,
+    "ticker": "BTCUSDT.P",
+    "action": "sell",
+    "contracts": "0.02",
+    "market_position": "short",
+    "market_position_size": "0.01",
+    "prev_market_position": "long",
+    "prev_market_position_size": "0.01",
+    "position_size": "-0.01",
+    "timenow": "2025-03-04T11:00:01Z",
+}
+
+
+def refusal(raw: bytes, format: str = "auto") -> InvalidInput:
+    with pytest.raises(InvalidInput) as refused:
+        read(raw, "application/json", format, path_secret=None)
+    return refused.value
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
+def test_the_content_type_does_not_matter(content_type: str) -> None:
+    assert read(GOOD_TEXT.encode(), content_type, path_secret=None).signal.symbol == "BTCUSDT"
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_tolerated() -> None:
+    raw = b"\xef\xbb\xbf" + json.dumps(GOOD, indent=1).replace("\n", "\r\n").encode()
+    reading = read(raw, "text/plain", path_secret=None)
+    assert reading.repairs == ("removed a byte order mark before the body",)
+    assert reading.signal.size == Size(unit=SizeUnit.BASE, value=D("0.01"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "empty_body"),
+        (b" \r\n ", "empty_body"),
+        (b"\xef\xbb\xbf", "empty_body"),
+        (b"\xff\xfe{\x00}\x00", "not_utf8"),
+        (b"BTCUSDT.P Crossing 90,000.00", "not_json"),
+        (b'{"symbol": "BTCUSDT", "action": "buy",}', "not_json"),
+        ("{“symbol”: “BTCUSDT”, “action”: “buy”}".encode(), "not_json"),
+        (b'{"symbol": "BTCUSDT" /* the pair */, "action": "buy"}', "not_json"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "stop_loss": NaN}', "not_json"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "stop_loss": -Infinity}', "not_json"),
+        (b'{"symbol": "BTCUSDT", "action": "buy"} and more', "not_json"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "contracts": {{strategy.order.contracts}}}', "unfilled_placeholder"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "x": ' + b"[" * 50_000, "not_json"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "x": ' + b"[" * 17 + b"]" * 17 + b"}", "not_json"),
+        (b'{"x": 1e99999999999999999999}', "bad_number"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "size": {"base": 1e400}}', "bad_size"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "size": {"base": ' + b"1" * 60_000 + b"}}", "bad_size"),
+        (b"[1]", "not_an_object"),
+        (b'"buy"', "not_an_object"),
+        (b"null", "not_an_object"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "action": "sell"}', "duplicate_field"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "size": {"base": 1, "base": true}}', "duplicate_field"),
+        (b'{"symbol": "BTC\\u0000USDT", "action": "buy"}', "bad_character"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "note": "\\ud800"}', "bad_character"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "x": "' + b"x" * 70_000 + b'"}', "body_too_large"),
+        (b"{}", "unknown_format"),
+        (b'{"event": "alert"}', "unknown_format"),
+        # other executors' words for side and size: ignored, they would make another trade
+        (b'{"ticker": "BTCUSDT.P", "action": "sell", "sentiment": "flat"}', "unknown_format"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "quantity": "5"}', "unknown_format"),
+        (b'{"general": {"ticker": "BTCUSDT.P"}, "order": {"action": "buy"}, "action": "buy"}', "unknown_format"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(raw: bytes, code: str) -> None:
+    assert refusal(raw).code == code
+
+
+def test_an_equal_field_twice_is_no_harm() -> None:
+    raw = b'{"symbol": "BTCUSDT", "action": "buy", "action": "buy"}'
+    assert read(raw, "", path_secret=None).signal.symbol == "BTCUSDT"
+
+
+def test_formats_are_named_or_guessed() -> None:
+    assert FORMATS == ("auto", "native", "tradingview")
+    assert read(json.dumps(TEMPLATE).encode(), "", path_secret=None).format == "tradingview"
+    assert read(json.dumps(TEMPLATE).encode(), "", "tradingview", path_secret=None).format == "tradingview"
+    assert refusal(json.dumps(TEMPLATE).encode(), "native").code == "missing_field"
+    assert refusal(GOOD_TEXT.encode(), "cornix").code == "unknown_format"
+    # a strategy that says which format it takes: unknown names are ignored
+    assert read(json.dumps({**GOOD, "side": "?"}).encode(), "", "native", path_secret=None).format == "native"
+
+
+@pytest.mark.parametrize("name", ["secret", "passphrase", "password", "key", "token"])
+def test_a_secret_is_found_and_kept_out_of_the_stored_body(name: str) -> None:
+    body = {name: SECRET, "symbol": "BTCUSDT", "action": "buy", "note": f"again {SECRET}", "n": {name.upper(): SECRET}}
+    reading = read(json.dumps(body).encode(), "", path_secret="in-the-path-0001")
+    assert reading.secret == SECRET
+    assert SECRET not in reading.body
+    assert SECRET not in repr(reading)
+    assert json.loads(reading.body) == {
+        name: "***",
+        "symbol": "BTCUSDT",
+        "action": "buy",
+        "note": "again ***",
+        "n": {name.upper(): "***"},
+    }
+
+
+def test_the_secret_of_the_path_is_cut_out_too() -> None:
+    body = {"symbol": "BTCUSDT", "action": "buy", "url": f"https://host/webhook/demo/{SECRET}"}
+    reading = read(json.dumps(body).encode(), "", path_secret=SECRET)
+    assert reading.secret is None
+    assert SECRET not in reading.body
+
+
+def test_an_error_does_not_repeat_a_secret() -> None:
+    body = {"secret": SECRET, "symbol": "BTCUSDT", "action": SECRET}
+    error = refusal(json.dumps(body).encode())
+    assert error.code == "bad_action"
+    assert SECRET not in error.detail
+
+
+def test_the_stored_body_keeps_numbers_exactly_and_the_order_of_fields() -> None:
+    raw = b'{"symbol":"BTCUSDT","action":"buy","size":{"base":0.10000000000000000001},"b":1.50,"a":null}'
+    assert read(raw, "", path_secret=None).body.encode() == raw
+
+
+def test_a_body_can_be_opened_before_it_is_read() -> None:
+    assert open_body(b'{"key": 12345678, "anything": "else"}').secret == "12345678"
+    assert open_body(b'{"anything": "else"}').secret is None
+    assert SECRET not in repr(open_body(GOOD_TEXT.encode()))
+
+
+def test_defaults_are_read_with_the_same_rules() -> None:
+    # a settings body may come through a reader that makes floats
+    assert read_defaults({"size": {"pct_equity": 2.5}, "leverage": 3, "stop_loss": {"pct": 1.5}}) == Defaults(
+        size=Size(unit=SizeUnit.PCT_EQUITY, value=D("2.5")),
+        leverage=D(3),
+        exits=Exits(stop_loss=PriceOrPct(pct=D("1.5"))),
+    )
+    assert read_defaults({}) == Defaults()
+
+
+@pytest.mark.parametrize(
+    ("obj", "code", "field"),
+    [
+        ({"stoploss": {"pct": 1}}, "unknown_field", "defaults.stoploss"),
+        ({"stop_loss": {"pct": float("nan")}}, "bad_stop_loss", "defaults.stop_loss.pct"),
+        ({"size": {"base": 0}}, "bad_size", "defaults.size.base"),
+        ({"time_exit": 60}, "not_supported_yet", "defaults.time_exit"),
+    ],
+)
+def test_bad_defaults_name_their_field(obj: dict[str, object], code: str, field: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_defaults(obj, "defaults.")
+    assert (refused.value.code, refused.value.field) == (code, field)
+
+
+def outcome(raw: bytes, format: str = "auto", path_secret: str | None = None) -> Reading | InvalidInput:
+    try:
+        return read(raw, "text/plain", format, path_secret=path_secret)
+    except InvalidInput as error:
+        return error
+
+
+def check(ended: Reading | InvalidInput) -> None:
+    """Whatever arrives ends in one of these two, and neither repeats the secret."""
+    if isinstance(ended, InvalidInput):
+        assert ended.code in set(AlertCode)
+        assert SECRET not in ended.detail
+        return
+    assert SECRET not in ended.body
+    assert isinstance(json.loads(ended.body), dict)
+    assert (ended.signal.action is None) is not (ended.signal.target is None)
+
+
+@given(raw=st.binary(max_size=200))
+def test_any_bytes_end_in_a_reading_or_a_refusal(raw: bytes) -> None:
+    check(outcome(raw))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([SECRET, "{{x}}", "", "1e5", "0", "-1", "long", "flat", "buy", "BTCUSDT.P", "5x", "NaN"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(
+    """secret id time symbol action target previous size leverage stop_loss take_profit trailing break_even max_age_s
+    price ticker contracts market_position market_position_size prev_market_position prev_market_position_size
+    position_size order_action order_contracts order_id timenow timestamp strategy passphrase key token order_type
+    reduce_only alert_message time_exit note""".split()
+)
+PARTS = st.dictionaries(
+    st.sampled_from(
+        "base quote contracts pct price fraction activate_pct distance distance_pct after_pct after_price".split()
+    ),
+    JSON | st.integers(-2, 200) | st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+    max_size=3,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    start=st.sampled_from([GOOD, TEMPLATE, {**GOOD, "secret": SECRET, "strategy": TEMPLATE}]),
+    changes=st.dictionaries(NAMES, JSON | PARTS | st.lists(PARTS, max_size=3), max_size=5),
+    dropped=st.frozensets(NAMES, max_size=3),
+    format=st.sampled_from(FORMATS),
+)
+@example(start=GOOD, changes={"note": {"a" + SECRET: [SECRET + "b", SECRET]}}, dropped=frozenset(), format="native")
+def test_any_change_of_a_good_body_ends_in_a_reading_or_a_refusal(
+    start: dict[str, Any], changes: dict[str, Any], dropped: frozenset[str], format: str
+) -> None:
+    body = {name: value for name, value in {**start, **changes}.items() if name not in dropped}
+    check(outcome(json.dumps(body).encode(), format, SECRET))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start=st.sampled_from([GOOD_TEXT.encode(), json.dumps(TEMPLATE).encode()]),
+    at=st.integers(0, 400),
+    length=st.integers(0, 4),
+    put=st.binary(max_size=6) | st.sampled_from([b'"', b"{", b"}", b",", b"\\u0000", b"\\ud834", b"{{", b"1e9"]),
+)
+def test_any_damage_to_a_good_body_ends_in_a_reading_or_a_refusal(
+    start: bytes, at: int, length: int, put: bytes
+) -> None:
+    at = min(at, len(start))
+    check(outcome(start[:at] + put + start[at + length :], path_secret=SECRET))
+
+
+SHARED = os.environ.get("LEVELHEAD_SHARED_ALERTS")
+
+
+@pytest.mark.skipif(SHARED is None, reason="LEVELHEAD_SHARED_ALERTS names no folder of recorded bodies")
+def test_recorded_bodies_mean_what_their_index_says() -> None:
+    """Bodies of our two formats must be read as told; others may be refused, but not be read as something else."""
+    assert SHARED is not None
+    ours = {"tv_strategy_flat", "tv_strategy_full", "awkward"}
+    problems: list[str] = []
+    for index in sorted(Path(SHARED).glob("*/INDEX.jsonl")):
+        for line in index.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            problem = _compare(entry, (index.parent / entry["file"]).read_bytes(), strict=index.parent.name in ours)
+            if problem is not None:
+                problems.append(f"{index.parent.name}/{entry['file']}: {problem}")
+    assert problems == []
+
+
+def _compare(entry: dict[str, Any], raw: bytes, *, strict: bool) -> str | None:
+    means = entry["means"]
+    try:
+        signal = read(raw, entry["content_type"], path_secret=None).signal
+    except InvalidInput as error:
+        wanted = isinstance(means, dict) and means["action"] not in ("invalid", "none")
+        return f"refused: {error.code}" if strict and wanted and not entry.get("refusal_ok") else None
+    if not isinstance(means, dict) or means["action"] == "invalid":
+        return "read although it is invalid"
+    target = means.get("target")
+    if target is None:
+        return None if means["action"] == "none" and signal.only_closes else "read without a target to compare"
+    size = signal.size.value if signal.size is not None else D(0)
+    seen = (signal.symbol, signal.target, size)
+    told = (means["symbol"], target["side"], D(target["size"]))
+    return None if seen == told else f"{seen} is not {told}"

@@ -1,0 +1,359 @@
+"""The level book against a model that scans a plain list, and by tables."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.level import Level, LevelBook, LevelKind, LevelStatus, would_fire
+from app.domain.order import PositionSide
+
+D = Decimal
+START = datetime(2025, 3, 4, tzinfo=UTC)
+LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
+STOP, TARGET = LevelKind.STOP_LOSS, LevelKind.TAKE_PROFIT
+TRAILING, EVEN = LevelKind.TRAILING_STOP, LevelKind.BREAK_EVEN
+
+
+def level(
+    number: int,
+    kind: LevelKind,
+    price: str | None = None,
+    *,
+    side: PositionSide = LONG,
+    position: int = 1,
+    wakes: str | None = None,
+    distance: str | None = None,
+    distance_pct: str | None = None,
+    extreme: str | None = None,
+    armed_s: int = 0,
+) -> Level:
+    def number_of(text: str | None) -> Decimal | None:
+        return None if text is None else D(text)
+
+    return Level(
+        id=UUID(int=number),
+        position_id=UUID(int=1000 + position),
+        kind=kind,
+        side=side,
+        fraction=D(1),
+        qty=D("0.1"),
+        price=number_of(price),
+        activation_price=number_of(wakes),
+        distance=number_of(distance),
+        distance_pct=number_of(distance_pct),
+        extreme=number_of(extreme),
+        armed_at=START + timedelta(seconds=armed_s),
+        order_id=UUID(int=2000 + number),
+        intent_id=UUID(int=3000 + number),
+        status=LevelStatus.ARMED,
+    )
+
+
+def fires(book: LevelBook, *prices: str) -> list[list[int]]:
+    """The numbers of the levels that each price fires."""
+    return [[fired.id.int for fired in book.on_price(D(price))] for price in prices]
+
+
+@pytest.mark.parametrize(
+    ("armed", "prices", "expected"),
+    [
+        (level(1, STOP, "100"), ["100.1", "100"], [[], [1]]),
+        (level(1, STOP, "100"), ["100.1", "90", "80"], [[], [1], []]),  # through it, and only once
+        (level(1, STOP, "100", side=SHORT), ["99.9", "100"], [[], [1]]),
+        (level(1, TARGET, "100"), ["99.9", "100"], [[], [1]]),
+        (level(1, TARGET, "100", side=SHORT), ["100.1", "100"], [[], [1]]),
+        (level(1, STOP, "100.0"), ["100.00"], [[1]]),  # equal as numbers, not as text
+        # trailing from the first price on
+        (level(1, TRAILING, distance="5"), ["100", "110", "105.1", "105"], [[], [], [], [1]]),
+        (level(1, TRAILING, distance_pct="1"), ["100", "200", "198.01", "198"], [[], [], [], [1]]),
+        (level(1, TRAILING, distance="5", side=SHORT), ["100", "90", "94.9", "95"], [[], [], [], [1]]),
+        (level(1, TRAILING, distance="5", extreme="120"), ["115.1", "115"], [[], [1]]),  # known from before a restart
+        # a sleeping one doesn't follow and doesn't fire
+        (level(1, TRAILING, distance="5", wakes="110"), ["109", "50", "110", "106", "105"], [[], [], [], [], [1]]),
+        (
+            level(1, TRAILING, distance="5", wakes="90", side=SHORT),
+            ["91", "200", "90", "94", "95"],
+            [[], [], [], [], [1]],
+        ),
+        # break even: nothing before it woke, a plain stop afterwards
+        (level(1, EVEN, "100", wakes="110"), ["99", "109.9", "110", "100.1", "100"], [[], [], [], [], [1]]),
+        (level(1, EVEN, "100", wakes="90", side=SHORT), ["101", "90", "99.9", "100"], [[], [], [], [1]]),
+        (level(1, EVEN, "100", wakes="110", extreme="110"), ["100"], [[1]]),  # woken before a restart
+    ],
+)
+def test_a_level_fires_when_touched(armed: Level, prices: list[str], expected: list[list[int]]) -> None:
+    assert fires(LevelBook([armed]), *prices) == expected
+
+
+def test_a_gap_fires_all_rungs_that_it_crosses_in_the_order_of_their_arming() -> None:
+    book = LevelBook(
+        [
+            level(3, TARGET, "103", armed_s=0),
+            level(1, TARGET, "101", armed_s=2),
+            level(2, TARGET, "102", armed_s=1),
+            level(4, TARGET, "110"),
+        ]
+    )
+    assert fires(book, "105", "105", "110") == [[3, 2, 1], [], [4]]
+
+
+def test_a_stop_goes_before_the_targets_of_its_position_which_stay_armed() -> None:
+    book = LevelBook([level(1, TARGET, "90", armed_s=0), level(2, STOP, "100", armed_s=5)])
+    assert fires(book, "95") == [[2]]
+    assert [left.id.int for left in book.levels()] == [1]
+
+
+def test_one_stop_of_a_position_is_enough() -> None:
+    book = LevelBook(
+        [
+            level(1, STOP, "100", armed_s=1),
+            level(2, TRAILING, distance="1", extreme="102"),
+            level(3, STOP, "100", position=2, armed_s=2),
+        ]
+    )
+    assert fires(book, "99") == [[2, 3]]
+    assert fires(book, "99") == [[1]]  # until the store disarms it
+
+
+def test_arming_again_with_the_same_id_replaces() -> None:
+    book = LevelBook([level(1, STOP, "100")])
+    book.arm(level(1, STOP, "90"))
+    assert fires(book, "95", "90") == [[], [1]]
+    assert len(book) == 0
+
+
+def test_a_disarmed_level_is_silent_and_disarming_twice_is_nothing() -> None:
+    book = LevelBook([level(1, STOP, "100"), level(2, TRAILING, distance="1"), level(3, EVEN, "100", wakes="105")])
+    for number in (1, 2, 3, 3):
+        book.disarm(UUID(int=number))
+    assert fires(book, "110", "1") == [[], []]
+    assert book.changed() == []
+
+
+def test_changed_names_what_moved_once() -> None:
+    book = LevelBook([level(1, TRAILING, distance="50"), level(2, EVEN, "90", wakes="105"), level(3, STOP, "10")])
+    book.on_price(D(100))
+    assert [(x.id.int, x.extreme) for x in book.changed()] == [(1, D(100))]
+    assert book.changed() == []
+    book.on_price(D(99))
+    assert book.changed() == []
+    book.on_price(D(105))
+    assert {(x.id.int, x.extreme) for x in book.changed()} == {(1, D(105)), (2, D(105))}
+    book.on_price(D(106))
+    book.on_price(D(1))  # all gone but what their position's first stop left
+    assert all(x.id in {left.id for left in book.levels()} for x in book.changed())
+
+
+def test_arming_again_for_another_quantity_does_not_loosen_a_trailing_stop() -> None:
+    book = LevelBook([level(1, TRAILING, distance="5")])
+    book.on_price(D(120))
+    book.changed()
+    stale = msgspec.structs.replace(level(1, TRAILING, distance="5", extreme="110"), qty=D("0.05"))
+    book.arm(stale)
+    (kept,) = book.changed()  # the store has to learn of it
+    assert (kept.extreme, kept.qty) == (D(120), D("0.05"))
+    assert fires(book, "115") == [[1]]
+
+
+def test_arming_anew_starts_anew() -> None:
+    book = LevelBook([level(1, TRAILING, distance="5")])
+    book.on_price(D(120))
+    book.arm(level(1, TRAILING, distance="5", armed_s=9))
+    assert fires(book, "110", "106", "105") == [[], [], [1]]
+
+
+@pytest.mark.parametrize(
+    ("armed", "high", "low", "expected"),
+    [
+        (level(1, STOP, "100"), "110", "100", True),
+        (level(1, STOP, "100"), "110", "100.1", False),
+        (level(1, TARGET, "110"), "110", "100", True),
+        (level(1, STOP, "110", side=SHORT), "110", "100", True),
+        (level(1, TARGET, "100", side=SHORT), "110", "100.1", False),
+        (level(1, TRAILING, distance="5"), "110", "1", False),  # has seen no price
+        (level(1, TRAILING, distance="5", extreme="106"), "200", "101", True),
+        (level(1, TRAILING, distance="5", extreme="106"), "200", "101.1", False),  # the candle's own high doesn't count
+        (level(1, EVEN, "100", wakes="105"), "110", "99", False),  # which came first isn't known
+        (level(1, EVEN, "100", wakes="105", extreme="105"), "110", "99", True),
+    ],
+)
+def test_would_fire_judges_a_candle(armed: Level, high: str, low: str, expected: bool) -> None:
+    assert would_fire(armed, D(high), D(low)) is expected
+
+
+class Model:
+    """The same book in the most obvious way."""
+
+    def __init__(self) -> None:
+        self.levels: dict[UUID, Level] = {}
+        self.moved: set[UUID] = set()
+
+    def arm(self, new: Level) -> None:
+        old = self.levels.pop(new.id, None)
+        self.moved.discard(new.id)
+        if old is not None and old.extreme is not None and self._same(old, new):
+            best = max if new.side is LONG else min
+            extreme = old.extreme if new.extreme is None else best(old.extreme, new.extreme)
+            if extreme != new.extreme:
+                new = msgspec.structs.replace(new, extreme=extreme)
+                self.moved.add(new.id)
+        self.levels[new.id] = new
+
+    @staticmethod
+    def _same(old: Level, new: Level) -> bool:
+        return msgspec.structs.replace(
+            old, extreme=None, qty=D(0), position_id=new.position_id
+        ) == msgspec.structs.replace(new, extreme=None, qty=D(0))
+
+    def disarm(self, level_id: UUID) -> None:
+        self.levels.pop(level_id, None)
+        self.moved.discard(level_id)
+
+    def on_price(self, price: Decimal) -> list[Level]:
+        crossed = []
+        for one in list(self.levels.values()):
+            sign = one.side.sign
+            follows = one.kind is TRAILING
+            if one.activation_price is not None and one.extreme is None:
+                if sign * price < sign * one.activation_price:
+                    continue
+                one = self._move(one, price)
+            elif follows and (one.extreme is None or sign * price > sign * one.extreme):
+                one = self._move(one, price)
+            if one.kind is TARGET:
+                assert one.price is not None
+                hit = sign * price >= sign * one.price
+            elif follows:
+                assert one.extreme is not None
+                away = one.distance if one.distance is not None else one.extreme * (one.distance_pct or D(0)) / 100
+                hit = sign * price <= sign * one.extreme - away
+            else:
+                assert one.price is not None
+                hit = sign * price <= sign * one.price
+            if hit:
+                crossed.append(one)
+        crossed.sort(key=lambda one: (one.kind is TARGET, one.armed_at, one.id))
+        fired: list[Level] = []
+        for one in crossed:
+            if any(stop.kind is not TARGET and stop.position_id == one.position_id for stop in fired):
+                continue
+            fired.append(one)
+        for one in fired:
+            self.disarm(one.id)
+        return fired
+
+    def _move(self, one: Level, price: Decimal) -> Level:
+        self.levels[one.id] = msgspec.structs.replace(one, extreme=price)
+        self.moved.add(one.id)
+        return self.levels[one.id]
+
+
+PRICES = st.integers(180, 220).map(lambda halves: D(halves) / 2)
+
+
+@st.composite
+def levels(draw: st.DrawFn) -> Level:
+    kind = draw(st.sampled_from(LevelKind))
+    number = draw(st.integers(1, 12))
+    sleeps = kind is EVEN or (kind is TRAILING and draw(st.booleans()))
+    absolute = draw(st.booleans())
+    awake = kind in (TRAILING, EVEN) and draw(st.integers(0, 3)) == 0
+    return Level(
+        id=UUID(int=number),
+        position_id=UUID(int=1000 + draw(st.integers(1, 3))),
+        kind=kind,
+        side=draw(st.sampled_from(PositionSide)),
+        fraction=D(1),
+        qty=D(draw(st.integers(1, 3))),
+        price=None if kind is TRAILING else draw(PRICES),
+        activation_price=draw(PRICES) if sleeps else None,
+        distance=D(draw(st.integers(1, 6))) if kind is TRAILING and absolute else None,
+        distance_pct=D(draw(st.integers(1, 6))) if kind is TRAILING and not absolute else None,
+        extreme=draw(PRICES) if awake else None,
+        armed_at=START + timedelta(seconds=draw(st.integers(0, 3))),
+        order_id=UUID(int=2000 + number),
+        intent_id=UUID(int=3000 + number),
+    )
+
+
+Step = Level | UUID | Decimal | None  # arm, disarm, tick, collect what changed
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.one_of(levels(), PRICES, PRICES, st.integers(1, 12).map(lambda number: UUID(int=number)), st.none()),
+    max_size=60,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(steps=STEPS)
+def test_the_book_does_what_a_list_scan_does(steps: Sequence[Step]) -> None:
+    book, model = LevelBook(), Model()
+    for step in steps:
+        match step:
+            case Level():
+                book.arm(step)
+                model.arm(step)
+            case UUID():
+                book.disarm(step)
+                model.disarm(step)
+            case Decimal():
+                assert book.on_price(step) == model.on_price(step)
+            case None:
+                assert {x.id: x for x in book.changed()} == {x: model.levels[x] for x in model.moved}
+                model.moved.clear()
+        assert {x.id: x for x in book.levels()} == model.levels
+
+
+MIRROR = D(200)
+
+
+def mirrored(one: Level) -> Level:
+    def turn(price: Decimal | None) -> Decimal | None:
+        return None if price is None else MIRROR - price
+
+    return msgspec.structs.replace(
+        one,
+        side=SHORT if one.side is LONG else LONG,
+        price=turn(one.price),
+        activation_price=turn(one.activation_price),
+        extreme=turn(one.extreme),
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(armed=st.lists(levels(), max_size=10), prices=st.lists(PRICES, max_size=20))
+def test_a_short_is_the_mirror_image_of_a_long(armed: list[Level], prices: list[Decimal]) -> None:
+    absolute = [one for one in armed if one.distance_pct is None]  # per cents of mirrored prices differ
+    book = LevelBook(absolute)
+    mirror = LevelBook([mirrored(one) for one in absolute])
+    for price in prices:
+        assert [x.id for x in book.on_price(price)] == [x.id for x in mirror.on_price(MIRROR - price)]
+    assert book.levels() == [mirrored(one) for one in mirror.levels()]
+
+
+@settings(max_examples=200, deadline=None)
+@given(side=st.sampled_from(PositionSide), prices=st.lists(PRICES, min_size=1, max_size=40))
+def test_a_trailing_stop_only_tightens(side: PositionSide, prices: list[Decimal]) -> None:
+    book = LevelBook([level(1, TRAILING, distance="3", side=side)])
+    tightest: Decimal | None = None
+    for price in prices:
+        if book.on_price(price):
+            assert tightest is not None
+            assert side.sign * price <= side.sign * tightest
+            return
+        trigger = book.levels()[0].trigger_price
+        assert trigger is not None
+        assert tightest is None or side.sign * trigger >= side.sign * tightest
+        tightest = trigger
+
+
+def test_levels_armed_again_and_again_leave_no_heap_behind() -> None:
+    book = LevelBook()
+    for turn in range(5000):
+        book.arm(level(1, STOP, str(100 + turn % 7)))
+    assert sum(len(heap._heap) for heap in book._firing.values()) < 200

@@ -1,0 +1,245 @@
+"""Which levels a position needs, and which exits are refused."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.instrument import Instrument
+from app.domain.level import LevelKind, PlannedLevel, check_exits, native_stop_price, plan_levels
+from app.domain.order import PositionSide
+from app.domain.refusals import Outcome
+from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit, Trailing
+
+D = Decimal
+LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
+
+
+def instrument(tick: str = "0.1", step: str = "0.001", least: str = "0.001") -> Instrument:
+    return Instrument(
+        symbol="BTCUSDT",
+        tick_size=D(tick),
+        qty_step=D(step),
+        qty_min=D(least),
+        market_qty_max=D(100),
+        notional_min=D(5),
+        leverage_max=D(100),
+        trading=True,
+    )
+
+
+def pct(value: str) -> PriceOrPct:
+    return PriceOrPct(pct=D(value))
+
+
+def at(value: str) -> PriceOrPct:
+    return PriceOrPct(price=D(value))
+
+
+def ladder(*rungs: tuple[str, str]) -> Exits:
+    return Exits(take_profit=tuple(TakeProfit(at=pct(away), fraction=D(share)) for away, share in rungs))
+
+
+def rungs(planned: list[PlannedLevel]) -> list[tuple[int, str]]:
+    return [(one.rung, str(one.qty)) for one in planned if one.kind is LevelKind.TAKE_PROFIT]
+
+
+def test_each_exit_becomes_a_level_for_a_long() -> None:
+    exits = Exits(
+        stop_loss=pct("1.5"),
+        take_profit=(TakeProfit(at=pct("1"), fraction=D("0.5")), TakeProfit(at=at("103.07"), fraction=D("0.5"))),
+        trailing=Trailing(activate=pct("2"), distance=pct("0.5")),
+        break_even=BreakEven(after=pct("1")),
+    )
+    planned = plan_levels(exits, LONG, D("100.03"), D("0.015"), instrument())
+    assert [(x.kind.value, x.rung, x.price, x.activation_price, x.distance_pct, x.qty) for x in planned] == [
+        ("stop_loss", 0, D("98.6"), None, None, D("0.015")),  # 98.52955 up
+        ("trailing_stop", 0, None, D("102.0"), D("0.5"), D("0.015")),  # 102.0306 down
+        ("break_even", 0, D("100.1"), D("101.0"), None, D("0.015")),
+        ("take_profit", 0, D("101.0"), None, None, D("0.007")),
+        ("take_profit", 1, D("103.0"), None, None, D("0.008")),  # takes what rounding left
+    ]
+
+
+def test_each_exit_becomes_a_level_for_a_short() -> None:
+    exits = Exits(
+        stop_loss=pct("1.5"),
+        take_profit=(TakeProfit(at=pct("1"), fraction=D(1)),),
+        trailing=Trailing(distance=at("3")),
+        break_even=BreakEven(after=at("98.97")),
+    )
+    planned = plan_levels(exits, SHORT, D("100.03"), D("0.015"), instrument())
+    assert [(x.kind.value, x.price, x.activation_price, x.distance) for x in planned] == [
+        ("stop_loss", D("101.5"), None, None),  # 101.53045 down
+        ("trailing_stop", None, None, D("3")),
+        ("break_even", D("100.0"), D("99.0"), None),
+        ("take_profit", D("99.1"), None, None),  # 99.0297 up
+    ]
+
+
+@pytest.mark.parametrize(
+    ("exits", "qty", "expected"),
+    [
+        (ladder(("1", "0.5"), ("2", "0.5")), "0.010", [(0, "0.005"), (1, "0.005")]),
+        (ladder(("1", "0.25"), ("2", "0.25")), "0.010", [(0, "0.002"), (1, "0.002")]),  # half runs on
+        (ladder(("1", "0.1"), ("2", "0.9")), "0.005", [(1, "0.005")]),  # the first is too small
+        (ladder(("1", "0.9"), ("2", "0.1")), "0.005", [(0, "0.004"), (1, "0.001")]),
+        (ladder(("1", "0.5"), ("2", "0.5")), "0.001", [(1, "0.001")]),
+        (ladder(("1", "0.5")), "0.001", []),  # half of the least that can be traded
+    ],
+)
+def test_the_ladder_is_cut_to_the_step(exits: Exits, qty: str, expected: list[tuple[int, str]]) -> None:
+    assert rungs(plan_levels(exits, LONG, D(100), D(qty), instrument())) == expected
+
+
+def test_rungs_below_the_minimum_are_merged_into_a_neighbour() -> None:
+    exits = ladder(("1", "0.2"), ("2", "0.3"), ("3", "0.4"), ("4", "0.1"))
+    planned = plan_levels(exits, LONG, D(100), D("0.020"), instrument(least="0.010"))
+    assert rungs(planned) == [(1, "0.010"), (3, "0.010")]
+    assert [x.fraction for x in planned] == [D("0.5"), D("0.5")]
+    # what was merged doesn't come back once its rung has fired
+    rest = plan_levels(
+        exits, LONG, D(100), D("0.010"), instrument(least="0.010"), fired_rungs=frozenset({1}), qty_opened=D("0.020")
+    )
+    assert rungs(rest) == [(3, "0.010")]
+
+
+def test_fired_rungs_stay_away_and_the_last_one_takes_what_is_left() -> None:
+    exits = ladder(("1", "0.3"), ("2", "0.3"), ("3", "0.4"))
+    planned = plan_levels(
+        exits, LONG, D(100), D("0.008"), instrument(), fired_rungs=frozenset({0}), qty_opened=D("0.011")
+    )
+    assert rungs(planned) == [(1, "0.003"), (2, "0.005")]
+
+
+def test_a_position_made_smaller_by_hand_gets_no_more_than_it_holds() -> None:
+    planned = plan_levels(
+        ladder(("1", "0.5"), ("2", "0.5")), LONG, D(100), D("0.003"), instrument(), qty_opened=D("0.010")
+    )
+    assert rungs(planned) == [(0, "0.003")]
+
+
+@pytest.mark.parametrize(
+    ("exits", "side", "expected"),
+    [
+        (Exits(stop_loss=pct("1")), LONG, None),
+        (Exits(stop_loss=pct("1")), SHORT, None),
+        (Exits(stop_loss=at("99")), LONG, None),
+        (Exits(stop_loss=at("100")), LONG, Outcome.STOP_WRONG_SIDE),  # touched is fired
+        (Exits(stop_loss=at("101")), LONG, Outcome.STOP_WRONG_SIDE),
+        (Exits(stop_loss=at("99")), SHORT, Outcome.STOP_WRONG_SIDE),
+        (Exits(stop_loss=at("101")), SHORT, None),
+        (Exits(take_profit=(TakeProfit(at=at("99"), fraction=D(1)),)), LONG, Outcome.TARGET_WRONG_SIDE),
+        (Exits(take_profit=(TakeProfit(at=at("99"), fraction=D(1)),)), SHORT, None),
+        (Exits(take_profit=(TakeProfit(at=pct("150"), fraction=D(1)),)), LONG, None),
+        (Exits(take_profit=(TakeProfit(at=pct("100"), fraction=D(1)),)), SHORT, Outcome.TARGET_WRONG_SIDE),  # at zero
+        (Exits(trailing=Trailing(activate=at("90"), distance=at("1"))), LONG, None),  # awake at once
+        (Exits(trailing=Trailing(distance=at("100"))), LONG, Outcome.STOP_WRONG_SIDE),  # at zero: protects nothing
+        (Exits(break_even=BreakEven(after=at("99"))), LONG, Outcome.STOP_WRONG_SIDE),  # a stop at the entry itself
+        (Exits(break_even=BreakEven(after=at("99"))), SHORT, None),
+        (Exits(), LONG, None),
+    ],
+)
+def test_exits_that_would_end_the_position_at_once_are_refused(
+    exits: Exits, side: PositionSide, expected: Outcome | None
+) -> None:
+    assert check_exits(exits, side, D(100)) is expected
+
+
+@pytest.mark.parametrize(
+    ("exits", "side", "expected"),
+    [
+        (Exits(stop_loss=pct("1")), LONG, "98.5"),  # 0.5 % of the entry beyond
+        (Exits(stop_loss=pct("4")), LONG, "95"),  # a quarter of the distance beyond
+        (Exits(stop_loss=pct("4")), SHORT, "105"),
+        (Exits(stop_loss=at("98.37")), LONG, "97.8"),  # 97.87 down
+        (Exits(trailing=Trailing(distance=pct("4"))), LONG, "95"),
+        (Exits(trailing=Trailing(distance=at("4"))), SHORT, "105"),
+        (Exits(stop_loss=pct("95")), LONG, "0.1"),  # never at or below zero
+        (Exits(trailing=Trailing(activate=pct("1"), distance=pct("1"))), LONG, None),  # sleeps: no protection yet
+        (Exits(), LONG, None),
+    ],
+)
+def test_the_native_stop_rests_beyond_ours(exits: Exits, side: PositionSide, expected: str | None) -> None:
+    price = native_stop_price(exits, side, D(100), instrument(), D("0.5"))
+    assert price == (None if expected is None else D(expected))
+
+
+TICKS = st.sampled_from(["0.0001", "0.01", "0.05", "0.1", "0.5", "1"])
+STEPS = st.sampled_from([("0.001", "0.001"), ("0.001", "0.005"), ("0.1", "0.1"), ("1", "1"), ("10", "30")])
+
+
+@st.composite
+def exit_plans(draw: st.DrawFn) -> Exits:
+    weights = draw(st.lists(st.integers(1, 100), max_size=6))
+    total = max(sum(weights), draw(st.integers(1, 400)))
+    shares = [D(weight) / total for weight in weights]
+    if shares and sum(weights) == total:
+        shares[-1] = 1 - sum(shares[:-1], D(0))  # exactly the whole
+    percents = st.integers(1, 9000).map(lambda bp: PriceOrPct(pct=D(bp) / 100))
+    return Exits(
+        stop_loss=draw(st.none() | percents),
+        take_profit=tuple(TakeProfit(at=draw(percents), fraction=share) for share in shares),
+        trailing=draw(st.none() | percents.map(lambda away: Trailing(activate=away, distance=away))),
+        break_even=draw(st.none() | percents.map(lambda away: BreakEven(after=away))),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    exits=exit_plans(),
+    side=st.sampled_from(PositionSide),
+    tick=TICKS,
+    step=STEPS,
+    entry_ticks=st.integers(50, 1_000_000),
+    steps=st.integers(1, 1000),
+    fired=st.frozensets(st.integers(0, 5)),
+    sold=st.integers(0, 1000),
+)
+def test_planned_levels_fit_the_position_and_the_instrument(
+    exits: Exits,
+    side: PositionSide,
+    tick: str,
+    step: tuple[str, str],
+    entry_ticks: int,
+    steps: int,
+    fired: frozenset[int],
+    sold: int,
+) -> None:
+    rules = instrument(tick, *step)
+    entry = entry_ticks * rules.tick_size + rules.tick_size / 3  # averages lie off the grid
+    opened = steps * rules.qty_step
+    qty = max(opened - sold * rules.qty_step, rules.qty_step)
+    planned = plan_levels(exits, side, entry, qty, rules, fired_rungs=fired, qty_opened=opened)
+
+    ladder_qty = sum((x.qty for x in planned if x.kind is LevelKind.TAKE_PROFIT), D(0))
+    assert ladder_qty <= qty
+    whole = sum((x.fraction for x in exits.take_profit), D(0)) == 1
+    if whole and not fired and qty == opened and qty >= rules.qty_min:
+        assert ladder_qty == qty
+    for one in planned:
+        assert 0 < one.fraction <= 1
+        for price in (one.price, one.activation_price):
+            assert price is None or (price > 0 and price % rules.tick_size == 0)
+        if one.kind is LevelKind.TAKE_PROFIT:
+            assert one.rung not in fired
+            assert one.qty >= rules.qty_min
+            assert one.qty % rules.qty_step == 0
+            assert one.price is not None
+            assert side.sign * (one.price - entry) > 0
+        else:
+            assert one.qty == qty
+        if one.kind is LevelKind.STOP_LOSS:
+            assert one.price is not None
+            assert side.sign * (entry - one.price) > 0
+            assert exits.stop_loss is not None
+            assert exits.stop_loss.pct is not None
+            wished = entry * (100 - side.sign * exits.stop_loss.pct) / 100
+            assert abs(one.price - wished) <= rules.tick_size
+            native = native_stop_price(exits, side, entry, rules, D("0.5"))
+            assert native is not None
+            assert native > 0
+            assert side.sign * (one.price - native) >= 0
+        if one.activation_price is not None:
+            assert side.sign * (one.activation_price - entry) > 0
