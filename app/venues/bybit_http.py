@@ -1,0 +1,313 @@
+"""pybit's HTTP with one request per call, its failures told apart by what they say about the request.
+
+pybit names the methods, paths and parameters; four of its steps are replaced, each for a reason:
+
+- the payload: GET values are escaped before they are signed, because the wire would escape them after;
+- the headers: signed with a key that was parsed once, at the exchange's time instead of ours;
+- sending: straight through the connection pool. A `requests.Session` would follow redirects (a 307 sends an order
+  again), look into ~/.netrc and the environment at each request, and costs 0.2 ms;
+- the answer: decoded here, so that none of pybit's exceptions is ever built: their text holds the whole request.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import requests
+import urllib3
+from pybit.unified_trading import HTTP
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+
+from app.keys import Credentials
+from app.venues.bybit_codes import CODES, STATUSES, SUCCESS, Kind, kind_of, kind_of_status
+from app.venues.bybit_wire import ENVELOPE, Envelope, signer
+
+# What urllib3 leaves alone in a query, and "%": a cursor comes escaped and is passed on as it is.
+_QUERY_SAFE = "!$'()*,;:@/?%"
+ADDRESS_BAN_S = 600.0  # https://bybit-exchange.github.io/docs/v5/rate-limit#ip-limit
+TEXT_MAX = 200
+WARM_EVERY_S = 20.0  # well below the minute after which a front server closes an idle connection
+SYNCHRONISE_TIMEOUT_S = 2.0
+_ROUND_TRIP_MAX_MS = 1000
+
+
+class VenueSaid(Exception):
+    """The exchange answered, and not with success."""
+
+    def __init__(
+        self, kind: Kind, code: int, text: str, *, http: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.code = code
+        self.venue_code = f"HTTP {code}" if http else str(code)
+        self.text = text
+        self.retry_after_s = retry_after_s
+
+
+class NotSent(Exception):
+    """No byte of the request left: no connection came about."""
+
+
+class NoAnswer(Exception):
+    """The request may have arrived; what came back, if anything, says nothing about it."""
+
+
+class Dropped(NoAnswer):
+    """The connection broke instead of answering, as one that the server closed while it was idle does."""
+
+
+class Clock:
+    """The exchange's clock, as far as it is provably not ours."""
+
+    def __init__(self) -> None:
+        self.offset_ms = 0
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000) + self.offset_ms
+
+    def sample(self, sent_ms: int, server_ms: int, received_ms: int) -> None:
+        """A difference is proven only beyond half of the round trip; a slow round trip proves nothing."""
+        round_trip = received_ms - sent_ms
+        if not 0 <= round_trip <= _ROUND_TRIP_MAX_MS:
+            return
+        offset = server_ms - (sent_ms + received_ms) // 2
+        self.offset_ms = offset if abs(offset) > round_trip // 2 + 1 else 0
+
+
+class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
+    """One connection of one account, for one thread at a time. Its methods are pybit's and return an `Envelope`."""
+
+    def __init__(
+        self, credentials: Credentials, origin: str, *, recv_window_ms: int, timeout_s: float, clock: Clock
+    ) -> None:
+        super().__init__(
+            # An empty set of retry codes falls back to pybit's default, and 0 is never an error.
+            max_retries=1,
+            retry_codes={SUCCESS},
+            force_retry=False,
+            recv_window=recv_window_ms,
+            timeout=timeout_s,
+        )
+        self.endpoint = origin.rstrip("/")
+        # pybit adds a handler of its own to its logger, and logs whole answers.
+        self.logger.handlers.clear()
+        self.logger.disabled = True
+        self.clock = clock
+        self._sign: Callable[[bytes], str] = signer(credentials)
+        self._key = credentials.api_key
+        self.client: Any
+        self.timeout: float
+        self.client.close()
+        self.client = _Pool(self.endpoint)
+
+    def __repr__(self) -> str:
+        return f"BybitHttp({self.endpoint!r})"
+
+    def synchronise(self) -> None:
+        """Compare clocks. Raises as any call does, but sooner: an order may be waiting behind it."""
+        usual, self.timeout = self.timeout, min(self.timeout, SYNCHRONISE_TIMEOUT_S)
+        try:
+            sent_ms = int(time.time() * 1000)
+            envelope: Envelope = self.get_server_time()
+            self.clock.sample(sent_ms, envelope.time, int(time.time() * 1000))
+        finally:
+            self.timeout = usual
+
+    def close(self) -> None:
+        self.client.close()
+
+    @staticmethod
+    def prepare_payload(method: str, parameters: dict[str, Any]) -> bytes:
+        if method == "GET":
+            return "&".join(f"{k}={_escaped(str(v))}" for k, v in sorted(parameters.items())).encode()
+        return msgspec.json.encode(parameters)
+
+    def _prepare_headers(
+        self, payload: bytes, recv_window: int, content_type: str = "application/json"
+    ) -> dict[str, str]:
+        timestamp = str(self.clock.now_ms())
+        window = str(recv_window)
+        return {
+            "Content-Type": content_type,
+            "X-BAPI-API-KEY": self._key,
+            "X-BAPI-SIGN": self._sign(f"{timestamp}{self._key}{window}".encode() + payload),
+            "X-BAPI-SIGN-TYPE": "2",
+            "X-BAPI-TIMESTAMP": timestamp,
+            "X-BAPI-RECV-WINDOW": window,
+        }
+
+    def _prepare_request(
+        self, method: str, path: str, params: bytes, headers: dict[str, str]
+    ) -> requests.PreparedRequest:
+        request = requests.PreparedRequest()
+        request.method = method
+        request.url = f"{path}?{params.decode()}" if method == "GET" and params else path
+        request.headers = CaseInsensitiveDict({"Accept": "application/json", **headers})
+        if method == "GET":
+            request.headers["Accept-Encoding"] = "gzip"
+            request.body = None
+        else:
+            request.headers["Content-Length"] = str(len(params))
+            request.body = params
+        return request
+
+    def _log_request(self, method: str, path: str, params: bytes, headers: object) -> None:
+        pass
+
+    def _check_status_code(self, response: requests.Response, method: str, path: str, params: bytes) -> None:
+        status = response.status_code
+        if status == 200:
+            return
+        if status not in STATUSES:
+            raise NoAnswer(f"Bybit answered with HTTP status {status}")
+        text = STATUSES[status].meaning
+        raise VenueSaid(kind_of_status(status), status, text, http=True, retry_after_s=_retry_after_s(response))
+
+    def _handle_response(self, response: requests.Response, *_: object) -> Envelope:
+        try:
+            envelope = ENVELOPE.decode(response.content)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise NoAnswer("Bybit's answer could not be read") from None
+        if envelope.retCode == SUCCESS:
+            return envelope
+        kind = kind_of(envelope.retCode)
+        wait_s = _limit_reset_s(response, envelope) if kind is Kind.RATE else None
+        # A fatal code is told in our words: the exchange's own quote the key (10004 repeats what was signed).
+        text = CODES[envelope.retCode].meaning if kind is Kind.FATAL else (envelope.retMsg or "no reason given")
+        raise VenueSaid(kind, envelope.retCode, text[:TEXT_MAX], retry_after_s=wait_s)
+
+
+class Lane:
+    """A thread with a connection of its own: requests of one lane keep their order, lanes don't wait for each other."""
+
+    def __init__(self, http: BybitHttp, name: str) -> None:
+        self.http = http
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"bybit-{name}")
+        self._used_at = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def write(self, method: Callable[..., Envelope], **params: object) -> Envelope:
+        """Send once, whatever happens. Raises VenueSaid, NotSent or NoAnswer."""
+        future = asyncio.get_running_loop().run_in_executor(self._executor, partial(self._write, method, params))
+        self._used_at = time.monotonic()
+        self.keep_warm()
+        return await future
+
+    async def read(self, method: Callable[..., Envelope], **params: object) -> Envelope:
+        """Send, and once more where that is the cure: the clock was off, or an idle connection had been closed."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(self._read, method, params))
+
+    def keep_warm(self) -> None:
+        """Have a connection ready from now on: a new one costs an order three round trips. Measures the clock too."""
+        if self._timer is None:
+            self._tick()
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # A request that is under way ends by its answer or its time-out; its connection can't be taken from it.
+        await asyncio.to_thread(self._executor.shutdown)
+        self.http.close()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(WARM_EVERY_S, self._tick)
+        if time.monotonic() - self._used_at >= WARM_EVERY_S:
+            self._executor.submit(self._synchronise)
+
+    def _write(self, method: Callable[..., Envelope], params: dict[str, object]) -> Envelope:
+        try:
+            return method(**params)
+        except VenueSaid as said:
+            if said.kind is Kind.CLOCK:
+                self._synchronise()
+            raise
+
+    def _read(self, method: Callable[..., Envelope], params: dict[str, object]) -> Envelope:
+        try:
+            return self._write(method, params)
+        except Dropped:
+            pass
+        except VenueSaid as said:
+            if said.kind is not Kind.CLOCK:
+                raise
+        return method(**params)
+
+    def _synchronise(self) -> None:
+        with suppress(VenueSaid, NotSent, NoAnswer):  # the next request will say what is wrong
+            self.http.synchronise()
+
+
+class _Pool:
+    """In place of pybit's `requests.Session`: a connection pool, and nothing around it."""
+
+    def __init__(self, origin: str) -> None:
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
+        # A proxy and a certificate bundle from the environment count; they are looked up once.
+        with requests.Session() as session:
+            found = session.merge_environment_settings(origin, {}, None, None, None)
+        self._proxies = found["proxies"]
+        self._verify = True if found["verify"] is None else found["verify"]
+
+    def send(self, request: requests.PreparedRequest, timeout: float) -> requests.Response:
+        try:
+            response = self._adapter.send(request, timeout=timeout, verify=self._verify, proxies=self._proxies)
+            response.content  # noqa: B018  # read, so that the connection goes back to the pool
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as exc:
+            raise _network_failure(exc) from None
+        return response
+
+    def close(self) -> None:
+        self._adapter.close()
+
+
+def _network_failure(exc: Exception) -> NotSent | NoAnswer:
+    """Tell apart what requests and urllib3 raise before the first byte of a request, and what they may raise after."""
+    cause = getattr(exc.args[0], "reason", None) if exc.args else None
+    match exc:
+        case requests.exceptions.ConnectTimeout():
+            return NotSent("no connection to Bybit in time")
+        case requests.exceptions.ProxyError():
+            return NotSent("the proxy did not connect to Bybit")
+        case requests.exceptions.SSLError() if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+            return NotSent("Bybit's certificate could not be verified")
+        case requests.exceptions.ConnectionError() if isinstance(cause, urllib3.exceptions.NewConnectionError):
+            return NotSent("no connection to Bybit")  # refused, unreachable, or its name is not known
+        case requests.exceptions.Timeout():
+            return NoAnswer("Bybit did not answer in time")
+        case requests.exceptions.ConnectionError() if "timed out" in str(exc):
+            return NoAnswer("Bybit did not finish its answer in time")
+        case _:
+            return Dropped("the connection to Bybit broke before it answered")
+
+
+def _escaped(value: str) -> str:
+    """The value as urllib3 will put it on the wire, so that what is signed is what is sent."""
+    return _upper_escapes(quote(value, safe=_QUERY_SAFE)) if "%" in value else quote(value, safe=_QUERY_SAFE)
+
+
+def _upper_escapes(text: str) -> str:
+    head, *rest = text.split("%")
+    return head + "".join(f"%{part[:2].upper()}{part[2:]}" for part in rest)
+
+
+def _retry_after_s(response: requests.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    if text.isdigit():
+        return float(text)
+    return ADDRESS_BAN_S if response.status_code == 403 else None
+
+
+def _limit_reset_s(response: requests.Response, envelope: Envelope) -> float | None:
+    """Seconds until the limit is lifted, by the exchange's own clock; the header may lie in the past."""
+    text = response.headers.get("X-Bapi-Limit-Reset-Timestamp", "")
+    if not text.isdigit() or not envelope.time:
+        return None
+    return max(0, int(text) - envelope.time) / 1000

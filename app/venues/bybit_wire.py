@@ -1,0 +1,277 @@
+"""Bybit V5 as it travels: one Struct per row, one decoder per answer, and the signature.
+
+Numbers are strings on this wire and "" (or null) is "no value", so a number is read with `number`, never decoded
+directly; the one exception is a public trade's price, where each microsecond counts. Unknown fields are ignored: the
+exchange adds some without notice.
+"""
+
+import base64
+import hmac
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Generic, TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from app.domain.refusals import Outcome
+from app.errors import Refused
+from app.keys import Credentials
+from app.venues.base import Trade
+
+T = TypeVar("T")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Unreadable(ValueError):
+    """An answer that isn't what the exchange documents."""
+
+
+def number(text: str | None) -> Decimal | None:
+    """The number, or None where the exchange wrote "" or null."""
+    if not text:
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise Unreadable(f"{text!r} is not a number") from None
+    if not value.is_finite():
+        raise Unreadable(f"{text!r} is not a finite number")
+    return value
+
+
+def positive(text: str | None) -> Decimal | None:
+    """The number, or None where it is absent or zero: unset prices come as "", "0" and "0.00"."""
+    value = number(text)
+    return value if value is not None and value > 0 else None
+
+
+def required(text: str | None, field: str) -> Decimal:
+    value = number(text)
+    if value is None:
+        raise Unreadable(f"{field} is missing")
+    return value
+
+
+def instant(ms: str | int) -> datetime:
+    """Milliseconds since the epoch, exactly (a float would round them)."""
+    try:
+        return _EPOCH + timedelta(milliseconds=int(ms))
+    except (ValueError, OverflowError):
+        raise Unreadable(f"{ms!r} is not a time in milliseconds") from None
+
+
+def milliseconds(at: datetime) -> int:
+    """The millisecond that `at` lies in."""
+    return (at - _EPOCH) // timedelta(milliseconds=1)
+
+
+# Signing: https://bybit-exchange.github.io/docs/v5/guide#authentication
+
+
+def signer(credentials: Credentials) -> Callable[[bytes], str]:
+    """A function that signs: HMAC in lower-case hex, RSA (PKCS #1 v1.5) in base64. The key is read once, here."""
+    if credentials.api_secret is not None:
+        secret = credentials.api_secret.encode()
+        return lambda text: hmac.digest(secret, text, "sha256").hex()
+    try:
+        key = serialization.load_pem_private_key((credentials.private_key or "").encode(), password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise Refused(Outcome.VENUE_REFUSED, "Bybit takes a secret, or an RSA private key in PEM without a password")
+    rsa_key = key
+    return lambda text: base64.b64encode(rsa_key.sign(text, padding.PKCS1v15(), hashes.SHA256())).decode()
+
+
+# REST
+
+
+class Envelope(msgspec.Struct):
+    """What every answer is wrapped in; `retCode` alone says whether it is good."""
+
+    retCode: int
+    retMsg: str | None = ""
+    result: msgspec.Raw = msgspec.Raw(b"{}")
+    time: int = 0
+
+
+class Page(msgspec.Struct, Generic[T]):
+    list: list[T]
+    nextPageCursor: str | None = None
+
+
+class PlacedRow(msgspec.Struct):
+    orderId: str
+
+
+class LotSizeFilter(msgspec.Struct):
+    qtyStep: str
+    minOrderQty: str
+    maxOrderQty: str
+    maxMktOrderQty: str | None = None
+    minNotionalValue: str | None = None
+
+
+class PriceFilter(msgspec.Struct):
+    tickSize: str
+
+
+class LeverageFilter(msgspec.Struct):
+    maxLeverage: str
+
+
+class InstrumentRow(msgspec.Struct):
+    symbol: str
+    contractType: str
+    status: str
+    settleCoin: str
+    lotSizeFilter: LotSizeFilter
+    priceFilter: PriceFilter
+    leverageFilter: LeverageFilter
+    isPreListing: bool | None = False
+
+
+class CoinRow(msgspec.Struct):
+    coin: str
+    equity: str | None = None
+    walletBalance: str | None = None
+    totalPositionIM: str | None = None
+    totalOrderIM: str | None = None
+    locked: str | None = None
+    bonus: str | None = None
+
+
+class WalletRow(msgspec.Struct):
+    totalEquity: str | None = None
+    totalAvailableBalance: str | None = None
+    coin: list[CoinRow] = []
+
+
+class PositionRow(msgspec.Struct):
+    symbol: str
+    positionIdx: int
+    side: str
+    size: str
+    avgPrice: str | None = None
+    stopLoss: str | None = None
+    leverage: str | None = None
+
+
+class OrderRow(msgspec.Struct):
+    orderId: str
+    symbol: str
+    orderStatus: str
+    orderLinkId: str | None = None
+    avgPrice: str | None = None
+    cumExecQty: str | None = None
+    cancelType: str | None = None
+    rejectReason: str | None = None
+    stopOrderType: str | None = None
+    triggerPrice: str | None = None
+    reduceOnly: bool | None = False
+    closeOnTrigger: bool | None = False
+
+
+class ExecutionRow(msgspec.Struct):
+    execId: str
+    orderId: str
+    symbol: str
+    side: str
+    execPrice: str
+    execQty: str
+    execType: str
+    execTime: str
+    orderLinkId: str | None = None
+    execFee: str | None = None
+    feeCurrency: str | None = None
+    createType: str | None = None
+    stopOrderType: str | None = None
+
+
+class TickerRow(msgspec.Struct):
+    lastPrice: str
+    markPrice: str
+
+
+class RecentTradeRow(msgspec.Struct):
+    execId: str
+    symbol: str
+    price: str
+    time: str
+
+
+class KeyInfo(msgspec.Struct):
+    readOnly: int = 0
+    ips: list[str] | None = None
+    permissions: dict[str, list[str] | None] = {}
+
+
+ENVELOPE = msgspec.json.Decoder(Envelope)
+PLACED = msgspec.json.Decoder(PlacedRow)
+INSTRUMENTS = msgspec.json.Decoder(Page[InstrumentRow])
+WALLETS = msgspec.json.Decoder(Page[WalletRow])
+POSITIONS = msgspec.json.Decoder(Page[PositionRow])
+ORDERS = msgspec.json.Decoder(Page[OrderRow])
+EXECUTIONS = msgspec.json.Decoder(Page[ExecutionRow])
+TICKERS = msgspec.json.Decoder(Page[TickerRow])
+RECENT_TRADES = msgspec.json.Decoder(Page[RecentTradeRow])
+CANDLES = msgspec.json.Decoder(Page[list[str]])
+KEY_INFO = msgspec.json.Decoder(KeyInfo)
+
+
+# Sockets
+
+
+class TradeRow(
+    Trade,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    rename={"symbol": "s", "trade_id": "i", "price": "p", "at_ms": "T"},
+):
+    """A public trade under the short names of the wire. It *is* a Trade, so that a tick is decoded and not copied."""
+
+    symbol: str
+    trade_id: str
+    price: Decimal
+    at_ms: int
+
+
+class PublicFrame(msgspec.Struct):
+    """Any frame of the public socket: trades (`topic`, `data`), or the answer to an operation (`op`)."""
+
+    topic: str = ""
+    data: list[TradeRow] = []
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+    req_id: str = ""
+
+
+class LooseFrame(msgspec.Struct):
+    """The same with rows left as they are, for a frame of which a row can't be read."""
+
+    topic: str = ""
+    data: list[msgspec.Raw] = []
+
+
+class ChangedRow(msgspec.Struct):
+    symbol: str = ""
+    category: str = "linear"
+
+
+class PrivateFrame(msgspec.Struct):
+    topic: str = ""
+    data: list[ChangedRow] = []
+    op: str = ""
+    success: bool | None = None
+    ret_msg: str = ""
+
+
+PUBLIC_FRAME = msgspec.json.Decoder(PublicFrame)
+LOOSE_FRAME = msgspec.json.Decoder(LooseFrame)
+TRADE_ROW = msgspec.json.Decoder(TradeRow)
+PRIVATE_FRAME = msgspec.json.Decoder(PrivateFrame)

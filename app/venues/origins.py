@@ -1,0 +1,27 @@
+"""Where each venue's environments are reached, unless an account names other origins.
+
+The simulator is wherever somebody started it, so it has no default. Accounts at a regional site of Bybit (`.eu`, `.kz`,
+`.tr` …) have to name that site's hosts.
+"""
+
+from app.venues.base import Origins
+
+_DEFAULTS = {
+    # https://bybit-exchange.github.io/docs/v5/guide and …/docs/v5/ws/connect
+    ("bybit", "mainnet"): Origins(rest="https://api.bybit.com", ws="wss://stream.bybit.com"),
+    ("bybit", "testnet"): Origins(rest="https://api-testnet.bybit.com", ws="wss://stream-testnet.bybit.com"),
+    # https://bybit-exchange.github.io/docs/v5/demo: market data is mainnet's
+    ("bybit", "demo"): Origins(
+        rest="https://api-demo.bybit.com", ws="wss://stream.bybit.com", ws_private="wss://stream-demo.bybit.com"
+    ),
+    # https://developers.binance.com/docs/derivatives/usds-margined-futures/general-info
+    ("binance", "mainnet"): Origins(rest="https://fapi.binance.com", ws="wss://fstream.binance.com"),
+    # Binance keeps one practice environment and calls it both names.
+    ("binance", "testnet"): Origins(rest="https://demo-fapi.binance.com", ws="wss://demo-fstream.binance.com"),
+    ("binance", "demo"): Origins(rest="https://demo-fapi.binance.com", ws="wss://demo-fstream.binance.com"),
+}
+
+
+def default_origins(venue: str, environment: str) -> Origins | None:
+    """The origins of a venue's environment; None where there is no default, as for a simulator."""
+    return _DEFAULTS.get((venue, environment))

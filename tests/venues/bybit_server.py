@@ -1,0 +1,281 @@
+"""A Bybit that answers what a test wrote down, and checks what every private request must be: signed, on time."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import WSMsgType, web
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from app.keys import Credentials
+from app.venues.base import Origins
+from app.venues.bybit import BybitVenue
+
+KEY = "test-key"
+SECRET = "test-secret"
+CREDENTIALS = Credentials(api_key=KEY, api_secret=SECRET)
+
+
+class Request(msgspec.Struct):
+    method: str
+    path: str
+    query: dict[str, str]
+    raw_query: str
+    body: Any
+    connection: int  # the same number: the same TCP connection
+
+
+class Say(msgspec.Struct):
+    """An answer of HTTP status 200 whose retCode is not 0."""
+
+    code: int
+    text: str = "some reason"
+    headers: dict[str, str] = {}
+
+
+class Http(msgspec.Struct):
+    status: int
+    text: str = "<html></html>"
+    headers: dict[str, str] = {}
+
+
+class Cut(msgspec.Struct):
+    """No answer: the connection ends."""
+
+
+class Hang(msgspec.Struct):
+    """No answer: the connection stays."""
+
+
+Answer = dict[str, Any] | Say | Http | Cut | Hang
+
+
+class BybitServer:
+    """`script` says what a path answers: in turn, the last one for ever."""
+
+    def __init__(self, verify: Callable[[bytes, str], bool] | None = None) -> None:
+        self.requests: list[Request] = []
+        self.faults: list[str] = []  # what was wrong with requests; has to stay empty
+        self.time_connections: list[int] = []  # of the calls for the time, which `requests` leaves out
+        self.skew_ms = 0
+        self.origin = ""
+        self._verify = verify or _hmac_fits
+        self._answers: defaultdict[str, list[Answer]] = defaultdict(list)
+        self._connections: dict[asyncio.Transport | None, int] = {}
+        self.hanging = asyncio.Event()  # a request is left without an answer
+        self.closing = asyncio.Event()  # such requests end
+
+    def script(self, path: str, *answers: Answer) -> None:
+        self._answers[path] = list(answers)
+
+    def sent(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.path == path]
+
+    def hang_up(self) -> None:
+        """Close what is idle, as a front server does after a while."""
+        for transport in self._connections:
+            if transport is not None:
+                transport.close()
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000) + self.skew_ms
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        path, _, raw_query = request.raw_path.partition("?")
+        raw = await request.read()
+        number = self._connections.setdefault(request.transport, len(self._connections))
+        if path == "/v5/market/time":
+            self.time_connections.append(number)
+            return self._envelope(0, {"timeSecond": "", "timeNano": ""}, {})
+        body = json.loads(raw) if raw else None
+        query = dict(parse_qsl(raw_query, strict_parsing=True)) if raw_query else {}
+        self.requests.append(Request(request.method, path, query, raw_query, body, number))
+        if not path.startswith("/v5/market/") and (refusal := self._check(request, raw_query, raw)) is not None:
+            return self._envelope(refusal.code, {}, {}, refusal.text)
+        answers = self._answers[path]
+        if not answers:
+            self.faults.append(f"nothing is scripted for {path}")
+            return self._envelope(10017, {}, {})
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        match answer:
+            case Say(code, text, headers):
+                return self._envelope(code, {}, headers, text)
+            case Http(status, text, headers):
+                return web.Response(status=status, text=text, headers=headers)
+            case Cut():
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case Hang():
+                self.hanging.set()
+                await self.closing.wait()
+                return web.Response()
+            case _:
+                return self._envelope(0, answer, {})
+
+    def _check(self, request: web.Request, raw_query: str, raw: bytes) -> Say | None:
+        headers = request.headers
+        stamp, window = headers.get("X-BAPI-TIMESTAMP", "0"), headers.get("X-BAPI-RECV-WINDOW", "0")
+        now = self.now_ms()
+        if not now - int(window) <= int(stamp) < now + 1000:
+            return Say(10002, "invalid request, please check your server timestamp")
+        payload = raw_query.encode() if request.method == "GET" else raw
+        text = f"{stamp}{headers.get('X-BAPI-API-KEY')}{window}".encode() + payload
+        if headers.get("X-BAPI-API-KEY") != KEY or not self._verify(text, headers.get("X-BAPI-SIGN", "")):
+            self.faults.append(f"bad signature of {request.raw_path}")
+            return Say(10004, f"error sign! origin_string[{text.decode()}]")
+        if request.method == "POST" and headers.get("Content-Type") != "application/json":
+            self.faults.append(f"content type of {request.raw_path}")
+        return None
+
+    def _envelope(self, code: int, result: dict[str, Any], headers: dict[str, str], text: str = "OK") -> web.Response:
+        body = {"retCode": code, "retMsg": text, "result": result, "retExtInfo": {}, "time": self.now_ms()}
+        return web.json_response(body, headers=headers)
+
+
+def _hmac_fits(text: bytes, signature: str) -> bool:
+    return hmac.compare_digest(hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest(), signature)
+
+
+def rsa_verifier(public_key: RSAPublicKey) -> Callable[[bytes, str], bool]:
+    def fits(text: bytes, signature: str) -> bool:
+        try:
+            public_key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
+    return fits
+
+
+@asynccontextmanager
+async def bybit_server(verify: Callable[[bytes, str], bool] | None = None) -> AsyncIterator[BybitServer]:
+    server = BybitServer(verify)
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", server._handle)
+    async with _serving(app) as origin:
+        server.origin = f"http://{origin}"
+        try:
+            yield server
+        finally:
+            server.closing.set()
+    assert server.faults == []
+
+
+@asynccontextmanager
+async def adapter(
+    origin: str, credentials: Credentials = CREDENTIALS, timeout_s: float = 5.0
+) -> AsyncIterator[BybitVenue]:
+    venue = BybitVenue(credentials, Origins(rest=origin, ws=""), timeout_s=timeout_s)
+    try:
+        yield venue
+    finally:
+        await venue.close()
+
+
+class SocketServer:
+    """A public or private socket: acknowledges operations unless told otherwise; what arrives is queued."""
+
+    def __init__(self) -> None:
+        self.origin = ""
+        self.connections = 0
+        self.operations: asyncio.Queue[dict[str, Any]] = asyncio.Queue()  # without pings
+        self.pings = 0
+        self.muted = False  # hears everything, says nothing
+        self.refused_topics: set[str] = set()
+        self.auth_refusal: str | None = None
+        self.with_req_id = True
+        self._links: set[web.WebSocketResponse] = set()
+
+    async def send(self, frame: object) -> None:
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        for link in list(self._links):
+            await link.send_str(text)
+
+    def cut(self) -> None:
+        for link in list(self._links):
+            transport = link._req.transport if link._req is not None else None
+            if transport is not None:
+                transport.abort()
+
+    async def close_politely(self) -> None:
+        for link in list(self._links):
+            await link.close()
+
+    async def subscribed(self, count: int) -> list[str]:
+        """The topics of the next `count` subscriptions."""
+        topics: list[str] = []
+        while len(topics) < count:
+            operation = await asyncio.wait_for(self.operations.get(), 5)
+            if operation["op"] == "subscribe":
+                topics += operation["args"]
+        return topics
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        link = web.WebSocketResponse()
+        await link.prepare(request)
+        self.connections += 1
+        self._links.add(link)
+        try:
+            async for message in link:
+                if message.type is WSMsgType.TEXT:
+                    await self._answer(link, json.loads(message.data))
+        finally:
+            self._links.discard(link)
+        return link
+
+    async def _answer(self, link: web.WebSocketResponse, operation: dict[str, Any]) -> None:
+        op = operation["op"]
+        if op == "ping":
+            self.pings += 1
+        else:
+            self.operations.put_nowait(operation)
+        if self.muted:
+            return
+        answer: dict[str, Any] = {"op": op, "success": True, "ret_msg": "", "conn_id": "c"}
+        if op == "ping":
+            answer |= {"ret_msg": "pong"}
+        elif op == "auth" and self.auth_refusal is not None:
+            answer |= {"success": False, "ret_msg": self.auth_refusal}
+        elif refused := [topic for topic in operation["args"] if topic in self.refused_topics]:
+            answer |= {"success": False, "ret_msg": f"error:handler not found,topic:{refused[0]}"}
+        if self.with_req_id and "req_id" in operation:
+            answer["req_id"] = operation["req_id"]
+        await link.send_json(answer)
+
+
+@asynccontextmanager
+async def socket_server() -> AsyncIterator[SocketServer]:
+    server = SocketServer()
+    app = web.Application()
+    app.router.add_get("/v5/public/linear", server._handle)
+    app.router.add_get("/v5/private", server._handle)
+    async with _serving(app) as origin:
+        server.origin = f"ws://{origin}"
+        yield server
+        server.cut()
+
+
+@asynccontextmanager
+async def _serving(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()
