@@ -1,0 +1,130 @@
+"""The command `levelhead`. Heavy modules are imported by the subcommand that needs them, so that `--help` is quick."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from app.errors import LevelheadError
+from app.settings import Settings, read
+
+EXIT_NEVER_BETTER = 2
+"""An error that a person must mend; a supervisor needs not try again."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code; what a person can mend is one sentence on stderr."""
+    arguments, rest = _parse(sys.argv[1:] if argv is None else list(argv))
+    if arguments.command == "simulator":
+        # A program of its own that shares nothing with us, not even a process.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "simulator", *rest])
+    try:
+        settings = read()
+        _configure_log(settings, arguments.command)
+        return COMMANDS[arguments.command](arguments, settings)
+    except LevelheadError as exc:
+        print(f"levelhead {arguments.command}: {exc}", file=sys.stderr, flush=True)
+        return EXIT_NEVER_BETTER
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="levelhead",
+        description="Your alert fires once. Your stop holds. Settings come from LEVELHEAD_… or a .env file.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="run everything on this machine, with servers of its own where none is set")
+    up.add_argument("--data-dir", type=Path, metavar="DIR", help="keeps everything (default: ./data)")
+    up.add_argument("--host", metavar="H", help="address to listen on (default: 127.0.0.1)")
+    up.add_argument("--port", type=_port, metavar="N", help="port to listen on (default: 8000)")
+    up.add_argument("--no-sample", action="store_true", help="do not post a sample alert at the first start")
+    up.add_argument("--prices", metavar="random|FILE|manual", help="where the simulator's prices come from")
+    up.add_argument("--speed", metavar="X", help="how much faster than real the simulator replays FILE")
+    up.add_argument("--start-at", metavar="T", help="the instant in FILE to start at")
+    up.add_argument("--symbol", metavar="S", help="of FILE, and of the sample alert (default: BTCUSDT)")
+    commands.add_parser("api", help="serve the webhook, the JSON API and the page")
+    commands.add_parser("worker", help="execute alerts and commands; run as many as needed")
+    commands.add_parser("watcher", help="follow prices and fire levels; run two for safety")
+    commands.add_parser("simulator", help="a local exchange to trade on (has flags of its own)", add_help=False)
+    commands.add_parser("migrate", help="bring the database to the current schema")
+    doctor = commands.add_parser("doctor", help="check everything and say what to mend")
+    doctor.add_argument("--data-dir", type=Path, metavar="DIR", help="of the `up` to check (default: ./data)")
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command != "simulator":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments, rest
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write a number from 1 to 65535")
+    return int(text)
+
+
+def _configure_log(settings: Settings, command: str) -> None:
+    from app.log import configure
+
+    configure(settings.log_format, settings.log_level, command)
+
+
+def _up(arguments: argparse.Namespace, settings: Settings) -> int:
+    from app.up.main import UpOptions, up
+
+    options = UpOptions(
+        data_dir=arguments.data_dir,
+        host=arguments.host,
+        port=arguments.port,
+        sample=not arguments.no_sample,
+        prices=arguments.prices,
+        speed=arguments.speed,
+        start_at=arguments.start_at,
+        symbol=arguments.symbol,
+    )
+    return asyncio.run(up(options, settings))
+
+
+def _api(arguments: argparse.Namespace, settings: Settings) -> int:
+    from app.main import serve
+
+    return serve(settings)
+
+
+def _worker(arguments: argparse.Namespace, settings: Settings) -> int:
+    from workers.worker import serve
+
+    return serve(settings)
+
+
+def _watcher(arguments: argparse.Namespace, settings: Settings) -> int:
+    from workers.watcher import serve
+
+    return serve(settings)
+
+
+def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
+    from app.store.migrate import run
+
+    return run(settings)
+
+
+def _doctor(arguments: argparse.Namespace, settings: Settings) -> int:
+    from app.up.doctor import run
+
+    return run(settings, data_dir=arguments.data_dir)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
+    "up": _up,
+    "api": _api,
+    "worker": _worker,
+    "watcher": _watcher,
+    "migrate": _migrate,
+    "doctor": _doctor,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
