@@ -1,0 +1,254 @@
+"""The one road of every order: written, sent, recorded; and asked for when its answer is missing."""
+
+import asyncio
+import logging
+from datetime import timedelta
+from decimal import Decimal
+
+import msgspec
+
+from app.domain.money import ZERO, plain
+from app.domain.order import FINAL, Order, OrderStatus, client_order_id
+from app.errors import Conflict, OutcomeUnknown, Refused, Transient
+from app.flows.settle import settle
+from app.ids import new_id
+from app.log import event
+from app.resources import Connected, Resources
+from app.store import books, levels, orders, positions
+from app.store.books import Book
+from app.store.db import store_errors, transaction
+from app.store.levels import Armed
+from app.store.orders import Intent
+from app.venues.base import NewOrder, OrderReport
+
+log = logging.getLogger("orders")
+
+# How long to wait before asking the venue again about an order that is not finished, first to last.
+ASK_DELAYS_S = (0.0, 0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0)
+
+# A request is refused by the venue when it arrives later than its receive window. So an order that the venue does not
+# show this long after the window has closed never arrived, and never will. Queries may lag behind by some seconds.
+QUERY_LAG = timedelta(seconds=4)
+MISSES_FOR_ABSENCE = 3
+NEVER_ARRIVED = "never arrived at the exchange"
+
+
+async def write(
+    resources: Resources, book: Book, intent: Intent, qty: Decimal, *, native_stop: Decimal | None = None
+) -> Order:
+    """Commit an order that is about to leave. Conflict when the claim on the book was lost."""
+    now = resources.now()
+    async with transaction(resources.pool) as connection:
+        await books.fence(connection, book)
+        attempt = await orders.next_attempt(connection, intent.id)
+        order = Order(
+            id=new_id(),
+            intent_id=intent.id,
+            attempt=attempt,
+            client_order_id=client_order_id(resources.keys.install, intent.cause_id, book.key, intent.leg, attempt),
+            account_id=intent.account_id,
+            symbol=intent.symbol,
+            side=intent.side,
+            qty=qty,
+            reduce_only=not intent.opens,
+            stop_loss=native_stop,
+            status=OrderStatus.SENT,
+            created_at=now,
+            sent_at=now,
+        )
+        await orders.insert_orders(connection, [order])
+    return order
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the venue answered to an order: the status that it has from now on."""
+
+    status: OrderStatus
+    venue_order_id: str | None = None
+    venue_code: str | None = None
+    reason: str | None = None
+
+
+def closing(armed: Armed) -> NewOrder:
+    """The order that was committed with a level."""
+    return NewOrder(
+        client_order_id=armed.client_order_id,
+        symbol=armed.symbol,
+        side=armed.close_side,
+        qty=armed.level.qty,
+        reduce_only=True,
+    )
+
+
+async def place(connected: Connected, order: NewOrder) -> Answer:
+    """Send a committed order once. Never raises for what the venue does."""
+    try:
+        return Answer(status=OrderStatus.ACCEPTED, venue_order_id=await connected.venue.place(order))
+    except Refused as error:
+        return Answer(status=OrderStatus.REJECTED, venue_code=error.venue_code, reason=error.reason)
+    except Transient as error:
+        return Answer(status=OrderStatus.ABSENT, reason=str(error))
+    except OutcomeUnknown as error:
+        return Answer(status=OrderStatus.UNKNOWN, reason=str(error))
+    except Conflict as error:
+        # A duplicate id: it arrived before. Nothing to reduce: it ended without an effect.
+        nothing = error.kind == "nothing_to_reduce"
+        return Answer(status=OrderStatus.REJECTED if nothing else OrderStatus.UNKNOWN, reason=str(error))
+
+
+async def send(resources: Resources, connected: Connected, order: Order) -> Order:
+    """Send an order that `write` committed, and record what was answered."""
+    answer = await place(
+        connected,
+        NewOrder(
+            client_order_id=order.client_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            qty=order.qty,
+            reduce_only=order.reduce_only,
+            stop_loss=order.stop_loss,
+        ),
+    )
+    accepted = answer.status is OrderStatus.ACCEPTED
+    event(
+        log,
+        logging.INFO if accepted else logging.WARNING,
+        "order sent" if accepted else f"order {answer.status}",
+        account=connected.account.name,
+        symbol=order.symbol,
+        side=order.side,
+        qty=plain(order.qty),
+        **({"reduce_only": True} if order.reduce_only else {}),
+        **({"native_stop": plain(order.stop_loss)} if order.stop_loss is not None else {}),
+        **({"why": answer.reason} if answer.reason else {}),
+        client_order_id=order.client_order_id,
+    )
+    try:
+        with store_errors():
+            return await orders.move(
+                resources.pool,
+                order.id,
+                answer.status,
+                venue_order_id=answer.venue_order_id,
+                venue_code=answer.venue_code,
+                reason=answer.reason,
+            )
+    except Conflict:
+        # Its fill was settled by somebody else before its answer was recorded here.
+        return await orders.order(resources.pool, order.id)
+
+
+async def resolve(resources: Resources, connected: Connected, order: Order, *, patience_s: float) -> Order:
+    """Ask the venue until the order's end is known and its fills are settled, or `patience_s` is over.
+
+    Answers the order as it stands: unresolved still, if the venue could not be asked or has not made up its mind.
+    """
+    waited = 0.0
+    misses = 0
+    for turn in range(10_000):
+        delay = ASK_DELAYS_S[min(turn, len(ASK_DELAYS_S) - 1)]
+        if waited + delay > patience_s:
+            break
+        await asyncio.sleep(delay)
+        waited += delay
+        try:
+            order, seen = await ask(resources, connected, order)
+        except (Transient, OutcomeUnknown) as error:
+            event(log, logging.WARNING, "cannot ask about order", order=order.client_order_id, why=str(error))
+            continue
+        if order.status in FINAL or order.status is OrderStatus.ABSENT:
+            return order
+        misses = 0 if seen else misses + 1
+        if misses >= MISSES_FOR_ABSENCE and _window_is_over(resources, order):
+            return await _absent(resources, order)
+    return order
+
+
+async def ask(resources: Resources, connected: Connected, order: Order) -> tuple[Order, bool]:
+    """Ask once for the order and its fills, and record both; whether the venue showed anything of it."""
+    instrument = await connected.venue.instrument(order.symbol)
+    report = await connected.venue.order(order.symbol, order.client_order_id)
+    filled = ZERO
+    if report is None or report.filled_qty > ZERO:
+        fills = await connected.venue.fills(order.symbol, client_order_id=order.client_order_id)
+        filled = sum((fill.qty for fill in fills), ZERO)
+        if fills:
+            await settle(resources, order.account_id, instrument, fills)
+    if report is None:
+        if filled >= order.qty:
+            return await _finish(resources, order, OrderStatus.FILLED, None), True
+        return order, filled > ZERO
+    if report.status in FINAL and filled >= report.filled_qty:
+        return await _finish(resources, order, report.status, report), True
+    if report.status is OrderStatus.ACCEPTED and order.status is not OrderStatus.ACCEPTED:
+        order = await orders.move(resources.pool, order.id, OrderStatus.ACCEPTED, venue_order_id=report.venue_order_id)
+    return order, True
+
+
+async def _finish(resources: Resources, order: Order, status: OrderStatus, report: OrderReport | None) -> Order:
+    async with transaction(resources.pool) as connection:
+        try:
+            finished = await orders.move(
+                connection,
+                order.id,
+                status,
+                venue_order_id=None if report is None else report.venue_order_id,
+                reason=None if report is None else report.reason,
+            )
+        except Conflict:
+            return await orders.order(connection, order.id)
+        await positions.opened(connection, order.intent_id)
+        level_id = await levels.of_intent(connection, order.intent_id)
+        if level_id is not None:
+            await levels.trigger(connection, level_id, None, None)
+            await levels.done(connection, level_id)
+    if status is not OrderStatus.FILLED:
+        event(
+            log,
+            logging.WARNING,
+            f"order {status}",
+            symbol=order.symbol,
+            filled=plain(finished.filled_qty),
+            of=plain(order.qty),
+            why=finished.reason,
+            client_order_id=order.client_order_id,
+        )
+    return finished
+
+
+def _window_is_over(resources: Resources, order: Order) -> bool:
+    sent_at = order.sent_at or order.created_at
+    return resources.now() > sent_at + timedelta(milliseconds=resources.settings.recv_window_ms) + QUERY_LAG
+
+
+async def _absent(resources: Resources, order: Order) -> Order:
+    event(
+        log,
+        logging.WARNING,
+        "order never arrived",
+        symbol=order.symbol,
+        client_order_id=order.client_order_id,
+        why="the exchange does not know it and would refuse it by now",
+    )
+    try:
+        return await orders.move(resources.pool, order.id, OrderStatus.ABSENT, reason=NEVER_ARRIVED)
+    except Conflict:
+        return await orders.order(resources.pool, order.id)
+
+
+class Sum(msgspec.Struct, frozen=True):
+    """What the orders of an intent have come to."""
+
+    filled: Decimal
+    unresolved: Order | None
+    last: Order | None
+
+
+def sum_up(found: list[Order]) -> Sum:
+    waiting = [o for o in found if o.status in (OrderStatus.SENT, OrderStatus.UNKNOWN, OrderStatus.ACCEPTED)]
+    sent = [o for o in found if o.status not in (OrderStatus.ARMED, OrderStatus.DISARMED)]
+    return Sum(
+        filled=sum((o.filled_qty for o in found), ZERO),
+        unresolved=waiting[0] if waiting else None,
+        last=sent[-1] if sent else None,
+    )

@@ -1,0 +1,222 @@
+"""Keep what is held protected: the native stop at the exchange, and the close when a level is crossed."""
+
+import asyncio
+import logging
+from decimal import Decimal
+from uuid import UUID
+
+from app.domain.decide import NATIVE_STOP_BUFFER_PCT
+from app.domain.level import native_stop_price
+from app.domain.money import HUNDRED, ZERO, plain
+from app.domain.order import Order, OrderStatus
+from app.domain.position import Position, PositionStatus
+from app.domain.signal import Action, Signal, Size, SizeUnit
+from app.errors import Conflict, OutcomeUnknown, Refused, Transient
+from app.flows import orders as road
+from app.ids import new_id
+from app.log import event
+from app.resources import Connected, Resources
+from app.store import inbox, levels, orders, positions
+from app.store.db import store_errors, transaction
+from app.store.inbox import CauseKind
+from app.store.levels import Armed
+
+log = logging.getLogger("protect")
+
+# The entry price is known only after the fill. A native stop that rode on the entry stays where it is while it is
+# within this much of the entry price of where it should be; it is the second line, the watcher holds the exact one.
+TOLERANCE_PCT = Decimal("0.1")
+STOP_TRIES = 4
+STOP_TRY_DELAY_S = 0.3
+FIRE_PATIENCE_S = 12.0
+
+
+async def secure(resources: Resources, connected: Connected, position_id: UUID) -> bool:
+    """Have the native stop rest where the position needs it; True when the exchange shows it.
+
+    A position for which none can be placed is closed. After the end, nothing of it rests at the exchange.
+    """
+    with store_errors():
+        position = await positions.get(resources.pool, position_id)
+    if position is None:
+        return False
+    if position.status is PositionStatus.CLOSED:
+        await _clear(connected, position)
+        return False
+    instrument = await connected.venue.instrument(position.symbol)
+    wanted = native_stop_price(position.exits, position.side, position.entry_price, instrument, NATIVE_STOP_BUFFER_PCT)
+    if wanted is None:
+        return False
+    why = ""
+    for turn in range(STOP_TRIES):
+        try:
+            holding = await connected.venue.holding(position.symbol)
+            if holding.qty == ZERO:
+                return False  # closed meanwhile; its fills are on their way to settle
+            rests = holding.stop_loss
+            if rests is None or abs(rests - wanted) > position.entry_price * TOLERANCE_PCT / HUNDRED:
+                await connected.venue.set_stop(position.symbol, position.side, wanted)
+                rests = wanted
+            await _protected(resources, position, rests)
+            return True
+        except Refused as error:
+            why = error.reason
+            break
+        except Conflict:
+            return False  # no position any more
+        except (Transient, OutcomeUnknown) as error:
+            why = str(error)
+            await asyncio.sleep(STOP_TRY_DELAY_S * (turn + 1))
+    await _unprotected(resources, connected, position, why)
+    return False
+
+
+async def _protected(resources: Resources, position: Position, price: Decimal) -> None:
+    with store_errors():
+        await positions.set_native_stop(resources.pool, position.id, price)
+    event(
+        log,
+        logging.INFO,
+        "protected",
+        symbol=position.symbol,
+        side=position.side,
+        qty=plain(position.qty),
+        native_stop=plain(price),
+        position=position.id,
+    )
+
+
+async def _unprotected(resources: Resources, connected: Connected, position: Position, why: str) -> None:
+    """No native stop can be placed. One that rests already is enough; without any, the position is closed."""
+    try:
+        rests = (await connected.venue.holding(position.symbol)).stop_loss
+    except (Refused, Transient, OutcomeUnknown):
+        rests = None
+    if rests is not None:
+        await _protected(resources, position, rests)
+        return
+    event(
+        log,
+        logging.ERROR,
+        "no stop can be placed at the exchange: closing the position",
+        symbol=position.symbol,
+        position=position.id,
+        why=why,
+    )
+    with store_errors():
+        await positions.set_native_stop(resources.pool, position.id, None)
+    await instruct_close(resources, position, CauseKind.PROTECTION, position.id, qty=None)
+
+
+async def _clear(connected: Connected, position: Position) -> None:
+    """Nothing of an ended position may rest at the exchange: it would touch a later one."""
+    try:
+        holding = await connected.venue.holding(position.symbol)
+        if holding.qty != ZERO or not await connected.venue.resting_stops(position.symbol):
+            return
+        await connected.venue.set_stop(position.symbol, position.side, None)
+        event(log, logging.INFO, "native stop removed", symbol=position.symbol, position=position.id)
+    except (Refused, Transient, OutcomeUnknown, Conflict) as error:
+        event(log, logging.WARNING, "cannot look for leftover stops", symbol=position.symbol, why=str(error))
+
+
+async def instruct_close(
+    resources: Resources, position: Position, cause: CauseKind, cause_id: UUID, *, qty: Decimal | None
+) -> UUID:
+    """Ask the position's book to close it (or `qty` of it) on the one road."""
+    request = Signal(
+        symbol=position.symbol,
+        action=Action.CLOSE if qty is None else Action.REDUCE,
+        size=None if qty is None else Size(unit=SizeUnit.BASE, value=qty),
+    )
+    instruction_id = new_id()
+    with store_errors():
+        await inbox.instruct(
+            resources.pool,
+            id=instruction_id,
+            cause_kind=cause,
+            cause_id=cause_id,
+            account_id=position.account_id,
+            strategy_id=position.strategy_id,
+            request=request,
+            position_id=position.id,
+        )
+    await resources.bell.book(position.account_id, position.symbol, str(instruction_id))
+    return instruction_id
+
+
+async def fire(
+    resources: Resources, connected: Connected, armed: Armed, price: Decimal | None, trade_id: str | None
+) -> None:
+    """A level was crossed: its close leaves at once, the record follows.
+
+    The closing order was committed when the level was armed, so nothing is written before the first byte. Whatever
+    goes wrong afterwards is handed to the book as an instruction, which goes on until the level's part is closed.
+    """
+    level = armed.level
+    with store_errors():
+        order = await _send_armed(resources, connected, armed, price, trade_id)
+    if order.status not in (OrderStatus.REJECTED, OrderStatus.ABSENT):
+        order = await road.resolve(resources, connected, order, patience_s=FIRE_PATIENCE_S)
+    with store_errors():
+        position = await positions.get(resources.pool, level.position_id)
+    assert position is not None
+    if position.status is PositionStatus.CLOSED:
+        await _clear(connected, position)
+        return
+    with store_errors():
+        filled = sum((o.filled_qty for o in await orders.orders_of(resources.pool, level.intent_id)), ZERO)
+    if filled >= level.qty:
+        await secure(resources, connected, position.id)
+        return
+    rest = None if level.qty >= position.qty + filled else level.qty - filled
+    event(
+        log, logging.WARNING, "level not fully closed: going on", symbol=armed.symbol, kind=level.kind,
+        filled=plain(filled), of=plain(level.qty), why=order.reason,
+    )  # fmt: skip
+    await instruct_close(resources, position, CauseKind.LEVEL, level.id, qty=rest)
+
+
+async def _send_armed(
+    resources: Resources, connected: Connected, armed: Armed, price: Decimal | None, trade_id: str | None
+) -> Order:
+    level = armed.level
+    sent_at = resources.now()
+    answer = await road.place(connected, road.closing(armed))
+    event(
+        log,
+        logging.INFO,
+        "level crossed",
+        kind=level.kind,
+        symbol=armed.symbol,
+        level=None if level.price is None else plain(level.price),
+        price=None if price is None else plain(price),
+        trade=trade_id,
+        qty=plain(level.qty),
+        sent=answer.status,
+        why=answer.reason,
+        position=level.position_id,
+    )
+    async with transaction(resources.pool) as connection:
+        await levels.trigger(connection, level.id, price, trade_id)
+        try:
+            await orders.move(connection, level.order_id, OrderStatus.SENT, sent_at=sent_at)
+        except Conflict:
+            pass  # its fill was settled already, by whoever saw it first
+        else:
+            await orders.move(
+                connection,
+                level.order_id,
+                answer.status,
+                venue_order_id=answer.venue_order_id,
+                venue_code=answer.venue_code,
+                reason=answer.reason,
+            )
+        await positions.record(
+            connection,
+            "level_crossed",
+            position_id=level.position_id,
+            account_id=armed.account_id,
+            detail={"level": level.kind, "price": None if price is None else plain(price), "trade": trade_id},
+        )
+        return await orders.order(connection, level.order_id)

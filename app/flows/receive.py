@@ -1,0 +1,114 @@
+"""Take an alert in: verify -> read -> store once -> commit -> ring. What was answered 2xx is in the inbox for good."""
+
+import logging
+from uuid import UUID
+
+import msgspec
+
+from app.alerts import body as bodies
+from app.alerts.recognise import read_body
+from app.domain.refusals import Outcome
+from app.errors import LevelheadError
+from app.ids import new_id
+from app.keys import same
+from app.log import event
+from app.resources import Resources
+from app.store import inbox, strategies
+from app.store.db import store_errors
+from app.store.inbox import NewAlert
+from app.store.strategies import WebhookStrategy
+
+log = logging.getLogger("receive")
+
+
+class Unauthorized(LevelheadError):
+    """The secret is wrong, or there is no such strategy: the sender is told the same."""
+
+
+class KeyConflict(LevelheadError):
+    """The alert's id was used before with another body; nothing was stored."""
+
+    def __init__(self, alert_id: UUID) -> None:
+        super().__init__(
+            f"an alert with this id but another body was received before (alert {alert_id}); "
+            "give each alert an id of its own, for example {{strategy.order.id}} {{timenow}}"
+        )
+        self.alert_id = alert_id
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A POST as it came."""
+
+    strategy_id: str
+    path_secret: str | None
+    raw: bytes
+    content_type: str
+    source: str  # peer address
+
+    def __repr__(self) -> str:
+        return f"Delivery({self.strategy_id!r}, {len(self.raw)} bytes)"
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """`duplicate`: the alert was here already, under this id."""
+
+    alert_id: UUID
+    duplicate: bool
+
+
+async def receive(resources: Resources, delivery: Delivery) -> Receipt:
+    """Store an alert once and ring for it.
+
+    Raises InvalidInput (the sender's mistake, with its cure), Unauthorized, KeyConflict, StoreUnavailable.
+    """
+    received_at = resources.now()
+    body = bodies.open_body(delivery.raw)
+    secret = delivery.path_secret if delivery.path_secret is not None else body.secret
+    with store_errors():
+        strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
+    _authenticate(resources, strategy, secret)
+    assert strategy is not None
+    reading = read_body(body, strategy.format, path_secret=delivery.path_secret)
+    body_hash = resources.keys.body_hash(delivery.raw)
+    alert = NewAlert(
+        id=new_id(),
+        strategy_id=strategy.id,
+        key=f"hash:{body_hash.hex()}" if reading.key is None else f"id:{reading.key}",
+        windowed=reading.key is None,
+        body_hash=body_hash,
+        body=reading.body,
+        content_type=delivery.content_type,
+        source=delivery.source,
+        format=reading.format,
+        signal=reading.signal,
+        received_at=received_at,
+    )
+    accounts = [(new_id(), share.account_id, share.multiplier) for share in strategy.accounts]
+    with store_errors():
+        stored = await inbox.store(resources.pool, alert, accounts)
+    if stored.duplicate:
+        if not same(stored.body_hash, body_hash):
+            event(log, logging.WARNING, "same id, other body", strategy=strategy.id, alert=stored.alert_id)
+            raise KeyConflict(stored.alert_id)
+        event(log, logging.INFO, "alert is a duplicate", strategy=strategy.id, alert=stored.alert_id)
+        return Receipt(alert_id=stored.alert_id, duplicate=True)
+    wish = reading.signal.action or reading.signal.target
+    event(log, logging.INFO, "alert accepted", strategy=strategy.id, symbol=alert.signal.symbol, wish=wish,
+          alert=alert.id)  # fmt: skip
+    if accounts:
+        await resources.bell.alert(alert.id)
+    else:
+        with store_errors():
+            await inbox.refuse_alert(
+                resources.pool, alert.id, Outcome.NO_ACCOUNT, "the strategy trades no account: add one to it"
+            )
+    return Receipt(alert_id=alert.id, duplicate=False)
+
+
+def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:
+    """Compare with every live secret in constant time; an unknown strategy costs the same as a wrong secret."""
+    given = resources.keys.secret_hash(secret or "")
+    known = strategy.secret_hashes if strategy is not None else (bytes(len(given)),)
+    matches = [same(given, one) for one in known]
+    if strategy is None or secret is None or not any(matches):
+        raise Unauthorized("the secret is wrong, or there is no such strategy")

@@ -1,0 +1,328 @@
+"""Fills in, position folded, levels armed or resized: in one transaction, and idempotent.
+
+Worker, watcher and reconciler all come here with what the venue says was executed; a fill that was counted before
+changes nothing, so it does not matter who saw it first or how often.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+
+from app.domain.instrument import Instrument
+from app.domain.level import Level, LevelKind, LevelStatus, PlannedLevel, plan_levels
+from app.domain.money import ZERO, plain
+from app.domain.order import Order, OrderStatus, client_order_id
+from app.domain.position import CloseReason, Fill, FillOrigin, Position, PositionStatus, fold
+from app.domain.signal import Exits
+from app.ids import new_id
+from app.log import event
+from app.resources import Resources
+from app.store import books, levels, orders, positions
+from app.store.db import Connection, transaction
+from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
+
+log = logging.getLogger("settle")
+
+REASON_OF_ORIGIN = {
+    FillOrigin.NATIVE_STOP: CloseReason.NATIVE_STOP,
+    FillOrigin.LIQUIDATION: CloseReason.LIQUIDATED,
+    FillOrigin.ADL: CloseReason.LIQUIDATED,
+    FillOrigin.EXTERNAL: CloseReason.EXTERNAL,
+    FillOrigin.ORDER: CloseReason.EXTERNAL,  # somebody else's client order id
+}
+
+
+async def settle(
+    resources: Resources, account_id: UUID, instrument: Instrument, fills: Sequence[Fill]
+) -> Position | None:
+    """Fold fills of one book; answers its live position afterwards (None when flat)."""
+    symbol = instrument.symbol
+    notes: list[tuple[str, dict[str, object]]] = []
+    touched: UUID | None = None
+    async with transaction(resources.pool) as connection:
+        await books.lock(connection, account_id, symbol)
+        before = position = await positions.live_for_update(connection, account_id, symbol)
+        for fill in fills:
+            position, note = await _count(connection, account_id, position, fill)
+            if note is not None:
+                notes.append((note, _facts(fill)))
+            if position is not None:
+                touched = position.id
+                if position.status is PositionStatus.CLOSED:
+                    notes.append(("position closed", _result(position)))
+                    position = None
+        if position is not None and position != before:
+            await arm(connection, resources, position, instrument)
+    for message, facts in notes:
+        event(log, logging.INFO, message, **facts)
+    if touched is not None:
+        await resources.bell.levels(touched)
+    return position
+
+
+async def _count(
+    connection: Connection, account_id: UUID, position: Position | None, fill: Fill
+) -> tuple[Position | None, str | None]:
+    """Count one fill; answers the position after it (closed, perhaps) and what to say about it."""
+    order = await orders.by_client_id(connection, fill.client_order_id) if fill.client_order_id else None
+    intent = await orders.intent(connection, order.intent_id) if order is not None else None
+    if intent is not None and intent.opens and position is None:
+        position = await _begin(connection, intent, fill)
+        if position is None:
+            return None, None
+    reduces = position is not None and fill.side is position.side.closes_with
+    if position is None or not (reduces or (intent is not None and intent.opens)):
+        # Nothing of ours: what a hand opened or added is not ours to trade; the reconciler names the difference.
+        new = await orders.insert_fill(
+            connection, account_id, fill, order_id=order.id if order else None, position_id=None
+        )
+        if new:
+            await positions.record(
+                connection,
+                "foreign_fill",
+                account_id=account_id,
+                position_id=position.id if position else None,
+                detail=_facts(fill),
+            )
+        return position, "foreign fill, left alone" if new else None
+    if not await orders.insert_fill(
+        connection, account_id, fill, order_id=order.id if order else None, position_id=position.id
+    ):
+        return position, None
+    if intent is not None and intent.cause_kind is IntentCause.LEVEL:
+        # Whoever sent it may not have recorded the crossing yet; without this its rung would be armed once more.
+        await levels.trigger(connection, intent.cause_id, None, None)
+    folded, taken = fold(position, fill)
+    if taken < fill.qty:
+        await positions.record(
+            connection,
+            "fill_exceeds_position",
+            position_id=position.id,
+            account_id=account_id,
+            detail={"excess": plain(fill.qty - taken)},
+        )
+    if folded.qty == ZERO:
+        reason = intent.reason if intent is not None else REASON_OF_ORIGIN[fill.origin]
+        folded = msgspec.structs.replace(
+            folded, status=PositionStatus.CLOSED, closed_at=fill.filled_at, close_reason=reason, native_stop=None
+        )
+        await _end(connection, folded)
+    await positions.update_fold(connection, folded)
+    return folded, "filled"
+
+
+async def _begin(connection: Connection, intent: Intent, fill: Fill) -> Position | None:
+    """The position that an opening intent's first fill brings into being; None if that fill was counted long ago."""
+    if await positions.get(connection, intent.position_id) is not None:
+        return None
+    position = Position(
+        id=intent.position_id,
+        account_id=intent.account_id,
+        strategy_id=intent.strategy_id,
+        symbol=intent.symbol,
+        side=intent.position_side,
+        epoch=await books.next_epoch(connection, intent.account_id, intent.symbol),
+        status=PositionStatus.OPENING,
+        qty=ZERO,
+        qty_opened=ZERO,
+        entry_price=fill.price,
+        leverage=intent.leverage,
+        exits=intent.exits or Exits(),
+        native_stop=intent.native_stop,
+        opened_at=fill.filled_at,
+    )
+    await positions.insert(connection, position)
+    return position
+
+
+async def _end(connection: Connection, position: Position) -> None:
+    """The position is flat: nothing of it may fire any more."""
+    intent_ids = await levels.disarm(connection, position.id)
+    await orders.disarm_orders(connection, intent_ids)
+    for intent_id in intent_ids:
+        await orders.finish_intent(connection, intent_id, IntentStatus.DISARMED, None, None)
+    await positions.record(
+        connection, "closed", position_id=position.id, account_id=position.account_id, detail=_result(position)
+    )
+
+
+async def arm(connection: Connection, resources: Resources, position: Position, instrument: Instrument) -> None:
+    """Make the armed levels those that the position's exits, entry and quantity ask for.
+
+    Arming is the write: each level's closing order (client order id, side, quantity) is committed with it, so that the
+    fire needs no commit before its send. Inside the transaction that changed the position.
+    """
+    existing = {(level.kind, level.rung): level for level in await levels.of_position(connection, position.id)}
+    gone = frozenset(
+        rung
+        for (kind, rung), level in existing.items()
+        if kind is LevelKind.TAKE_PROFIT and level.status in (LevelStatus.TRIGGERED, LevelStatus.DONE)
+    )
+    wanted = plan_levels(
+        position.exits,
+        position.side,
+        position.entry_price,
+        position.qty,
+        instrument,
+        fired_rungs=gone,
+        qty_opened=position.qty_opened,
+    )
+    now = resources.now()
+    fresh: list[Level] = []
+    moved: list[Level] = []
+    intents: list[Intent] = []
+    armed_orders: list[Order] = []
+    for plan in wanted:
+        known = existing.pop((plan.kind, plan.rung), None)
+        if known is not None and known.status is not LevelStatus.ARMED:
+            continue
+        if known is not None and _same(known, plan):
+            continue
+        if known is None:
+            intent = _closing_intent(position, plan)
+            intents.append(intent)
+            attempt = 0
+        else:
+            intent = msgspec.structs.replace(_closing_intent(position, plan), id=known.intent_id, cause_id=known.id)
+            attempt = await orders.next_attempt(connection, known.intent_id)
+        order = _closing_order(resources, position, intent, attempt, plan.qty, now)
+        armed_orders.append(order)
+        level = _level(position, plan, intent, order, now, known)
+        (fresh if known is None else moved).append(level)
+    unwanted = [level.id for level in existing.values() if level.status is LevelStatus.ARMED]
+    if unwanted:
+        intent_ids = await levels.disarm(connection, position.id, unwanted)
+        await orders.disarm_orders(connection, intent_ids)
+    await orders.disarm_orders(connection, [level.intent_id for level in moved])
+    await orders.insert_intents(connection, intents)
+    await orders.insert_orders(connection, armed_orders)
+    await levels.insert(connection, fresh)
+    await levels.rearm(connection, moved)
+
+
+def _same(known: Level, plan: PlannedLevel) -> bool:
+    return known.qty == plan.qty and _same_trigger(known, plan)
+
+
+def _same_trigger(known: Level, plan: PlannedLevel) -> bool:
+    return (known.price, known.activation_price, known.distance, known.distance_pct) == (
+        plan.price,
+        plan.activation_price,
+        plan.distance,
+        plan.distance_pct,
+    )
+
+
+def _closing_intent(position: Position, plan: PlannedLevel) -> Intent:
+    level_id = new_id()
+    return Intent(
+        id=new_id(),
+        cause_kind=IntentCause.LEVEL,
+        cause_id=level_id,
+        leg=0,
+        account_id=position.account_id,
+        symbol=position.symbol,
+        strategy_id=position.strategy_id,
+        position_id=position.id,
+        position_side=position.side,
+        kind=IntentKind.CLOSE if plan.qty >= position.qty else IntentKind.REDUCE,
+        reason=CloseReason(plan.kind.value),
+        side=position.side.closes_with,
+        qty=plan.qty,
+        status=IntentStatus.ARMED,
+    )
+
+
+def _closing_order(
+    resources: Resources, position: Position, intent: Intent, attempt: int, qty: Decimal, now: datetime
+) -> Order:
+    return Order(
+        id=new_id(),
+        intent_id=intent.id,
+        attempt=attempt,
+        client_order_id=client_order_id(
+            resources.keys.install, intent.cause_id, f"{position.account_id}:{position.symbol}", 0, attempt
+        ),
+        account_id=position.account_id,
+        symbol=position.symbol,
+        side=intent.side,
+        qty=qty,
+        reduce_only=True,
+        status=OrderStatus.ARMED,
+        created_at=now,
+    )
+
+
+def _level(
+    position: Position, plan: PlannedLevel, intent: Intent, order: Order, now: datetime, known: Level | None
+) -> Level:
+    kept = known is not None and _same_trigger(known, plan)
+    # A trailing stop that is awake from the start rides on the entry price, not on the first tick after it.
+    awake = plan.kind is LevelKind.TRAILING_STOP and plan.activation_price is None
+    first_extreme = position.entry_price if awake else None
+    return Level(
+        id=intent.cause_id,
+        position_id=position.id,
+        kind=plan.kind,
+        rung=plan.rung,
+        side=position.side,
+        fraction=plan.fraction,
+        qty=plan.qty,
+        price=plan.price,
+        activation_price=plan.activation_price,
+        distance=plan.distance,
+        distance_pct=plan.distance_pct,
+        extreme=known.extreme if known is not None and kept else first_extreme,
+        armed_at=known.armed_at if known is not None and kept else now,
+        order_id=order.id,
+        intent_id=intent.id,
+        status=LevelStatus.ARMED,
+    )
+
+
+def _facts(fill: Fill) -> dict[str, object]:
+    return {
+        "symbol": fill.symbol,
+        "side": fill.side,
+        "qty": plain(fill.qty),
+        "price": plain(fill.price),
+        "fee": plain(fill.fee),
+        "origin": fill.origin,
+    }
+
+
+def _result(position: Position) -> dict[str, object]:
+    return {
+        "symbol": position.symbol,
+        "side": position.side,
+        "reason": position.close_reason,
+        "pnl": plain(position.realized_pnl),
+        "fees": plain(position.fees),
+        "net": plain(position.realized_pnl - position.fees),
+        "position": position.id,
+    }
+
+
+async def settle_external_close(resources: Resources, position: Position) -> None:
+    """The exchange holds nothing and tells of no fill: the position has ended, at a price that nobody told us."""
+    async with transaction(resources.pool) as connection:
+        await books.lock(connection, position.account_id, position.symbol)
+        current = await positions.live_for_update(connection, position.account_id, position.symbol)
+        if current is None or current.id != position.id:
+            return
+        ended = msgspec.structs.replace(
+            current,
+            status=PositionStatus.CLOSED,
+            qty=ZERO,
+            closed_at=resources.now(),
+            close_reason=CloseReason.EXTERNAL,
+            native_stop=None,
+        )
+        await _end(connection, ended)
+        await positions.update_fold(connection, ended)
+    event(log, logging.WARNING, "position closed", **_result(ended))
+    await resources.bell.levels(position.id)

@@ -1,0 +1,128 @@
+"""The doorbell: Redis carries ids and nothing else. Job names, typed enqueue functions, the JSON serializer.
+
+A ring is a hint. When Redis is down it is lost, and the sweep of the tables rings (or works) instead; so no function
+here raises because Redis does not answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from arq.connections import ArqRedis
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from app.log import event
+
+log = logging.getLogger("queue")
+
+QUEUE = "levelhead:jobs"  # arq's sorted set of job ids
+WAKE = "levelhead:wake"  # list: one element per ring; a worker waits on it instead of polling
+LEVELS = "levelhead:levels"  # pub/sub: a position id whose levels changed, or "+account:symbol" to follow its price
+PRICES = "levelhead:prices:"  # + the venue's REST origin: hash symbol -> "price at_ms"
+
+EXECUTE_ALERT = "execute_alert"
+EXECUTE_BOOK = "execute_book"
+
+RING_TIMEOUT_S = 0.3
+WAKES_MAX = 1000
+
+serialize: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+deserialize: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+
+
+def open_redis(url: str) -> ArqRedis:
+    """A client that connects when it is first used, and again by itself after Redis was away."""
+    pool = ConnectionPool.from_url(url, socket_connect_timeout=1, socket_timeout=5)
+    return ArqRedis(
+        pool_or_conn=pool,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        default_queue_name=QUEUE,
+    )
+
+
+class Doorbell:
+    """Rings for workers and watchers."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+        self._quiet = False
+
+    async def alert(self, alert_id: UUID) -> None:
+        """There is a new alert."""
+        await self._ring(lambda: self._enqueue(EXECUTE_ALERT, str(alert_id), str(alert_id)))
+
+    async def book(self, account_id: UUID, symbol: str, why: str) -> None:
+        """There is work in a book; `why` makes the job id, so that equal rings are one."""
+        await self._ring(lambda: self._enqueue(EXECUTE_BOOK, f"{account_id}:{symbol}:{why}", str(account_id), symbol))
+
+    async def levels(self, position_id: UUID) -> None:
+        """Levels of a position were armed, moved or disarmed."""
+        await self._ring(lambda: self._redis.publish(LEVELS, str(position_id)))
+
+    async def follow(self, account_id: UUID, symbol: str) -> None:
+        """Somebody is about to trade this: have its prices at hand."""
+        await self._ring(lambda: self._redis.publish(LEVELS, f"+{account_id}:{symbol}"))
+
+    async def _enqueue(self, job: str, job_id: str, *args: str) -> None:
+        await self._redis.enqueue_job(job, *args, _job_id=job_id)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.lpush(WAKE, b"1")
+            pipe.ltrim(WAKE, 0, WAKES_MAX)
+            await pipe.execute()
+
+    async def _ring(self, ring: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            async with asyncio.timeout(RING_TIMEOUT_S):
+                await ring()
+        except (RedisError, OSError, TimeoutError) as error:
+            if not self._quiet:
+                event(log, logging.WARNING, "redis does not answer; the sweep takes over", error=type(error).__name__)
+            self._quiet = True
+        else:
+            self._quiet = False
+
+
+class LastPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """The last price that a watcher saw; `at` is its exchange time."""
+
+    price: Decimal
+    at: datetime
+
+    def age_s(self, now: datetime) -> float:
+        return (now - self.at).total_seconds()
+
+
+class Prices:
+    """Last prices, written by watchers, for whoever can live with one that is a moment old. Never the truth."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+
+    async def put(self, origin: str, prices: dict[str, tuple[Decimal, int]]) -> None:
+        """Write symbol -> (price, exchange time in ms)."""
+        if not prices:
+            return
+        try:
+            mapping = {symbol: f"{price} {at_ms}" for symbol, (price, at_ms) in prices.items()}
+            await self._redis.hset(PRICES + origin, mapping=mapping)  # type: ignore[misc]
+        except (RedisError, OSError):
+            return  # whoever reads finds an old one and asks the venue
+
+    async def get(self, origin: str, symbol: str) -> LastPrice | None:
+        """The last price, or None when there is none or Redis does not answer."""
+        try:
+            async with asyncio.timeout(RING_TIMEOUT_S):
+                raw: bytes | None = await self._redis.hget(PRICES + origin, symbol)  # type: ignore[misc]
+        except (RedisError, OSError, TimeoutError):
+            return None
+        if raw is None:
+            return None
+        price, at_ms = raw.decode().split()
+        return LastPrice(price=Decimal(price), at=datetime.fromtimestamp(int(at_ms) / 1000, UTC))

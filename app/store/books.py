@@ -1,0 +1,85 @@
+"""Books (account + instrument): at most one worker mutates one at a time.
+
+A claim names the worker; it holds as long as that worker's lease `worker:<holder>` lives, so one heartbeat keeps all
+of a worker's claims and a killed worker's are free when its lease runs out. Each claim raises the token: what a former
+holder still tries to write under the old one changes nothing.
+"""
+
+from uuid import UUID
+
+import msgspec
+
+from app.errors import Conflict
+from app.store.db import Connection, Pool
+
+
+class Book(msgspec.Struct, frozen=True, kw_only=True):
+    """A claimed book."""
+
+    account_id: UUID
+    symbol: str
+    holder: UUID
+    token: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.account_id}:{self.symbol}"
+
+
+CLAIM = """
+INSERT INTO books AS b (account_id, symbol, holder, token) VALUES ($1, $2, $3, 1)
+ON CONFLICT (account_id, symbol) DO UPDATE
+   SET holder = excluded.holder, token = b.token + 1
+ WHERE b.holder IS NULL
+    OR b.holder = excluded.holder
+    OR NOT EXISTS (SELECT FROM leases WHERE name = 'worker:' || b.holder AND expires_at > clock_timestamp())
+RETURNING token
+"""
+
+RELEASE = "UPDATE books SET holder = NULL WHERE account_id = $1 AND symbol = $2 AND token = $3"
+
+FENCE = """
+SELECT 1 FROM books b
+ WHERE account_id = $1 AND symbol = $2 AND holder = $3 AND token = $4
+   AND EXISTS (SELECT FROM leases WHERE name = 'worker:' || b.holder AND expires_at > clock_timestamp())
+   FOR UPDATE
+"""
+
+LOCK = """
+INSERT INTO books (account_id, symbol) VALUES ($1, $2)
+ON CONFLICT (account_id, symbol) DO UPDATE SET symbol = excluded.symbol
+"""
+
+NEXT_EPOCH = "UPDATE books SET epoch = epoch + 1 WHERE account_id = $1 AND symbol = $2 RETURNING epoch"
+
+
+async def claim(connection: Connection | Pool, account_id: UUID, symbol: str, holder: UUID) -> Book | None:
+    """The claimed book, or None while another worker holds it.
+
+    A worker may claim what it holds already: that is a claim whose release never reached the database. It has to know
+    by itself which books its own tasks are at.
+    """
+    token = await connection.fetchval(CLAIM, account_id, symbol, holder)
+    if token is None:
+        return None
+    return Book(account_id=account_id, symbol=symbol, holder=holder, token=token)
+
+
+async def release(connection: Connection | Pool, book: Book) -> None:
+    await connection.execute(RELEASE, book.account_id, book.symbol, book.token)
+
+
+async def fence(connection: Connection, book: Book) -> None:
+    """Inside a transaction: Conflict unless the claim still holds, and it holds until the commit."""
+    if await connection.fetchval(FENCE, book.account_id, book.symbol, book.holder, book.token) is None:
+        raise Conflict(f"the claim on {book.symbol} was lost to another worker")
+
+
+async def lock(connection: Connection, account_id: UUID, symbol: str) -> None:
+    """Inside a transaction: whoever folds fills or moves levels of this book waits here."""
+    await connection.execute(LOCK, account_id, symbol)
+
+
+async def next_epoch(connection: Connection, account_id: UUID, symbol: str) -> int:
+    epoch: int = await connection.fetchval(NEXT_EPOCH, account_id, symbol)
+    return epoch

@@ -1,0 +1,108 @@
+"""The connection pool, and how rows become Structs."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+import msgspec
+
+from app.errors import StoreUnavailable
+
+# asyncpg ships no types that a strict check could use.
+Connection: TypeAlias = Any
+Pool: TypeAlias = Any
+T = TypeVar("T")
+
+# A dead server must not hang a request: the webhook's sender gives up after 3 s.
+CONNECT_TIMEOUT_S = 3
+COMMAND_TIMEOUT_S = 5
+
+_decode_json = msgspec.json.Decoder().decode
+
+
+def _encode_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+async def _init(connection: Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, encoder=_encode_json, decoder=_decode_json, schema="pg_catalog")
+
+
+async def open_pool(url: str, *, size_max: int) -> Pool:
+    """A pool of at most `size_max` connections. Raises StoreUnavailable when the server cannot be reached."""
+    with store_errors():
+        return await asyncpg.create_pool(
+            url,
+            min_size=min(2, size_max),
+            max_size=size_max,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            init=_init,
+            server_settings={"application_name": "levelhead", "timezone": "UTC"},
+        )
+
+
+async def open_connection(url: str) -> Connection:
+    """One connection of its own, with the same codecs."""
+    with store_errors():
+        connection = await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={"application_name": "levelhead", "timezone": "UTC"},
+        )
+    await _init(connection)
+    return connection
+
+
+class store_errors:
+    """Turns what says "PostgreSQL is not there" into StoreUnavailable; other errors are bugs and pass."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UNAVAILABLE):
+            raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+
+
+UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
+    asyncpg.InterfaceError,
+    asyncio.TimeoutError,
+    OSError,
+)
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> Any:
+    """A connection inside a transaction. Never held open over a call to an exchange."""
+    with store_errors():
+        async with pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
+            yield connection
+
+
+def as_struct(row: Any, kind: type[T]) -> T:
+    """A row (with the Struct's names) as the Struct."""
+    return msgspec.convert(dict(row), kind)
+
+
+def as_struct_or_none(row: Any, kind: type[T]) -> T | None:
+    return None if row is None else as_struct(row, kind)
+
+
+def as_structs(rows: Iterable[Any], kind: type[T]) -> list[T]:
+    return [as_struct(row, kind) for row in rows]
+
+
+def affected(status: str) -> int:
+    """How many rows a command touched, from its tag (`UPDATE 1`)."""
+    return int(status.rsplit(" ", 1)[-1])

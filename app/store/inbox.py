@@ -1,0 +1,315 @@
+"""The inbox: alerts as they came, and the instructions (one per book) that they became."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from app.domain.signal import Signal
+from app.store.db import Connection, Pool, as_struct
+
+
+class AlertStatus(StrEnum):
+    """received -> executing -> one of the others. Only needs_operator waits for a person."""
+
+    RECEIVED = "received"
+    EXECUTING = "executing"
+    DONE = "done"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    NEEDS_OPERATOR = "needs_operator"
+
+
+class InstructionStatus(StrEnum):
+    """pending -> executing -> one of the others."""
+
+    PENDING = "pending"
+    EXECUTING = "executing"
+    DONE = "done"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    NEEDS_OPERATOR = "needs_operator"
+
+
+class CauseKind(StrEnum):
+    """Where an instruction comes from."""
+
+    ALERT = "alert"
+    MANUAL = "manual"  # a person pressed close
+    LEVEL = "level"  # the rest of a level's close that did not fill at once
+    PROTECTION = "protection"  # a position that could not be protected
+
+
+class NewAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert to be stored. `key` makes it unique within its strategy, for ever or (`windowed`) for 30 s."""
+
+    id: UUID
+    strategy_id: str
+    key: str
+    windowed: bool
+    body_hash: bytes
+    body: str
+    content_type: str
+    source: str
+    format: str
+    signal: Signal
+    received_at: datetime
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of storing one: its own id, or that of the alert that has the key, with that one's body hash."""
+
+    alert_id: UUID
+    duplicate: bool
+    body_hash: bytes
+
+
+class Instruction(msgspec.Struct, frozen=True, kw_only=True):
+    """What one book is asked to do. Instructions of one book are carried out in the order of `seq`."""
+
+    id: UUID
+    seq: int
+    cause_kind: CauseKind
+    cause_id: UUID
+    account_id: UUID
+    symbol: str
+    strategy_id: str
+    multiplier: Decimal
+    request: Signal
+    position_id: UUID | None
+    status: InstructionStatus
+    attempts: int
+    outcome_code: str | None
+    outcome_reason: str | None
+    created_at: datetime
+
+
+HASH_WINDOW_S = 30
+
+# One statement, so one round trip and one commit: claim the key, store the alert, and write one instruction for each
+# account that the strategy trades. Nothing is written when the key is taken.
+STORE = f"""
+WITH claimed AS (
+    INSERT INTO alert_keys AS k (strategy_id, key, body_hash, alert_id, windowed)
+    VALUES ($2::text, $3, $4, $1::uuid, $5)
+    ON CONFLICT (strategy_id, key) DO UPDATE
+       SET body_hash = excluded.body_hash, alert_id = excluded.alert_id, claimed_at = now()
+     WHERE k.windowed AND k.claimed_at < now() - interval '{HASH_WINDOW_S} seconds'
+    RETURNING alert_id
+), stored AS (
+    INSERT INTO alerts (id, strategy_id, body, content_type, source, format, signal, sent_at, received_at, marks)
+    SELECT alert_id, $2::text, $6::text, $7::text, $8::text, $9::text, $10::jsonb, $11::timestamptz, $12::timestamptz,
+           jsonb_build_object('received', $12::timestamptz)
+      FROM claimed
+    RETURNING id
+), instructed AS (
+    INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, multiplier, request)
+    SELECT i.id, 'alert', stored.id, i.account_id, $13::text, $2::text, i.multiplier, $10::jsonb
+      FROM stored, unnest($14::uuid[], $15::uuid[], $16::numeric[]) AS i (id, account_id, multiplier)
+)
+SELECT id FROM stored
+"""
+
+KEY_HOLDER = "SELECT alert_id, body_hash FROM alert_keys WHERE strategy_id = $1 AND key = $2"
+
+
+async def store(connection: Connection | Pool, alert: NewAlert, accounts: list[tuple[UUID, UUID, Decimal]]) -> Stored:
+    """Store an alert with one instruction per (instruction id, account, multiplier), unless its key is taken.
+
+    Returns only after the commit. `duplicate` with an equal body hash is a resend; with another, a conflict.
+    """
+    ids, account_ids, multipliers = zip(*accounts, strict=True) if accounts else ((), (), ())
+    stored = await connection.fetchval(
+        STORE,
+        alert.id,
+        alert.strategy_id,
+        alert.key,
+        alert.body_hash,
+        alert.windowed,
+        alert.body,
+        alert.content_type,
+        alert.source,
+        alert.format,
+        alert.signal,
+        alert.signal.sent_at,
+        alert.received_at,
+        alert.signal.symbol,
+        list(ids),
+        list(account_ids),
+        list(multipliers),
+    )
+    if stored is not None:
+        return Stored(alert_id=alert.id, duplicate=False, body_hash=alert.body_hash)
+    holder = await connection.fetchrow(KEY_HOLDER, alert.strategy_id, alert.key)
+    return Stored(alert_id=holder["alert_id"], duplicate=True, body_hash=holder["body_hash"])
+
+
+INSTRUCT = """
+INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, request, position_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (cause_kind, cause_id, account_id, symbol) DO NOTHING
+"""
+
+
+async def instruct(
+    connection: Connection | Pool,
+    *,
+    id: UUID,
+    cause_kind: CauseKind,
+    cause_id: UUID,
+    account_id: UUID,
+    strategy_id: str,
+    request: Signal,
+    position_id: UUID,
+) -> None:
+    """An instruction about one position that no alert asked for; the same cause instructs once."""
+    await connection.execute(
+        INSTRUCT, id, cause_kind, cause_id, account_id, request.symbol, strategy_id, request, position_id
+    )
+
+
+BOOKS_OF_ALERT = """
+SELECT DISTINCT account_id, symbol FROM instructions
+ WHERE cause_kind = 'alert' AND cause_id = $1 AND status IN ('pending', 'executing')
+"""
+
+WAITING_BOOKS = """
+SELECT account_id, symbol FROM instructions
+ WHERE status IN ('pending', 'executing') AND retry_at <= clock_timestamp()
+ GROUP BY account_id, symbol
+ ORDER BY min(seq)
+ LIMIT $1
+"""
+
+NEXT_ID = """
+SELECT CASE WHEN retry_at <= clock_timestamp() THEN id END FROM instructions
+ WHERE account_id = $1 AND symbol = $2 AND status IN ('pending', 'executing')
+ ORDER BY seq LIMIT 1
+"""
+GET_INSTRUCTION = "SELECT * FROM instructions WHERE id = $1"
+
+
+async def books_of_alert(connection: Connection | Pool, alert_id: UUID) -> list[tuple[UUID, str]]:
+    """The books that an alert still waits for."""
+    return [(row["account_id"], row["symbol"]) for row in await connection.fetch(BOOKS_OF_ALERT, alert_id)]
+
+
+async def waiting_books(connection: Connection | Pool, *, limit: int) -> list[tuple[UUID, str]]:
+    """Books with work that is due, the longest waiting first: what the sweep rings for."""
+    return [(row["account_id"], row["symbol"]) for row in await connection.fetch(WAITING_BOOKS, limit)]
+
+
+async def next_id(connection: Connection | Pool, account_id: UUID, symbol: str) -> UUID | None:
+    """The book's oldest unfinished instruction; None when there is none or it is not due yet."""
+    found: UUID | None = await connection.fetchval(NEXT_ID, account_id, symbol)
+    return found
+
+
+async def next_instruction(connection: Connection | Pool, account_id: UUID, symbol: str) -> Instruction | None:
+    """As `next_id`, the whole row. Raises msgspec.ValidationError when another version wrote it."""
+    found = await next_id(connection, account_id, symbol)
+    return None if found is None else as_struct(await connection.fetchrow(GET_INSTRUCTION, found), Instruction)
+
+
+START = """
+WITH started AS (
+    UPDATE instructions SET status = 'executing', attempts = attempts + 1 WHERE id = $1
+    RETURNING *
+), alert AS (
+    UPDATE alerts SET status = 'executing'
+     WHERE id = (SELECT cause_id FROM started WHERE cause_kind = 'alert') AND status = 'received'
+)
+SELECT * FROM started
+"""
+
+POSTPONE = """
+UPDATE instructions SET retry_at = clock_timestamp() + make_interval(secs => $2),
+       waits_for = $3
+ WHERE id = $1 AND status = 'executing'
+"""
+
+FORETELL = "UPDATE instructions SET outcome_code = $2, outcome_reason = $3 WHERE id = $1 AND status = 'executing'"
+
+FINISH = """
+UPDATE instructions
+   SET status = $2, outcome_code = $3, outcome_reason = $4, waits_for = NULL, finished_at = clock_timestamp()
+ WHERE id = $1 AND status IN ('pending', 'executing')
+RETURNING cause_kind, cause_id
+"""
+
+# An alert ends when the last of its instructions has ended. With several accounts the gravest status is the alert's,
+# and the reason names how many ended how; each account's own outcome stays with its instruction.
+FINISH_ALERT = """
+WITH others AS (
+    SELECT status, outcome_code, outcome_reason FROM instructions
+     WHERE cause_kind = 'alert' AND cause_id = $1
+), gravest AS (
+    SELECT * FROM others
+     ORDER BY array_position(ARRAY['needs_operator', 'refused', 'expired', 'superseded', 'done'], status),
+              (outcome_code = 'nothing_to_do')
+     LIMIT 1
+)
+UPDATE alerts a
+   SET status = g.status, outcome_code = g.outcome_code,
+       outcome_reason = CASE
+           WHEN (SELECT count(*) FROM others) = 1 THEN g.outcome_reason
+           ELSE (SELECT count(*) FILTER (WHERE status = 'done') || ' of ' || count(*) || ' accounts done; ' FROM others)
+                || coalesce(g.outcome_reason, '')
+       END,
+       marks = a.marks || $2 || jsonb_build_object('finished', clock_timestamp()),
+       finished_at = clock_timestamp()
+  FROM gravest g
+ WHERE a.id = $1 AND a.status IN ('received', 'executing')
+   AND NOT EXISTS (SELECT FROM others WHERE status IN ('pending', 'executing'))
+"""
+
+REFUSE_ALERT = """
+UPDATE alerts SET status = 'refused', outcome_code = $2, outcome_reason = $3, finished_at = clock_timestamp()
+ WHERE id = $1 AND status = 'received'
+"""
+
+ALERT_RECEIVED_AT = "SELECT received_at FROM alerts WHERE id = $1"
+
+
+async def start(connection: Connection | Pool, instruction_id: UUID) -> Instruction:
+    return as_struct(await connection.fetchrow(START, instruction_id), Instruction)
+
+
+async def postpone(connection: Connection | Pool, instruction_id: UUID, *, seconds: float, why: str) -> None:
+    """Not now: the sweep rings again after `seconds`."""
+    await connection.execute(POSTPONE, instruction_id, seconds, why)
+
+
+async def foretell(connection: Connection, instruction_id: UUID, code: str, reason: str) -> None:
+    """Part of the wish was refused: this will be the outcome once the rest is done."""
+    await connection.execute(FORETELL, instruction_id, code, reason)
+
+
+async def finish(
+    connection: Connection,
+    instruction_id: UUID,
+    status: InstructionStatus,
+    code: str,
+    reason: str,
+    marks: dict[str, datetime] | None = None,
+) -> None:
+    """End an instruction, and its alert with it if it was the last. Inside a transaction; once."""
+    row = await connection.fetchrow(FINISH, instruction_id, status, code, reason)
+    if row is not None and row["cause_kind"] == CauseKind.ALERT:
+        # Two accounts may finish at once: the row lock makes the second see the first.
+        await connection.execute("SELECT 1 FROM alerts WHERE id = $1 FOR UPDATE", row["cause_id"])
+        await connection.execute(FINISH_ALERT, row["cause_id"], marks or {})
+
+
+async def refuse_alert(connection: Connection | Pool, alert_id: UUID, code: str, reason: str) -> None:
+    """End an alert that became no instruction."""
+    await connection.execute(REFUSE_ALERT, alert_id, code, reason)
+
+
+async def received_at(connection: Connection | Pool, alert_id: UUID) -> datetime:
+    found: datetime = await connection.fetchval(ALERT_RECEIVED_AT, alert_id)
+    return found

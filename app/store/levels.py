@@ -1,0 +1,156 @@
+"""Levels: prices attached to a position at which its close leaves.
+
+An armed level owns an armed order: client order id, side and quantity are committed with it, so that a crossing goes
+straight to the wire.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+
+from app.domain.level import Level, LevelKind
+from app.domain.order import Side
+from app.store.db import Connection, Pool, as_structs
+
+
+class Armed(msgspec.Struct, frozen=True, kw_only=True):
+    """An armed level with what its fire needs: the book, and the closing order as it was committed."""
+
+    level: Level
+    account_id: UUID
+    symbol: str
+    client_order_id: str
+    close_side: Side
+
+
+LEVEL_COLUMNS = """
+    l.id, l.position_id, l.kind, l.rung, p.side, l.fraction, l.qty, l.price, l.activation_price, l.distance,
+    l.distance_pct, l.extreme, l.armed_at, l.order_id, l.intent_id, l.status
+"""
+
+OF_POSITION = f"SELECT {LEVEL_COLUMNS} FROM levels l JOIN positions p ON p.id = l.position_id WHERE l.position_id = $1"
+
+ARMED = f"""
+SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side
+  FROM levels l
+  JOIN positions p ON p.id = l.position_id
+  JOIN orders o ON o.id = l.order_id
+ WHERE l.status = 'armed' AND p.status <> 'closed' AND ($1::uuid IS NULL OR l.position_id = $1)
+"""
+
+
+async def of_position(connection: Connection | Pool, position_id: UUID) -> list[Level]:
+    """All levels of a position, whatever became of them."""
+    return as_structs(await connection.fetch(OF_POSITION, position_id), Level)
+
+
+async def armed(connection: Connection | Pool, position_id: UUID | None = None) -> list[Armed]:
+    """The armed levels of one position, or of all."""
+    return [
+        Armed(
+            level=msgspec.convert({name: row[name] for name in Level.__struct_fields__}, Level),
+            account_id=row["account_id"],
+            symbol=row["symbol"],
+            client_order_id=row["client_order_id"],
+            close_side=Side(row["close_side"]),
+        )
+        for row in await connection.fetch(ARMED, position_id)
+    ]
+
+
+INSERT = """
+INSERT INTO levels (id, position_id, kind, rung, fraction, qty, price, activation_price, distance, distance_pct,
+                    extreme, status, intent_id, order_id, armed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+"""
+
+# A level that moves is another level: it starts anew from here, its extreme with it. One whose closing quantity
+# alone changed has been armed all along.
+REARM = """
+UPDATE levels
+   SET qty = $2, price = $3, activation_price = $4, distance = $5, distance_pct = $6, extreme = $7,
+       order_id = $8, armed_at = $9, status = 'armed'
+ WHERE id = $1 AND status = 'armed'
+"""
+
+DISARM = """
+UPDATE levels SET status = 'disarmed'
+ WHERE position_id = $1 AND status = 'armed' AND ($2::uuid[] IS NULL OR id = ANY($2))
+RETURNING intent_id
+"""
+
+TRIGGER = """
+UPDATE levels
+   SET status = CASE WHEN status = 'done' THEN 'done' ELSE 'triggered' END,
+       triggered_at = coalesce(triggered_at, clock_timestamp()),
+       trigger_price = coalesce(trigger_price, $2),
+       trigger_trade_id = coalesce(trigger_trade_id, $3)
+ WHERE id = $1
+"""
+
+DONE = "UPDATE levels SET status = 'done' WHERE id = $1 AND status <> 'done'"
+
+SAVE_EXTREMES = """
+UPDATE levels l SET extreme = x.extreme
+  FROM unnest($1::uuid[], $2::numeric[]) AS x (id, extreme)
+ WHERE l.id = x.id AND l.status = 'armed'
+"""
+
+KIND = "SELECT kind FROM levels WHERE id = $1"
+OF_INTENT = "SELECT id FROM levels WHERE intent_id = $1"
+
+
+async def insert(connection: Connection, levels: Sequence[Level]) -> None:
+    await connection.executemany(
+        INSERT,
+        [
+            (
+                x.id, x.position_id, x.kind, x.rung, x.fraction, x.qty, x.price, x.activation_price, x.distance,
+                x.distance_pct, x.extreme, x.status, x.intent_id, x.order_id, x.armed_at,
+            )
+            for x in levels
+        ],
+    )  # fmt: skip
+
+
+async def rearm(connection: Connection, levels: Sequence[Level]) -> None:
+    await connection.executemany(
+        REARM,
+        [
+            (x.id, x.qty, x.price, x.activation_price, x.distance, x.distance_pct, x.extreme, x.order_id, x.armed_at)
+            for x in levels
+        ],
+    )
+
+
+async def disarm(connection: Connection, position_id: UUID, level_ids: Sequence[UUID] | None = None) -> list[UUID]:
+    """Disarm these levels of a position, or all; answers the intents that stood behind them."""
+    ids = None if level_ids is None else list(level_ids)
+    return [row["intent_id"] for row in await connection.fetch(DISARM, position_id, ids)]
+
+
+async def trigger(connection: Connection, level_id: UUID, price: Decimal | None, trade_id: str | None) -> None:
+    """The level was crossed (by this price, if it is known): it is never armed again."""
+    await connection.execute(TRIGGER, level_id, price, trade_id)
+
+
+async def done(connection: Connection | Pool, level_id: UUID) -> None:
+    await connection.execute(DONE, level_id)
+
+
+async def of_intent(connection: Connection | Pool, intent_id: UUID) -> UUID | None:
+    level_id: UUID | None = await connection.fetchval(OF_INTENT, intent_id)
+    return level_id
+
+
+async def kind(connection: Connection | Pool, level_id: UUID) -> LevelKind:
+    return LevelKind(await connection.fetchval(KIND, level_id))
+
+
+async def save_extremes(connection: Connection | Pool, extremes: Sequence[tuple[UUID, Decimal]]) -> None:
+    """Persist how far trailing stops have come, so that a restart goes on from there."""
+    if extremes:
+        ids, prices = zip(*extremes, strict=True)
+        await connection.execute(SAVE_EXTREMES, list(ids), list(prices))

@@ -1,0 +1,51 @@
+"""Fixtures for every test: real PostgreSQL and Redis, started once per session."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.asyncio
+
+from tests.support.databases import Databases, MakeDatabase
+from tests.support.house import House, open_house
+from tests.support.servers import Servers, servers
+
+
+@pytest.fixture(scope="session")
+async def running_servers() -> AsyncIterator[Servers]:
+    async with servers() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def make_database(running_servers: Servers) -> AsyncIterator[MakeDatabase]:
+    """A factory: `url = await make_database()` is a new migrated database, gone when the session ends."""
+    databases = Databases(running_servers.database_url)
+    yield databases.make
+    await databases.drop_all()
+
+
+@pytest.fixture
+async def database_url(make_database: MakeDatabase) -> str:
+    """A migrated database for this test alone."""
+    return await make_database()
+
+
+@pytest.fixture(scope="module")
+async def module_database_url(make_database: MakeDatabase) -> str:
+    """A migrated database for this module; its tests see each other's rows."""
+    return await make_database()
+
+
+@pytest.fixture
+async def redis_url(running_servers: Servers) -> str:
+    """Redis, emptied for this test."""
+    async with redis.asyncio.Redis.from_url(running_servers.redis_url) as client:
+        await client.flushdb()
+    return running_servers.redis_url
+
+
+@pytest.fixture
+async def house(database_url: str, redis_url: str) -> AsyncIterator[House]:
+    """A whole house with BTCUSDT at 60,000 and prices that move by hand."""
+    async with open_house(database_url, redis_url) as found:
+        yield found

@@ -1,0 +1,202 @@
+"""Answers that never came, refusals, crashes between two steps: opened at most once, closed at least once."""
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from app.errors import Transient
+from app.flows import execute, orders, reconcile
+from tests.support.house import House
+
+D = Decimal
+LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
+CREATE = "/v5/order/create"
+
+
+class Killed(BaseException):
+    """The process ends here: nothing catches it."""
+
+
+async def test_an_opening_whose_answer_was_lost_is_found_not_repeated(house: House) -> None:
+    await house.fault("drop_answer", path=CREATE)
+    outcome = await house.alert(**LONG)
+    assert outcome["code"] == "executed", outcome
+    assert len(await house.sent()) == 1
+    assert await house.held() == ("long", "0.01")
+    [order] = await house.rows("SELECT status FROM orders WHERE NOT reduce_only")
+    assert order["status"] == "filled"
+
+
+async def test_an_opening_that_is_visible_late_is_waited_for(house: House) -> None:
+    await house.fault("late_visible", ms=1500, times=None)
+    await house.fault("drop_answer", path=CREATE)
+    outcome = await house.alert(**LONG)
+    assert outcome["code"] == "executed", outcome
+    assert len(await house.sent()) == 1
+
+
+async def test_an_opening_that_never_arrived_expires_and_is_not_repeated(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the receive window were over: a request that arrives later is refused by the venue.
+    monkeypatch.setattr(orders, "QUERY_LAG", timedelta(seconds=-4))
+    await house.fault("drop_request", path=CREATE)
+    outcome = await house.alert(**LONG)
+    assert (outcome["status"], outcome["code"]) == ("expired", "never_arrived"), outcome
+    assert await house.held() == ("flat", "0")
+    assert await house.rows("SELECT 1 FROM positions") == []
+
+
+async def test_an_unknown_opening_stays_unknown_until_there_is_evidence(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "PATIENCE_S", 0.2)
+    await house.fault("drop_request", path=CREATE)
+    receipt = await house.send({**LONG})
+    await house.work(receipt.alert_id)
+    assert (await house.outcome(receipt.alert_id))["status"] == "executing"
+    [order] = await house.rows("SELECT status FROM orders")
+    assert order["status"] == "unknown"
+    # A later visit asks again; it sends nothing.
+    await house.resources.pool.execute("UPDATE instructions SET retry_at = now()")
+    await house.work_book()
+    requests = await house.sent()
+    assert len(requests) == 1
+
+
+async def test_an_order_that_turns_up_after_it_was_given_up_is_adopted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 18: the exchange shows the order only half a minute later. There was no second attempt; it is held."""
+    monkeypatch.setattr(orders, "QUERY_LAG", timedelta(seconds=-4))
+    await house.fault("late_visible", ms=60_000, times=None)
+    await house.fault("drop_answer", path=CREATE)
+    outcome = await house.alert(**LONG)
+    assert outcome["code"] == "never_arrived", outcome
+    await house._control("DELETE", "faults")
+    await house.resources.pool.execute("UPDATE orders SET sent_at = sent_at - interval '10 seconds'")
+    memory = reconcile.Memory()
+    await reconcile.all_accounts(house.resources, memory)
+    position = await house.position()
+    assert position is not None
+    assert position.qty == D("0.01")
+    assert await house.rows("SELECT 1 FROM levels WHERE status = 'armed'"), "and it is protected"
+    assert len(await house.sent()) == 1
+
+
+async def test_a_refused_connection_is_surely_not_done_and_is_sent_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = await house.resources.venues.of(house.account_id)
+    place, refusals = connected.venue.place, iter([True, False])
+
+    async def flaky(order: object) -> str:
+        if next(refusals):
+            raise Transient("connection refused")
+        return await place(order)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connected.venue, "place", flaky)
+    outcome = await house.alert(**LONG)
+    assert outcome["code"] == "executed", outcome
+    found = await house.rows("SELECT attempt, status FROM orders WHERE NOT reduce_only ORDER BY attempt")
+    assert [(o["attempt"], o["status"]) for o in found] == [(0, "absent"), (1, "filled")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        ("drop_answer", {}),
+        ("drop_request", {}),
+        ("http_status", {"status": 502}),
+        ("http_status", {"status": 502, "after": True}),
+        ("ret_code", {"code": 10016, "msg": "Server error."}),
+        ("reject_async", {}),
+        ("partial_fill", {"fraction": "0.5"}),
+        ("delay_answer", {"ms": 300}),
+    ],
+)
+async def test_a_close_goes_on_until_it_is_flat(
+    house: House, monkeypatch: pytest.MonkeyPatch, fault: str, options: dict[str, object]
+) -> None:
+    monkeypatch.setattr(orders, "QUERY_LAG", timedelta(seconds=-4.9))
+    await house.alert(**LONG)
+    await house.fault(fault, path=CREATE, **options)
+    receipt = await house.send({"symbol": "BTCUSDT", "action": "close"})
+    async with asyncio.timeout(30):
+        while (await house.outcome(receipt.alert_id))["status"] in ("received", "executing"):
+            await house.resources.pool.execute("UPDATE instructions SET retry_at = now()")
+            await house.work(receipt.alert_id)
+    outcome = await house.outcome(receipt.alert_id)
+    assert outcome["code"] == "executed", outcome
+    assert await house.held() == ("flat", "0")
+    position = await house.last_position()
+    assert position.qty == 0
+    assert all(r["body"]["reduceOnly"] for r in (await house.sent())[1:])
+
+
+async def test_a_partly_filled_opening_is_protected_exactly(house: House) -> None:
+    await house.fault("partial_fill", fraction="0.4", path=CREATE)
+    outcome = await house.alert(**LONG)
+    assert outcome["code"] == "executed", outcome
+    position = await house.position()
+    assert position is not None
+    assert position.qty == D("0.004")
+    [stop] = await house.rows("SELECT qty FROM levels WHERE kind = 'stop_loss'")
+    assert stop["qty"] == D("0.004")
+
+
+async def test_an_asynchronous_rejection_is_a_refusal(house: House) -> None:
+    await house.fault("reject_async", path=CREATE)
+    outcome = await house.alert(**LONG)
+    assert (outcome["status"], outcome["code"]) == ("refused", "venue_refused"), outcome
+    assert await house.rows("SELECT 1 FROM positions") == []
+
+
+async def test_a_crash_after_the_write_is_resumed_by_asking(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the first byte and the answer: what is left is a row that says `sent`."""
+    receipt = await house.send({**LONG})
+    real = orders.place
+
+    async def crash(*args: object) -> None:
+        await real(*args)  # type: ignore[arg-type]
+        raise Killed
+
+    monkeypatch.setattr(orders, "place", crash)
+    with pytest.raises(Killed):
+        await house.work(receipt.alert_id)
+    monkeypatch.setattr(orders, "place", real)
+    [order] = await house.rows("SELECT status FROM orders")
+    assert order["status"] == "sent"
+    await house.sweep()
+    assert (await house.outcome(receipt.alert_id))["code"] == "executed"
+    assert len(await house.sent()) == 1
+    assert await house.held() == ("long", "0.01")
+
+
+async def test_fills_count_once_however_often_they_are_seen(house: House) -> None:
+    await house.alert(**LONG)
+    for _ in range(3):
+        await reconcile.all_accounts(house.resources, reconcile.Memory())
+    position = await house.position()
+    assert position is not None
+    assert (position.qty, position.fees) == (D("0.01"), D("600") * D("0.00055"))
+
+
+async def test_a_close_by_hand_is_adopted_as_external(house: House) -> None:
+    await house.alert(**LONG)
+    await house.by_hand("Sell", "0.01")
+    await reconcile.all_accounts(house.resources, reconcile.Memory())
+    assert (await house.last_position()).close_reason == "external"
+    assert await house.rows("SELECT 1 FROM levels WHERE status = 'armed'") == []
+
+
+async def test_what_a_hand_added_is_left_alone(house: House) -> None:
+    await house.alert(**LONG)
+    await house.by_hand("Buy", "0.02")
+    await reconcile.all_accounts(house.resources, reconcile.Memory())
+    position = await house.position()
+    assert position is not None
+    assert position.qty == D("0.01")
+    assert await house.rows("SELECT 1 FROM events WHERE kind = 'foreign_fill'")

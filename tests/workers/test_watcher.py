@@ -1,0 +1,158 @@
+"""The watcher against the simulator: levels fire, once, and what is left is protected."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
+
+from app.store import leases
+from tests.support.house import House, eventually
+from workers.watcher import LEASE, Watcher
+
+D = Decimal
+LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
+
+
+@asynccontextmanager
+async def watching(house: House) -> AsyncIterator[Watcher]:
+    """A watcher that has its lease and its stream."""
+    watcher = Watcher(house.resources)
+    task = asyncio.create_task(watcher.run())
+    try:
+        await eventually(lambda: _linked(watcher, task), what="stream")
+        yield watcher
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _linked(watcher: Watcher, task: asyncio.Task[None]) -> bool:
+    if task.done():
+        task.result()
+    return watcher.lease_until > 0 and all(feed.linked for feed in watcher.feeds.values())
+
+
+async def armed(watcher: Watcher, count: int) -> None:
+    async def check() -> bool:
+        return len(watcher.armed) == count and all(feed.linked for feed in watcher.feeds.values())
+
+    await eventually(check, what=f"{count} levels")
+
+
+async def closed(house: House) -> None:
+    """The position has ended and whoever ended it has written that down."""
+
+    async def check() -> bool:
+        unfinished = await house.rows("SELECT 1 FROM orders WHERE status IN ('sent', 'unknown', 'accepted')")
+        return await house.position() is None and not unfinished
+
+    await eventually(check, what="the close")
+
+
+async def test_a_stop_loss_fires_at_its_price_and_once(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        await house.price(59500, 59401)
+        assert await house.position() is not None
+        await house.price("59400", "59390", "59300")
+        await closed(house)
+    position = await house.last_position()
+    assert position.close_reason == "stop_loss"
+    orders = await house.sent()
+    assert [o["body"]["reduceOnly"] for o in orders] == [False, True]
+    [level] = await house.rows("SELECT * FROM levels")
+    assert (level["status"], level["trigger_price"]) == ("done", D("59400"))
+    assert level["trigger_trade_id"]
+
+
+async def test_a_ladder_closes_in_parts_and_the_stop_follows(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG, take_profit=[{"pct": "0.5", "fraction": "0.4"}, {"pct": 1, "fraction": "0.6"}])
+        await armed(watcher, 3)
+        await house.price("60300")
+
+        async def first_part() -> bool:
+            position = await house.position()
+            return position is not None and position.qty == D("0.006")
+
+        await eventually(first_part)
+        await armed(watcher, 2)
+        [stop] = await house.rows("SELECT qty, status FROM levels WHERE kind = 'stop_loss'")
+        assert (stop["qty"], stop["status"]) == (D("0.006"), "armed")
+        await house.price("60600")
+        await closed(house)
+    position = await house.last_position()
+    assert position.close_reason == "take_profit"
+    assert position.realized_pnl == D("300") * D("0.004") + D("600") * D("0.006")
+    stops = [o for o in (await house.ledger())["orders"] if o["stop_order_type"] and o["status"] == "Untriggered"]
+    assert stops == [], "nothing may rest at the exchange after the end"
+
+
+async def test_a_trailing_stop_follows_and_fires(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(
+            symbol="BTCUSDT", action="short", size={"base": "0.01"}, stop_loss={"pct": 2},
+            trailing={"activate_pct": 1, "distance_pct": "0.5"},
+        )  # fmt: skip
+        await armed(watcher, 2)
+        await house.price(59500, 59800, 59400, 59000, 59290)
+        assert await house.position() is not None
+        await house.price("59295")
+        await closed(house)
+    assert (await house.last_position()).close_reason == "trailing_stop"
+
+
+async def test_levels_crossed_while_nobody_watched_fire_at_the_start(house: House) -> None:
+    await house.alert(**LONG)
+    await house.price(59300, 60100)  # through the stop and back, with no watcher alive
+    async with watching(house):
+        await closed(house)
+    assert (await house.last_position()).close_reason == "stop_loss"
+
+
+async def test_a_fire_that_was_sent_but_not_recorded_is_found(house: House) -> None:
+    """A watcher killed between the send and the record: the exchange knows the order, our tables do not."""
+    await house.alert(**LONG)
+    async with watching(house) as watcher:
+        await armed(watcher, 1)
+        [one] = watcher.armed.values()
+    connected = await house.resources.venues.of(house.account_id)
+    from app.flows.orders import closing
+
+    await connected.venue.place(closing(one))
+    async with watching(house):
+        await house.price("59000")
+        await closed(house)
+    assert len([o for o in await house.sent() if o["ret_code"] == 0]) == 2, "one opening, one close"
+    assert await house.held() == ("flat", "0")
+
+
+async def test_a_native_stop_that_fired_alone_ends_the_position(house: House) -> None:
+    await house.alert(**LONG)
+    async with watching(house):
+        pass
+    position = await house.position()
+    assert position is not None
+    assert position.native_stop is not None
+    await house.price(position.native_stop - 1)
+    assert await house.held() == ("flat", "0"), "the exchange's own stop acted while we were down"
+    async with watching(house):
+        await closed(house)
+    assert (await house.last_position()).close_reason in ("native_stop", "stop_loss")
+    fills = await house.rows("SELECT origin FROM fills ORDER BY filled_at")
+    assert [f["origin"] for f in fills] == ["order", "native_stop"]
+
+
+async def test_a_second_watcher_waits_for_the_lease(house: House) -> None:
+    async with watching(house) as first:
+        second = Watcher(house.resources)
+        task = asyncio.create_task(second.run())
+        await asyncio.sleep(0)
+        assert await leases.acquire(house.resources.pool, LEASE, second.id, ttl_s=3) is None
+        assert second.lease_until == 0.0
+        assert first.lease_until > 0
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,24 @@
+"""A clean stop: what was begun is finished, within a bound; the rest is resumed by the next process."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+
+async def until_asked_to_stop(main: Coroutine[Any, Any, None], drain: Callable[[], Awaitable[None]]) -> None:
+    """Run `main` until SIGTERM or SIGINT, then `drain`, then cancel it. What `main` raises is raised."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    running = asyncio.create_task(main)
+    waiting = asyncio.create_task(asked.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await drain()
+        running.cancel()
+    waiting.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
