@@ -49,11 +49,6 @@ def event(logger: logging.Logger, level: int, msg: str, /, **fields: object) -> 
         logger.log(level, "%s", msg, extra={"fields": known})
 
 
-def plain(number: Decimal) -> str:
-    """Format a Decimal without an exponent (`str` can yield 1E-7)."""
-    return format(number, "f")
-
-
 class TextFormatter(logging.Formatter):
     def __init__(self, process_name: str) -> None:
         super().__init__()
@@ -106,7 +101,7 @@ def _scalar(value: object) -> str | int | float | bool | None:
         case None | bool() | int() | float():
             return value
         case Decimal():
-            return plain(value)
+            return format(value, "f")
         case datetime():
             return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         case _:

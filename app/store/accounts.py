@@ -184,6 +184,6 @@ async def remove(connection: Connection, account_id: UUID) -> bool:
     busy = await connection.fetchrow(IN_USE, account_id)
     if busy["position"] or busy["instruction"]:
         what = "holds an open position: close it" if busy["position"] else "still has work to do: wait for it"
-        raise Conflict(f"The account {what} first, then remove it.")
+        raise Conflict(f"The account {what} first, then remove it.", kind="in_use")
     await connection.execute(REMOVE, account_id)
     return True

@@ -204,7 +204,7 @@ async def remove(connection: Connection, strategy_id: str) -> bool:
     busy = await connection.fetchrow(IN_USE, strategy_id)
     if busy["position"] or busy["instruction"]:
         what = "holds an open position: close it" if busy["position"] else "still has work to do: wait for it"
-        raise Conflict(f"The strategy {what} first, then remove it.")
+        raise Conflict(f"The strategy {what} first, then remove it.", kind="in_use")
     await connection.execute(REMOVE, strategy_id)
     await connection.execute(DELETE_SECRETS, strategy_id)
     return True
@@ -238,7 +238,10 @@ async def rotate_secret(
     ended = [row["expires_at"] for row in await connection.fetch(EXPIRE_SECRETS, strategy_id, overlap_s)]
     await connection.execute(FORGET_EXPIRED, strategy_id)
     if await connection.fetchval(COUNT_SECRETS, strategy_id) >= SECRETS_MAX:
-        raise Conflict(f"{SECRETS_MAX} secrets hold at the same time: rotate with a shorter overlap_s, 0 ends all.")
+        raise Conflict(
+            f"{SECRETS_MAX} secrets hold at the same time: rotate with a shorter overlap_s, 0 ends all.",
+            kind="too_many_secrets",
+        )
     await connection.execute(INSERT_SECRET, new_id(), strategy_id, secret_hash)
     last: datetime = max(ended, default=await connection.fetchval("SELECT now()"))
     return last

@@ -1,0 +1,73 @@
+"""Alerts: what came in, and what became of it."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, get
+from litestar.params import FromPath, FromQuery
+
+from app.api.access import at_least
+from app.api.inject import Injected
+from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, one_page, read_cursor
+from app.api.problems import not_found
+from app.store import views
+from app.store.inbox import AlertStatus
+from app.store.users import Role
+from app.store.views import AlertView, EventView, FillView, InstructionView, OrderView, reading
+
+
+class AlertDetail(AlertView, frozen=True, kw_only=True):
+    body: str
+    content_type: str
+    source: str
+    instructions: list[InstructionView]
+    """One per account that the alert was for."""
+    orders: list[OrderView]
+    fills: list[FillView]
+    events: list[EventView]
+
+
+class AlertController(Controller):
+    path = "/alerts"
+    tags = ("alerts",)
+    opt = at_least(Role.VIEWER)
+
+    @get()
+    async def list_alerts(
+        self,
+        resources: Injected,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        strategy: FromQuery[str | None] = None,
+        status: FromQuery[AlertStatus | None] = None,
+    ) -> Page[AlertView]:
+        """The newest first."""
+        before = read_cursor(cursor, _seq)
+        async with reading(resources.pool) as db:
+            found = await views.alerts(db, before_seq=before, strategy=strategy, status=status, limit=limit + 1)
+        return one_page(found, limit, lambda row: row.alert, lambda row: str(row.seq))
+
+    @get("/{alert_id:uuid}")
+    async def get_alert(self, alert_id: FromPath[UUID], resources: Injected) -> AlertDetail:
+        """One alert with all that it led to."""
+        async with reading(resources.pool) as db:
+            row = await views.alert(db, alert_id)
+            source = await views.alert_source(db, alert_id)
+            if row is None or source is None:
+                raise not_found("alert")
+            orders = await views.orders_of_alert(db, alert_id)
+            more: dict[str, Any] = {
+                "instructions": await views.instructions_of_alert(db, alert_id),
+                "orders": orders,
+                "fills": await views.fills_of_orders(db, [order.id for order in orders]),
+                "events": await views.events_of_alert(db, alert_id),
+            }
+        return AlertDetail(**msgspec.structs.asdict(row.alert), **msgspec.structs.asdict(source), **more)
+
+
+def _seq(place: str) -> int:
+    seq = int(place)
+    if not 0 <= seq < 2**63:
+        raise ValueError(seq)
+    return seq

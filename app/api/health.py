@@ -1,0 +1,87 @@
+"""Is it alive, and is every part of it there."""
+
+import asyncio
+
+import msgspec
+from litestar import Controller, Response, get
+from redis.exceptions import RedisError
+
+from app.api.access import PUBLIC
+from app.api.inject import Injected
+from app.errors import StoreUnavailable
+from app.resources import Resources
+from app.store.db import UNAVAILABLE
+from app.store.views import live_leases, reading
+
+CHECK_TIMEOUT_S = 2.0
+WATCHER_LEASE = "watcher"
+WORKER_LEASES = "worker:"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    ok: bool
+    detail: str
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    status: str
+    checks: dict[str, Check]
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    status: str = "ok"
+
+
+class HealthController(Controller):
+    path = "/health"
+    tags = ("health",)
+    opt = PUBLIC
+
+    @get("/live")
+    async def live(self) -> Live:
+        """200 while the process answers at all."""
+        return Live()
+
+    @get("/ready")
+    async def ready(self, resources: Injected) -> Response[Ready]:
+        """200 when every part is there, else 503; the checks name what is missing."""
+        database, redis = await asyncio.gather(_processes(resources), _redis(resources))
+        checks = database | redis
+        ok = all(check.ok for check in checks.values())
+        return Response(Ready(status="ok" if ok else "unavailable", checks=checks), status_code=200 if ok else 503)
+
+
+async def _processes(resources: Resources) -> dict[str, Check]:
+    """The database, and by their leases in it the processes beside us."""
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S), reading(resources.pool) as connection:
+            leases = await live_leases(connection)
+    except (StoreUnavailable, *UNAVAILABLE):
+        unknown = Check(ok=False, detail="unknown while the database does not answer")
+        return {
+            "database": Check(ok=False, detail="does not answer: alerts are refused with 503 until it does"),
+            "worker": unknown,
+            "watcher": unknown,
+        }
+    workers = sum(name.startswith(WORKER_LEASES) for name in leases)
+    watcher = WATCHER_LEASE in leases
+    return {
+        "database": Check(ok=True, detail="answers"),
+        "worker": Check(
+            ok=workers > 0,
+            detail=f"{workers} at work" if workers else "none: alerts are kept, and wait until one starts",
+        ),
+        "watcher": Check(
+            ok=watcher,
+            detail="follows the prices" if watcher else "none: only the stops at the exchanges protect what is open",
+        ),
+    }
+
+
+async def _redis(resources: Resources) -> dict[str, Check]:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await resources.redis.ping()
+    except (RedisError, OSError, TimeoutError):
+        return {"redis": Check(ok=False, detail="does not answer: alerts are accepted, but carried out later")}
+    return {"redis": Check(ok=True, detail="answers")}

@@ -1,0 +1,76 @@
+"""Where alerts come in. The body is read whatever its content type says, and handed on as it came."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, Response, post
+from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
+from litestar.params import FromPath
+
+from app.api.access import PUBLIC
+from app.api.inject import Injected
+from app.api.problems import Problem
+from app.errors import StoreUnavailable
+from app.flows.receive import Delivery, receive
+from app.resources import Resources
+
+HANDLER_TIMEOUT_S = 2.5
+"""The chart hangs up after 3 s and then takes the alert for lost, so it has to hear of it before."""
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    alert_id: UUID
+    status: str
+
+
+class WebhookController(Controller):
+    path = "/webhook"
+    tags = ("alerts",)
+    opt = PUBLIC
+
+    @post("/{strategy:str}", status_code=202)
+    async def secret_in_body(
+        self, request: Request[Any, Any, State], strategy: FromPath[str], resources: Injected
+    ) -> Response[Receipt]:
+        """Deliver an alert whose body holds the strategy's secret."""
+        return await _deliver(request, resources, strategy, None)
+
+    @post("/{strategy:str}/{secret:str}", status_code=202)
+    async def secret_in_path(
+        self, request: Request[Any, Any, State], strategy: FromPath[str], secret: FromPath[str], resources: Injected
+    ) -> Response[Receipt]:
+        """Deliver an alert; the address holds the strategy's secret."""
+        return await _deliver(request, resources, strategy, secret)
+
+
+async def _deliver(
+    request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
+) -> Response[Receipt]:
+    """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again."""
+    try:
+        async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            delivery = Delivery(
+                strategy_id=strategy,
+                path_secret=secret,
+                raw=await _body(request),
+                content_type=request.headers.get("content-type", ""),
+                source=request.client.host if request.client else "",
+            )
+            receipt = await receive(resources, delivery)
+    except TimeoutError:
+        raise StoreUnavailable(f"the alert was not stored within {HANDLER_TIMEOUT_S} s") from None
+    return Response(
+        Receipt(alert_id=receipt.alert_id, status="duplicate" if receipt.duplicate else "accepted"),
+        status_code=200 if receipt.duplicate else 202,
+    )
+
+
+async def _body(request: Request[Any, Any, State]) -> bytes:
+    """The whole body; a longer one than the router allows is 413, whatever its content-length says."""
+    try:
+        return await request.body()
+    except InternalServerException:
+        raise Problem(400, "incomplete_body", "The body ended early: send the alert again.") from None

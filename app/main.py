@@ -1,0 +1,160 @@
+"""The HTTP process: the only place that builds Litestar."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import uvicorn
+import uvloop
+from litestar import Litestar, Router
+from litestar.datastructures import MutableScopeHeaders
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import Message, Scope
+
+from app.api.access import PUBLIC, require_access
+from app.api.accounts import AccountController
+from app.api.alerts import AlertController
+from app.api.auth import AuthController
+from app.api.health import HealthController
+from app.api.inject import refuse_unknown_query, resources_of
+from app.api.positions import PositionController
+from app.api.problems import on_error
+from app.api.strategies import StrategyController
+from app.api.throttle import Throttle
+from app.api.webhooks import WebhookController
+from app.errors import StoreUnavailable
+from app.log import event
+from app.resources import Resources, open_resources
+from app.settings import Settings, require_servers
+
+log = logging.getLogger("api")
+
+API_BODY_BYTES_MAX = 1024 * 1024
+SHUTDOWN_S = 5
+KEEP_ALIVE_S = 75  # longer than the usual 60 s of a proxy, which would else send into a closing connection
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # an address here may hold a webhook's secret
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(resources: Resources) -> Litestar:
+    """The application on resources that whoever calls has opened, and closes after it."""
+    api = Router(
+        path="/api/v1",
+        route_handlers=[AuthController, AlertController, PositionController, StrategyController, AccountController],
+        before_request=refuse_unknown_query,
+    )
+    # The cap on an alert's body is a setting, so it can't stand on the class.
+    webhooks = Router(
+        path="/", route_handlers=[WebhookController], request_max_body_size=resources.settings.alert_body_bytes_max
+    )
+    app = Litestar(
+        route_handlers=[webhooks, api, HealthController],
+        guards=[require_access],
+        dependencies={"resources": Provide(resources_of, sync_to_thread=False)},
+        exception_handlers={Exception: on_error},
+        before_send=[add_headers],
+        request_max_body_size=API_BODY_BYTES_MAX,
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="Levelhead",
+            version=version("levelhead"),
+            # JSON alone: the pages that draw it load scripts from elsewhere.
+            render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"])],
+            openapi_router=Router(path="/schema", route_handlers=[], opt=PUBLIC),
+            components=Components(
+                security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+            ),
+            security=[{"bearer": []}],
+            use_handler_docstrings=True,
+        ),
+    )
+    app.state.resources = resources
+    app.state.throttle = Throttle()
+    return app
+
+
+async def add_headers(message: Message, scope: Scope) -> None:
+    if message["type"] == "http.response.start":
+        headers = MutableScopeHeaders.from_message(message)
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+
+
+def serve(settings: Settings) -> int:
+    """`levelhead api`: serve until SIGTERM or SIGINT; answers the exit code.
+
+    A database that can't be reached ends the start with one sentence: whoever supervises the process tries again.
+    """
+    require_servers(settings)
+    try:
+        uvloop.run(_serve(settings))
+    except StoreUnavailable as error:
+        event(log, logging.ERROR, f"the api can't start: {error}; see LEVELHEAD_DATABASE_URL")
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    async with open_resources(settings) as resources:
+        server = Server(server_config(create_app(resources), settings.host, settings.port))
+        # What lives from here on lives until the end: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
+        await server.serve()
+
+
+def server_config(app: Litestar, host: str, port: int) -> uvicorn.Config:
+    """Everything is said here: left alone, uvicorn would read some of it from the environment."""
+    # The flows log one line per alert. An access log would hold the secrets that stand in paths, and uvicorn's own
+    # switch only takes its handlers away.
+    logging.getLogger("uvicorn.access").disabled = True
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        ws="none",
+        workers=1,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips="127.0.0.1",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+
+
+class Server(uvicorn.Server):
+    """Says where it listens in our words, and returns when asked to stop."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            event(log, logging.INFO, "listening", address=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Uvicorn's own raises the signal once more when all is done, and the process would die of it uncleanly.
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
