@@ -4,7 +4,6 @@ import ast
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(path for pattern in ("*.md", "docs/**/*.md") for path in ROOT.glob(pattern))
 ALERTS = ("README.md", "docs/alerts.md")
 
-# A chart's values, as an order-fill alert of a strategy that has just gone long from flat would fill them.
-FILLED = {
+# A chart's values, as the order-fill alert of a strategy fills them.
+LONG_FROM_FLAT = {
     "exchange": "BYBIT",
     "ticker": "BTCUSDT.P",
     "time": "2026-01-05T12:00:00Z",
@@ -43,6 +42,15 @@ FILLED = {
     "strategy.market_position_size": "0.015",
     "strategy.prev_market_position": "flat",
     "strategy.prev_market_position_size": "0",
+}
+FLAT_FROM_LONG = LONG_FROM_FLAT | {
+    "strategy.order.action": "sell",
+    "strategy.order.id": "Close entry(s) order Long",
+    "strategy.position_size": "0",
+    "strategy.market_position": "flat",
+    "strategy.market_position_size": "0",
+    "strategy.prev_market_position": "long",
+    "strategy.prev_market_position_size": "0.015",
 }
 
 
@@ -64,8 +72,8 @@ def alert_blocks() -> list[tuple[str, str]]:
     ]
 
 
-def filled(body: str) -> str:
-    return re.sub(r"\{\{(.+?)\}\}", lambda found: FILLED[found[1]], body)
+def filled(body: str, chart: dict[str, str]) -> str:
+    return re.sub(r"\{\{(.+?)\}\}", lambda found: chart[found[1]], body)
 
 
 def codes_in(folder: str) -> set[str]:
@@ -158,9 +166,10 @@ def test_each_decision_stands_in_the_list_of_decisions() -> None:
         assert f"({path.name})" in listed
 
 
+@pytest.mark.parametrize("chart", [LONG_FROM_FLAT, FLAT_FROM_LONG], ids=["long from flat", "flat from long"])
 @pytest.mark.parametrize(("name", "body"), alert_blocks())
-def test_each_alert_in_the_documents_is_read(name: str, body: str) -> None:
-    reading = read(filled(body).encode(), "text/plain", path_secret=None)
+def test_each_alert_in_the_documents_is_read(name: str, body: str, chart: dict[str, str]) -> None:
+    reading = read(filled(body, chart).encode(), "text/plain", path_secret=None)
     assert reading.secret == "the strategy's secret"
     assert reading.repairs == ()
     assert reading.signal.symbol in ("BTCUSDT", "ETHUSDT")
@@ -171,9 +180,6 @@ def test_both_documents_show_alerts() -> None:
 
 
 def test_a_block_of_json_that_is_no_alert_is_json() -> None:
-    def check(body: str) -> Any:
-        return json.loads(body)
-
     for path in DOCUMENTS:
         for body in re.findall(r"^```json\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-            check(body)
+            json.loads(body)
