@@ -38,7 +38,7 @@ RENEW_S = 0.75
 SAFETY_MARGIN_S = 0.25  # of the lease: nothing fires in its last moments
 RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
 PERSIST_S = 0.25
-SILENCE_S = 2.0  # without the link this long, prices are asked for by REST
+SILENCE_S = 2.0  # without the link, or without a trade of a symbol, this long: its price is asked for by REST
 LOOK_BACK = timedelta(seconds=2)  # before the last sign of life, when a gap is inspected
 CHANGE_PAUSE_S = 0.3  # lets the worker settle its own fills before the account is read
 REFIRE_S = 0.5
@@ -58,6 +58,7 @@ class Feed:
         self.last: dict[str, tuple[Decimal, int]] = {}  # symbol -> (price, exchange time in ms)
         self.unsaved: set[str] = set()
         self.symbols: set[str] = set()
+        self.heard: dict[str, float] = {}  # symbol -> monotonic time of its last trade
         self.linked = False
         self.lost_at: datetime | None = None
         self.watcher = watcher
@@ -65,8 +66,10 @@ class Feed:
 
     def on_trades(self, trades: Sequence[Trade]) -> None:
         """The path of a tick: nothing here waits."""
+        now = time.monotonic()
         for trade in trades:
             symbol = trade.symbol
+            self.heard[symbol] = now
             self.last[symbol] = (trade.price, trade.at_ms)
             self.unsaved.add(symbol)
             book = self.books.get(symbol)
@@ -305,7 +308,7 @@ class Watcher:
     def inspect_gaps(self, feed: Feed, since: datetime | None) -> None:
         """Ticks were missed (a restart, a lost link): what was traded meanwhile counts as well."""
         for symbol, book in feed.books.items():
-            if book.levels():
+            if len(book):
                 self.group.create_task(self._guarded(lambda s=symbol: self._inspect(feed, s, since)))  # type: ignore[misc]
 
     async def _inspect(self, feed: Feed, symbol: str, since: datetime | None) -> None:
@@ -372,26 +375,28 @@ class Watcher:
                 await levels.save_extremes(self.resources.pool, extremes)
 
     async def _ask_prices_for_ever(self) -> None:
-        """While a feed has no link, its prices are asked for: the levels still hold, a little later."""
+        """A symbol of which nothing is heard (no link, a silent one, a quiet market) has its price asked for."""
         while True:
             await asyncio.sleep(1.0)
             for feed in self.feeds.values():
-                if not feed.linked and any(book.levels() for book in feed.books.values()):
-                    await self._guarded(lambda f=feed: self._ask_prices(f))  # type: ignore[misc]
+                await self._guarded(lambda f=feed: self._ask_prices(f))  # type: ignore[misc]
 
     async def _ask_prices(self, feed: Feed) -> None:
-        if feed.lost_at is None or datetime.now(UTC) - feed.lost_at < timedelta(seconds=SILENCE_S):
-            return
-        venue = (await self._connected(feed)).venue
-        for symbol, book in feed.books.items():
-            if book.levels():
-                feed.on_price(symbol, (await venue.quote(symbol)).last)
+        oldest = time.monotonic() - SILENCE_S
+        silent = [s for s, book in feed.books.items() if len(book) and feed.heard.get(s, 0.0) < oldest]
+        if silent:
+            venue = (await self._connected(feed)).venue
+            quotes = await asyncio.gather(*(venue.quote(symbol) for symbol in silent))
+            for symbol, quote in zip(silent, quotes, strict=True):
+                feed.on_price(symbol, quote.last)
 
     async def _private(self, account_id: UUID) -> None:
         """Read the account again whenever its private stream says that something changed."""
         changed = asyncio.Event()
         credentials = await accounts.credentials_of(self.resources.pool, self.resources.keys, account_id)
         feed = self.feed_of_account[account_id]
+        connected = await self.resources.venues.of(account_id)
+        await self._guarded(connected.venue.server_time)  # from here on its connections are kept warm for a fire
         origin = feed.origins.ws_private or feed.origins.ws
         stream = BybitPrivateStream(origin, credentials, lambda symbol: changed.set())
         self.group.create_task(stream.run())

@@ -23,6 +23,7 @@ Quirks; the pages are under https://bybit-exchange.github.io/docs/v5/ and were r
 14. In isolated margin mode the account-wide numbers are "": available is then what USDT has left.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
+from zlib import crc32
 
 import msgspec
 
@@ -59,6 +61,7 @@ from app.venues.bybit_wire import Envelope, Unreadable, instant, milliseconds, p
 
 T = TypeVar("T")
 
+LANES = 4
 INSTRUMENT_TTL_S = 3600.0
 PAGES_MAX = 200
 EXECUTION_WINDOW = timedelta(days=7)
@@ -74,7 +77,7 @@ WRONG_SIDE = re.compile(
 
 
 class BybitVenue:
-    """One account. Orders and settings go through one thread and connection, reads through another."""
+    """One account. Orders and settings go through threads and connections of their own, reads through others."""
 
     def __init__(
         self, credentials: Credentials, origins: Origins, *, recv_window_ms: int = 5000, timeout_s: float = 10.0
@@ -85,20 +88,20 @@ class BybitVenue:
         def connection() -> BybitHttp:
             return BybitHttp(credentials, origins.rest, recv_window_ms=recv_window_ms, timeout_s=timeout_s, clock=clock)
 
-        self._writes = Lane(connection(), "orders")
-        self._reads = Lane(connection(), "reads")
-        self._writer, self._reader = self._writes.http, self._reads.http
+        # By symbol: the orders of a book keep their order, and one that hangs holds up a few books, not the account.
+        self._writes = [Lane(connection(), f"orders-{number}") for number in range(LANES)]
+        self._reads = [Lane(connection(), f"reads-{number}") for number in range(LANES)]
         self._clock = clock
         self._instruments: dict[str, tuple[float, Instrument]] = {}
 
     async def server_time(self) -> datetime:
         with reading():
-            return instant((await self._read(self._reader.get_server_time)).time)
+            return instant((await self._read(BybitHttp.get_server_time)).time)
 
     async def permissions(self) -> Permissions:
         with reading():
             try:
-                envelope = await self._read(self._reader.get_api_key_information)
+                envelope = await self._read(BybitHttp.get_api_key_information)
             except VenueSaid as said:
                 if not _no_such_path(said):
                     raise
@@ -113,7 +116,7 @@ class BybitVenue:
         unknown = Refused(Outcome.UNKNOWN_SYMBOL, f"Bybit lists no USDT perpetual {symbol}")
         with reading():
             try:
-                envelope = await self._read(self._reader.get_instruments_info, category="linear", symbol=symbol)
+                envelope = await self._read(BybitHttp.get_instruments_info, category="linear", symbol=symbol)
             except VenueSaid as said:
                 raise unknown if said.code == PARAMETER_ERROR else said from None
             rows = [row for row in wire.INSTRUMENTS.decode(envelope.result).list if row.symbol == symbol]
@@ -125,7 +128,7 @@ class BybitVenue:
 
     async def equity(self) -> Equity:
         with reading():
-            envelope = await self._read(self._reader.get_wallet_balance, accountType="UNIFIED")
+            envelope = await self._read(BybitHttp.get_wallet_balance, accountType="UNIFIED")
             rows = wire.WALLETS.decode(envelope.result).list
             if not rows:
                 raise Unreadable("no unified account")
@@ -133,7 +136,7 @@ class BybitVenue:
 
     async def holding(self, symbol: str) -> Holding:
         with reading():
-            envelope = await self._read(self._reader.get_positions, category="linear", symbol=symbol)
+            envelope = await self._read(BybitHttp.get_positions, category="linear", symbol=symbol)
             rows = [row for row in wire.POSITIONS.decode(envelope.result).list if row.symbol == symbol]
             if any(row.positionIdx != 0 for row in rows):  # quirk 8
                 raise Refused(
@@ -146,7 +149,7 @@ class BybitVenue:
 
     async def quote(self, symbol: str) -> Quote:
         with reading():
-            envelope = await self._read(self._reader.get_tickers, category="linear", symbol=symbol)
+            envelope = await self._read(BybitHttp.get_tickers, category="linear", symbol=symbol)
             for row in wire.TICKERS.decode(envelope.result).list:
                 return Quote(last=required(row.lastPrice, "lastPrice"), mark=required(row.markPrice, "markPrice"))
             raise Unreadable(f"no ticker for {symbol}")
@@ -155,8 +158,8 @@ class BybitVenue:
         """Raises Refused or Transient: setting it again is harmless, so an unknown outcome is told as "try again"."""
         text = plain(leverage)
         with changing():
-            await self._writes.write(
-                self._writer.set_leverage, category="linear", symbol=symbol, buyLeverage=text, sellLeverage=text
+            await self._write(
+                BybitHttp.set_leverage, category="linear", symbol=symbol, buyLeverage=text, sellLeverage=text
             )
 
     async def place(self, order: NewOrder) -> str:
@@ -174,7 +177,7 @@ class BybitVenue:
         if order.stop_loss is not None:
             params |= {"stopLoss": plain(order.stop_loss), "tpslMode": "Full", "slTriggerBy": "LastPrice"}
         try:
-            envelope = await self._writes.write(self._writer.place_order, **params)
+            envelope = await self._write(BybitHttp.place_order, **params)
             return wire.PLACED.decode(envelope.result).orderId
         except VenueSaid as said:
             if said.kind is Kind.REFUSED:
@@ -189,7 +192,7 @@ class BybitVenue:
 
     async def order(self, symbol: str, client_order_id: str) -> OrderReport | None:
         with reading():
-            for method in (self._reader.get_open_orders, self._reader.get_order_history):  # quirk 5
+            for method in (BybitHttp.get_open_orders, BybitHttp.get_order_history):  # quirk 5
                 try:
                     envelope = await self._read(method, category="linear", symbol=symbol, orderLinkId=client_order_id)
                 except VenueSaid as said:
@@ -208,7 +211,7 @@ class BybitVenue:
         with reading():
             for start, end in self._execution_windows(since if client_order_id is None else None):
                 found = await self._pages(
-                    self._reader.get_executions,
+                    BybitHttp.get_executions,
                     wire.EXECUTIONS,
                     category="linear",
                     symbol=symbol,
@@ -231,8 +234,8 @@ class BybitVenue:
         """Raises Refused, Conflict or Transient: setting it again is harmless, see `set_leverage`."""
         with changing():
             try:
-                await self._writes.write(
-                    self._writer.set_trading_stop,
+                await self._write(
+                    BybitHttp.set_trading_stop,
                     category="linear",
                     symbol=symbol,
                     positionIdx=0,
@@ -251,7 +254,7 @@ class BybitVenue:
     async def resting_stops(self, symbol: str) -> list[Decimal]:
         with reading():
             rows = await self._pages(
-                self._reader.get_open_orders,
+                BybitHttp.get_open_orders,
                 wire.ORDERS,
                 category="linear",
                 symbol=symbol,
@@ -269,7 +272,7 @@ class BybitVenue:
         with reading():
             try:
                 envelope = await self._read(
-                    self._reader.get_public_trade_history, category="linear", symbol=symbol, limit=RECENT_TRADES_MAX
+                    BybitHttp.get_public_trade_history, category="linear", symbol=symbol, limit=RECENT_TRADES_MAX
                 )
             except VenueSaid as said:
                 if said.kind in (Kind.REFUSED, Kind.FATAL):
@@ -292,7 +295,7 @@ class BybitVenue:
                     break
                 last = first + (CANDLES_MAX - 1) * MINUTE_MS
                 envelope = await self._read(
-                    self._reader.get_kline,
+                    BybitHttp.get_kline,
                     category="linear",
                     symbol=symbol,
                     interval="1",
@@ -308,12 +311,15 @@ class BybitVenue:
         return [candles[start] for start in sorted(candles)]
 
     async def close(self) -> None:
-        await self._writes.close()
-        await self._reads.close()
+        await asyncio.gather(*(lane.close() for lane in (*self._writes, *self._reads)))
+
+    async def _write(self, method: Callable[..., Envelope], **params: object) -> Envelope:
+        return await self._writes[_lane(params)].write(method, **params)
 
     async def _read(self, method: Callable[..., Envelope], **params: object) -> Envelope:
-        self._writes.keep_warm()
-        return await self._reads.read(method, **params)
+        for lane in self._writes:
+            lane.keep_warm()  # who reads may be about to trade
+        return await self._reads[_lane(params)].read(method, **params)
 
     async def _pages(
         self, method: Callable[..., Envelope], decoder: "msgspec.json.Decoder[wire.Page[T]]", **params: object
@@ -338,6 +344,10 @@ class BybitVenue:
             start += width
             if start > now:
                 return
+
+
+def _lane(params: dict[str, object]) -> int:
+    return crc32(str(params.get("symbol", "")).encode()) % LANES
 
 
 @contextmanager

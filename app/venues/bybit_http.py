@@ -224,7 +224,7 @@ class Lane:
 
     def _write(self, method: Callable[..., Envelope], params: dict[str, object]) -> Envelope:
         try:
-            return method(**params)
+            return method(self.http, **params)
         except VenueSaid as said:
             if said.kind is Kind.CLOCK:
                 self._synchronise()
@@ -238,7 +238,7 @@ class Lane:
         except VenueSaid as said:
             if said.kind is not Kind.CLOCK:
                 raise
-        return method(**params)
+        return method(self.http, **params)
 
     def _synchronise(self) -> None:
         with suppress(VenueSaid, NotSent, NoAnswer):  # the next request will say what is wrong

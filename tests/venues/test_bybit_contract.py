@@ -311,8 +311,15 @@ async def test_a_rate_limit_says_when_it_ends(venue: Venue, simulator: Simulator
     assert all(exc.retry_after_s is not None and 0 <= exc.retry_after_s <= 1 for exc in limited)
 
 
+async def warmed_up(venue: Venue) -> None:
+    assert isinstance(venue, BybitVenue)
+    for lane in venue._writes:
+        await asyncio.wrap_future(lane._executor.submit(lambda: None))
+
+
 async def test_a_skewed_clock_is_made_up_for(venue: Venue, simulator: Simulator) -> None:
     await venue.equity()
+    await warmed_up(venue)  # or a connection that is still warming up would measure the new clock
     await simulator.fault("clock_skew", ms=-20_000)
     order = entry()
     with pytest.raises(Transient):

@@ -85,7 +85,6 @@ async def test_the_first_order_finds_a_connection_ready(server: BybitServer, ven
     server.script(CREATE, {"orderId": "o"})
     await venue.server_time()
     await venue.place(ENTRY)
-    assert len(set(server.time_connections)) == 2
     assert server.requests[0].connection in server.time_connections
 
 
@@ -257,7 +256,8 @@ async def test_a_rate_limit_says_how_long_to_wait(
 async def test_a_clock_that_is_off_is_corrected_for_the_next_order(server: BybitServer, venue: BybitVenue) -> None:
     server.skew_ms = -30_000
     server.script(CREATE, {"orderId": "o-1"})
-    venue._writes._used_at = float("inf")  # no warming up: it would correct the clock before the first order
+    for lane in venue._writes:
+        lane._used_at = float("inf")  # no warming up: it would correct the clock before the first order
     with pytest.raises(Transient):
         await venue.place(ENTRY)
     assert await venue.place(ENTRY) == "o-1"
@@ -292,7 +292,7 @@ async def test_no_error_shows_a_secret_or_a_request(
         with pytest.raises(LevelheadError) as caught:
             await venue.place(ENTRY)
         texts += [str(caught.value), repr(caught.value), repr(vars(caught.value))]
-    texts += [repr(venue._writer), repr(CREDENTIALS), caplog.text, *capfd.readouterr()]
+    texts += [repr(venue._writes[0].http), repr(CREDENTIALS), caplog.text, *capfd.readouterr()]
     for text in texts:
         assert KEY not in text
         assert SECRET not in text

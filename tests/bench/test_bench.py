@@ -1,0 +1,91 @@
+"""The bench's own arithmetic, and that its parts fit the code they measure; nothing here looks at a clock."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from app.domain.level import LevelBook
+from bench import alert_path, exchange, levels, report, tick_path
+from bench.__main__ import parse
+
+MS = report.NS_PER_MS
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"), [(0, 1), (1, 1), (50, 50), (50.5, 51), (90, 90), (99, 99), (99.1, 100), (100, 100)]
+)
+def test_a_percentile_is_the_least_value_that_enough_do_not_exceed(q: float, expected: int) -> None:
+    assert report.percentile(list(range(100, 0, -1)), q) == expected
+
+
+def test_a_percentile_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        report.percentile([], 50)
+
+
+def test_a_summary_is_in_milliseconds() -> None:
+    found = report.summary([3 * MS, 1 * MS, 2 * MS])
+    assert (found.n, found.p50, found.p99, found.max) == (3, 2.0, 3.0, 3.0)
+
+
+def test_a_table_shows_each_median_as_a_multiple_of_the_floor() -> None:
+    floor = report.summary([2 * MS])
+    text = report.table("path", {"whole": report.summary([9 * MS]), "part": report.summary([1 * MS])}, floor)
+    title, _, whole, part = text.split("\n")
+    assert title == "path, ms"
+    assert whole.endswith("4.5 ×")
+    assert part.endswith("0.5 ×")
+
+
+@pytest.mark.parametrize(("p50_ms", "said"), [(10, "reached"), (11, "missed")])
+def test_a_verdict_follows_from_what_was_measured(p50_ms: int, said: str) -> None:
+    text = report.verdict("alert", report.summary([p50_ms * MS]), report.summary([2 * MS]), 5.0)
+    assert text.startswith(f"alert: p50 = {p50_ms / 2} × floor (aim ≤ 5 ×: {said})")
+
+
+def test_the_steps_of_an_alert_add_up_to_the_whole() -> None:
+    sample = alert_path.Sample(sent=1, answered=9, received=2, picked=4, decided=8, written=16, arrived=32)
+    assert sum(sample.steps().values()) == sample.arrived - sample.sent
+
+
+def test_the_steps_of_a_tick_add_up_to_the_whole() -> None:
+    sample = tick_path.Sample(written=1, fired=4, arrived=9)
+    assert sum(sample.steps().values()) == sample.arrived - sample.written
+
+
+@pytest.mark.parametrize("text", ["2026-01-05T12:00:01.250001Z", "2026-01-05T12:00:01.250001+00:00"])
+def test_an_instant_is_exact(text: str) -> None:
+    whole_s = int(datetime(2026, 1, 5, 12, 0, 1, tzinfo=UTC).timestamp())
+    assert alert_path.instant_ns(text) == whole_s * 1_000_000_000 + 250_001_000
+
+
+def test_the_crossing_price_lies_between_the_stop_and_the_native_one() -> None:
+    entry, crossing = Decimal(tick_path.ENTRY), Decimal(tick_path.CROSSING)
+    assert entry * Decimal("0.985") < crossing < entry * Decimal("0.99")
+
+
+def test_stamps_are_put_into_words_once() -> None:
+    stamps = exchange.Stamps()
+    body = {"orderLinkId": "a", "symbol": "B00USDT", "reduceOnly": True}
+    stamps.order(msgspec.json.encode(body), 7)
+    assert stamps.take().orders == [exchange.OrderSeen("a", "B00USDT", True, 7)]
+    assert stamps.take() == exchange.Seen()
+
+
+def test_no_tick_of_the_level_book_bench_crosses_a_level() -> None:
+    for make, walk in levels.CASES.values():
+        book = LevelBook(make(number) for number in range(50))
+        assert not any(book.on_price(price) for price in walk(50))
+
+
+def test_the_level_book_bench_tells_of_each_size() -> None:
+    found = levels.measure(sizes=(2, 4), ticks=5)
+    assert {name: list(row) for name, row in found.items()} == {name: [2, 4] for name in levels.CASES}
+    assert "(1.0 ×)" in levels.table(found)
+
+
+def test_the_options_have_defaults() -> None:
+    assert parse(["--alerts", "3"]).alerts == 3
+    assert parse([]).gap_ms == 60

@@ -1,0 +1,379 @@
+"""The inbox against PostgreSQL: keys, ends, and the order of a book's instructions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.domain.signal import Action, Signal
+from app.errors import LevelheadError
+from app.ids import new_id
+from app.store import inbox
+from app.store.db import Pool, open_pool, transaction
+from app.store.inbox import HASH_WINDOW_S, CauseKind, Instruction, InstructionStatus, NewAlert, Stored
+from tests.api import rows
+
+D = Decimal
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+SIGNAL = Signal(symbol="BTCUSDT", action=Action.CLOSE)
+DONE, REFUSED = InstructionStatus.DONE, InstructionStatus.REFUSED
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    pool = await open_pool(database_url, size_max=20)
+    yield pool
+    pool.terminate()
+
+
+@pytest.fixture
+async def account(pool: Pool) -> UUID:
+    """An account; strategies `demo` and `other` are there too."""
+    await rows.strategy(pool, "demo")
+    await rows.strategy(pool, "other")
+    return await rows.account(pool, "paper")
+
+
+async def more_accounts(pool: Pool, count: int) -> list[UUID]:
+    return [await rows.account(pool, f"paper {number}") for number in range(count)]
+
+
+def alert(key: str = "id:1", body: str = "one", *, windowed: bool = False, strategy: str = "demo") -> NewAlert:
+    return NewAlert(
+        id=new_id(),
+        strategy_id=strategy,
+        key=key,
+        windowed=windowed,
+        body_hash=body.encode(),
+        body=body,
+        content_type="application/json",
+        source="10.0.0.1",
+        format="native",
+        signal=SIGNAL,
+        received_at=NOW,
+    )
+
+
+async def store(pool: Pool, new: NewAlert, *account_ids: UUID) -> Stored:
+    return await inbox.store(pool, new, [(new_id(), account_id, D(1)) for account_id in account_ids])
+
+
+async def later(pool: Pool, seconds: float) -> None:
+    """Let every key have been claimed that long ago."""
+    await pool.execute("UPDATE alert_keys SET claimed_at = claimed_at - make_interval(secs => $1)", seconds)
+
+
+async def counts(pool: Pool) -> tuple[int, int, int]:
+    """(alerts, instructions, keys)"""
+    tables = ("alerts", "instructions", "alert_keys")
+    alerts, instructions, keys = [await pool.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
+    return alerts, instructions, keys
+
+
+async def instructions_of(pool: Pool, alert_id: UUID) -> list[UUID]:
+    found = await pool.fetch("SELECT id FROM instructions WHERE cause_id = $1 ORDER BY seq", alert_id)
+    return [row["id"] for row in found]
+
+
+async def state(pool: Pool, alert_id: UUID) -> dict[str, Any]:
+    return dict(await pool.fetchrow("SELECT * FROM alerts WHERE id = $1", alert_id))
+
+
+async def finish(
+    pool: Pool,
+    instruction_id: UUID,
+    status: InstructionStatus = DONE,
+    code: str = "executed",
+    reason: str = "closed",
+    marks: dict[str, datetime] | None = None,
+) -> None:
+    async with transaction(pool) as connection:
+        await inbox.finish(connection, instruction_id, status, code, reason, marks)
+
+
+# ---------------------------------------------------------------------------------------------------------------- keys
+
+
+async def test_an_alert_is_stored_with_one_instruction_for_each_account(pool: Pool, account: UUID) -> None:
+    other = await rows.account(pool, "other")
+    new = alert()
+    stored = await inbox.store(pool, new, [(new_id(), account, D(1)), (new_id(), other, D("2.5"))])
+    assert stored == Stored(alert_id=new.id, duplicate=False, body_hash=new.body_hash)
+    row = await state(pool, new.id)
+    assert (row["status"], row["body"], row["received_at"]) == ("received", "one", NOW)
+    assert list(row["marks"]) == ["received"]
+    found = [await inbox.next_instruction(pool, one, "BTCUSDT") for one in (account, other)]
+    assert [(x.cause_id, x.multiplier, x.request, x.status) for x in found if x] == [
+        (new.id, D(1), SIGNAL, InstructionStatus.PENDING),
+        (new.id, D("2.5"), SIGNAL, InstructionStatus.PENDING),
+    ]
+
+
+async def test_the_same_key_with_the_same_body_is_a_duplicate_of_the_first(pool: Pool, account: UUID) -> None:
+    first = alert()
+    await store(pool, first, account)
+    assert await store(pool, alert(), account) == Stored(alert_id=first.id, duplicate=True, body_hash=b"one")
+    assert await counts(pool) == (1, 1, 1)
+
+
+async def test_the_same_key_with_another_body_reports_what_the_first_one_was(pool: Pool, account: UUID) -> None:
+    first = alert(body="one")
+    await store(pool, first, account)
+    stored = await store(pool, alert(body="two"), account)
+    assert stored == Stored(alert_id=first.id, duplicate=True, body_hash=b"one")
+    assert await counts(pool) == (1, 1, 1)
+
+
+async def test_a_key_belongs_to_its_strategy(pool: Pool, account: UUID) -> None:
+    await store(pool, alert(strategy="demo"), account)
+    assert not (await store(pool, alert(strategy="other"), account)).duplicate
+
+
+async def test_a_key_made_of_the_body_is_free_again_after_its_window(pool: Pool, account: UUID) -> None:
+    first, second, third = (alert("hash:x", windowed=True) for _ in range(3))
+    await store(pool, first, account)
+    await later(pool, HASH_WINDOW_S - 5)
+    assert (await store(pool, second, account)).alert_id == first.id
+    await later(pool, 6)  # a duplicate does not begin the window anew
+    assert not (await store(pool, second, account)).duplicate
+    # ... and the second one holds it from now on
+    assert await store(pool, third, account) == Stored(alert_id=second.id, duplicate=True, body_hash=b"one")
+    assert await counts(pool) == (2, 2, 1)
+
+
+async def test_a_senders_own_key_is_never_free_again(pool: Pool, account: UUID) -> None:
+    first = alert("id:1")
+    await store(pool, first, account)
+    await later(pool, 365 * 86_400)
+    assert (await store(pool, alert("id:1"), account)).alert_id == first.id
+    assert await counts(pool) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+async def test_of_twenty_at_once_one_is_stored(pool: Pool, account: UUID, windowed: bool) -> None:
+    accounts = [account, *await more_accounts(pool, 2)]
+    stored = await asyncio.gather(*(store(pool, alert("k", windowed=windowed), *accounts) for _ in range(20)))
+    [winner] = [one for one in stored if not one.duplicate]
+    assert {one.alert_id for one in stored} == {winner.alert_id}
+    assert await counts(pool) == (1, 3, 1)
+
+
+async def test_of_twenty_at_once_one_takes_a_key_whose_window_is_over(pool: Pool, account: UUID) -> None:
+    old = alert("k", windowed=True)
+    await store(pool, old, account)
+    await later(pool, HASH_WINDOW_S + 1)
+    stored = await asyncio.gather(*(store(pool, alert("k", windowed=True), account) for _ in range(20)))
+    [winner] = [one for one in stored if not one.duplicate]
+    assert {one.alert_id for one in stored} == {winner.alert_id}
+    assert winner.alert_id != old.id
+    assert await counts(pool) == (2, 2, 1)
+
+
+async def test_an_alert_for_no_account_is_stored_and_can_be_refused(pool: Pool, account: UUID) -> None:
+    new = alert()
+    assert not (await store(pool, new)).duplicate
+    await inbox.refuse_alert(pool, new.id, "no_account", "the strategy trades no account")
+    row = await state(pool, new.id)
+    assert (row["status"], row["outcome_code"]) == ("refused", "no_account")
+    assert row["finished_at"] is not None
+
+
+# ---------------------------------------------------------------------------------------------------------------- ends
+
+
+async def test_an_alert_of_one_account_ends_as_its_instruction(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account)
+    [only] = await instructions_of(pool, new.id)
+    await inbox.start(pool, only)
+    assert (await state(pool, new.id))["status"] == "executing"
+    await finish(pool, only, DONE, "executed", "closed long", {"sent": NOW})
+    row = await state(pool, new.id)
+    assert (row["status"], row["outcome_code"], row["outcome_reason"]) == ("done", "executed", "closed long")
+    assert set(row["marks"]) == {"received", "sent", "finished"}
+    assert row["finished_at"] is not None
+
+
+async def test_an_alert_of_several_accounts_ends_with_the_last_of_them(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account, *await more_accounts(pool, 2))
+    first, second, third = await instructions_of(pool, new.id)
+    await inbox.start(pool, second)
+    for one in (second, first):
+        await finish(pool, one)
+        assert (await state(pool, new.id))["status"] == "executing"
+    await finish(pool, third)
+    assert (await state(pool, new.id))["outcome_reason"] == "3 of 3 accounts done; closed"
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "code", "reason"),
+    [
+        (["done executed", "refused no_stop"], "refused", "no_stop", "1 of 2 accounts done; no_stop"),
+        (["refused no_stop", "done executed"], "refused", "no_stop", "1 of 2 accounts done; no_stop"),
+        (["expired too_old", "refused no_stop"], "refused", "no_stop", "0 of 2 accounts done; no_stop"),
+        (["done executed", "expired too_old"], "expired", "too_old", "1 of 2 accounts done; too_old"),
+        (["superseded x", "expired too_old"], "expired", "too_old", "0 of 2 accounts done; too_old"),
+        (["done executed", "superseded x"], "superseded", "x", "1 of 2 accounts done; x"),
+        (
+            ["refused no_stop", "needs_operator unresolved", "done executed"],
+            "needs_operator",
+            "unresolved",
+            "1 of 3 accounts done; unresolved",
+        ),
+        (["done nothing_to_do", "done executed"], "done", "executed", "2 of 2 accounts done; executed"),
+        (["done executed", "done nothing_to_do"], "done", "executed", "2 of 2 accounts done; executed"),
+    ],
+)
+async def test_the_gravest_end_is_the_alerts(
+    pool: Pool, account: UUID, ends: Sequence[str], status: str, code: str, reason: str
+) -> None:
+    new = alert()
+    await store(pool, new, account, *await more_accounts(pool, len(ends) - 1))
+    for one, end in zip(await instructions_of(pool, new.id), ends, strict=True):
+        how, why = end.split()
+        await finish(pool, one, InstructionStatus(how), why, why)
+    row = await state(pool, new.id)
+    assert (row["status"], row["outcome_code"], row["outcome_reason"]) == (status, code, reason)
+
+
+async def test_every_end_has_its_place_among_the_gravest(pool: Pool, account: UUID) -> None:
+    ends = set(InstructionStatus) - {InstructionStatus.PENDING, InstructionStatus.EXECUTING}
+    for number, status in enumerate(sorted(ends)):
+        new = alert(f"id:{number}")
+        await store(pool, new, account)
+        [only] = await instructions_of(pool, new.id)
+        await finish(pool, only, status)
+        assert (await state(pool, new.id))["status"] == status
+
+
+async def test_accounts_that_finish_at_once_end_their_alert(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account, *await more_accounts(pool, 9))
+    await asyncio.gather(*(finish(pool, one) for one in await instructions_of(pool, new.id)))
+    row = await state(pool, new.id)
+    assert (row["status"], row["outcome_reason"]) == ("done", "10 of 10 accounts done; closed")
+
+
+async def test_an_instruction_ends_once(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account)
+    [only] = await instructions_of(pool, new.id)
+    await finish(pool, only, DONE, "executed", "first")
+    before = await state(pool, new.id), await pool.fetchrow("SELECT * FROM instructions WHERE id = $1", only)
+    await finish(pool, only, REFUSED, "no_stop", "second")
+    after = await state(pool, new.id), await pool.fetchrow("SELECT * FROM instructions WHERE id = $1", only)
+    assert after == before
+
+
+@pytest.mark.xfail(
+    reason="inbox.START asks for no status: a worker that was overtaken brings an ended one back to life"
+)
+async def test_an_instruction_that_has_ended_is_not_started_again(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account)
+    [only] = await instructions_of(pool, new.id)
+    await finish(pool, only, DONE, "nothing_to_do", "nothing is held")
+    try:
+        await inbox.start(pool, only)
+    except LevelheadError:
+        pass  # telling it is fine, too
+    assert await inbox.next_id(pool, account, "BTCUSDT") is None
+    assert await pool.fetchval("SELECT status FROM instructions WHERE id = $1", only) == "done"
+
+
+async def test_what_was_foretold_stays_until_the_end(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account)
+    [only] = await instructions_of(pool, new.id)
+    await inbox.start(pool, only)
+    async with transaction(pool) as connection:
+        await inbox.foretell(connection, only, "no_stop", "name one")
+    found = await inbox.next_instruction(pool, account, "BTCUSDT")
+    assert found is not None
+    assert (found.outcome_code, found.outcome_reason, found.status) == ("no_stop", "name one", "executing")
+    assert (await state(pool, new.id))["outcome_code"] is None
+
+
+# --------------------------------------------------------------------------------------------------------------- order
+
+
+async def test_a_book_is_worked_in_the_order_in_which_alerts_came(pool: Pool, account: UUID) -> None:
+    came = [alert(f"id:{number}") for number in range(4)]
+    for new in came:
+        await store(pool, new, account)
+    seen = []
+    while (found := await inbox.next_instruction(pool, account, "BTCUSDT")) is not None:
+        seen.append(found.cause_id)
+        await inbox.start(pool, found.id)
+        await finish(pool, found.id)
+    assert seen == [new.id for new in came]
+    assert await inbox.next_instruction(pool, account, "ETHUSDT") is None
+
+
+async def test_one_that_was_begun_stays_the_first(pool: Pool, account: UUID) -> None:
+    for number in range(2):
+        await store(pool, alert(f"id:{number}"), account)
+    first = await inbox.next_instruction(pool, account, "BTCUSDT")
+    assert first is not None
+    started = await inbox.start(pool, first.id)
+    assert (started.status, started.attempts) == ("executing", 1)
+    again = await inbox.next_instruction(pool, account, "BTCUSDT")
+    assert again == started
+    assert (await inbox.start(pool, first.id)).attempts == 2
+
+
+async def test_what_is_put_off_holds_its_book_until_it_is_due(pool: Pool, account: UUID) -> None:
+    other = await rows.account(pool, "other")
+    await store(pool, alert("id:1"), account)
+    await store(pool, alert("id:2"), account, other)
+    first = await inbox.next_instruction(pool, account, "BTCUSDT")
+    assert isinstance(first, Instruction)
+    await inbox.start(pool, first.id)
+    await inbox.postpone(pool, first.id, seconds=3600, why="the exchange is away")
+    assert await inbox.next_id(pool, account, "BTCUSDT") is None, "the second must not overtake it"
+    assert await inbox.next_id(pool, other, "BTCUSDT") is not None
+    row = await pool.fetchrow("SELECT status, waits_for FROM instructions WHERE id = $1", first.id)
+    assert (row["status"], row["waits_for"]) == ("executing", "the exchange is away")
+    await pool.execute("UPDATE instructions SET retry_at = clock_timestamp() WHERE id = $1", first.id)
+    assert await inbox.next_id(pool, account, "BTCUSDT") == first.id
+    await finish(pool, first.id)
+    assert await pool.fetchval("SELECT waits_for FROM instructions WHERE id = $1", first.id) is None
+
+
+async def test_an_instruction_that_has_ended_is_not_put_off(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account)
+    [only] = await instructions_of(pool, new.id)
+    await finish(pool, only)
+    await inbox.postpone(pool, only, seconds=0, why="late")
+    assert await inbox.waiting_books(pool, limit=10) == []
+    assert await inbox.books_of_alert(pool, new.id) == []
+
+
+async def test_the_sweep_sees_the_longest_waiting_books_first(pool: Pool, account: UUID) -> None:
+    second, third = await more_accounts(pool, 2)
+    for number, one in enumerate([second, account, third, second]):
+        await store(pool, alert(f"id:{number}"), one)
+    assert await inbox.waiting_books(pool, limit=2) == [(second, "BTCUSDT"), (account, "BTCUSDT")]
+    assert len(await inbox.waiting_books(pool, limit=10)) == 3
+
+
+async def test_one_cause_instructs_once(pool: Pool, account: UUID) -> None:
+    position_id = await rows.position(pool, account, "demo")
+    for _ in range(2):
+        await inbox.instruct(
+            pool,
+            id=new_id(),
+            cause_kind=CauseKind.LEVEL,
+            cause_id=position_id,
+            account_id=account,
+            strategy_id="demo",
+            request=SIGNAL,
+            position_id=position_id,
+        )
+    assert await pool.fetchval("SELECT count(*) FROM instructions") == 1
