@@ -24,6 +24,7 @@ log = logging.getLogger("queue")
 QUEUE = "levelhead:jobs"  # arq's sorted set of job ids
 WAKE = "levelhead:wake"  # list: one element per ring; a worker waits on it instead of polling
 LEVELS = "levelhead:levels"  # pub/sub: a position id whose levels changed, or "+account:symbol" to follow its price
+FEEDS = "levelhead:feeds"  # JSON: what the watcher hears of each symbol, gone when it stops writing
 PRICES = "levelhead:prices:"  # + the venue's REST origin: hash symbol -> "price at_ms"
 
 EXECUTE_ALERT = "execute_alert"
@@ -99,6 +100,18 @@ class LastPrice(msgspec.Struct, frozen=True, kw_only=True):
         return (now - self.at).total_seconds()
 
 
+class SymbolFeed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a watcher hears of one symbol: `age_ms` since its last trade, None before the first."""
+
+    symbol: str
+    linked: bool
+    age_ms: int | None
+    levels: int
+
+
+FEEDS_TTL_S = 5
+
+
 class Prices:
     """Last prices, written by watchers, for whoever can live with one that is a moment old. Never the truth."""
 
@@ -114,6 +127,22 @@ class Prices:
             await self._redis.hset(PRICES + origin, mapping=mapping)  # type: ignore[misc]
         except (RedisError, OSError):
             return  # whoever reads finds an old one and asks the venue
+
+    async def put_feeds(self, feeds: list[SymbolFeed]) -> None:
+        """Say how well the prices are heard, for health."""
+        try:
+            await self._redis.set(FEEDS, serialize(feeds), ex=FEEDS_TTL_S)
+        except (RedisError, OSError):
+            return
+
+    async def feeds(self) -> list[SymbolFeed]:
+        """What the watcher said last; nothing if that is too long ago or Redis does not answer."""
+        try:
+            async with asyncio.timeout(RING_TIMEOUT_S):
+                raw: bytes | None = await self._redis.get(FEEDS)
+        except (RedisError, OSError, TimeoutError):
+            return []
+        return [] if raw is None else msgspec.json.decode(raw, type=list[SymbolFeed])
 
     async def get(self, origin: str, symbol: str) -> LastPrice | None:
         """The last price, or None when there is none or Redis does not answer."""

@@ -20,7 +20,7 @@ from app.errors import LevelheadError, Refused
 from app.flows import protect, reconcile
 from app.ids import new_id
 from app.log import event
-from app.queue import LEVELS
+from app.queue import LEVELS, SymbolFeed
 from app.resources import Connected, Resources, open_resources
 from app.settings import Settings
 from app.store import accounts, leases, levels, positions
@@ -106,6 +106,7 @@ class Watcher:
         self.feed_of_account: dict[UUID, Feed] = {}
         self.private: set[UUID] = set()
         self.memory = reconcile.Memory()
+        self.token = 0  # of the lease
         self.lease_until = 0.0  # monotonic
         self.in_flight: set[asyncio.Task[None]] = set()  # fires whose record is not complete
         self.group = asyncio.TaskGroup()
@@ -122,9 +123,10 @@ class Watcher:
                 group.create_task(self._reload_for_ever(last_seen))
                 group.create_task(self._persist_for_ever())
                 group.create_task(self._ask_prices_for_ever())
+                group.create_task(self._report_for_ever())
         finally:
             with suppress(LevelheadError, OSError), store_errors():
-                await leases.release(self.resources.pool, LEASE, self.id)
+                await leases.release(self.resources.pool, LEASE, self.id, self.token)
 
     async def _take_lease(self) -> datetime | None:
         """Wait until the symbols are ours; answers when a watcher was last alive."""
@@ -373,6 +375,24 @@ class Watcher:
         if extremes:
             with store_errors():
                 await levels.save_extremes(self.resources.pool, extremes)
+
+    async def _report_for_ever(self) -> None:
+        """How well each symbol is heard, for health."""
+        while True:
+            now = time.monotonic()
+            await self.resources.prices.put_feeds(
+                [
+                    SymbolFeed(
+                        symbol=symbol,
+                        linked=feed.linked,
+                        age_ms=int((now - feed.heard[symbol]) * 1000) if symbol in feed.heard else None,
+                        levels=len(feed.books.get(symbol, ())),
+                    )
+                    for feed in self.feeds.values()
+                    for symbol in sorted(feed.symbols)
+                ]
+            )
+            await asyncio.sleep(1.0)
 
     async def _ask_prices_for_ever(self) -> None:
         """A symbol of which nothing is heard (no link, a silent one, a quiet market) has its price asked for."""

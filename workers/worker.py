@@ -85,6 +85,7 @@ class Process:
         self.resources = resources
         self.worker = execute.Worker(new_id())
         self.memory = reconcile.Memory()
+        self.token = 0  # of our lease
         self._sweeping: set[asyncio.Task[None]] = set()
 
     @property
@@ -116,7 +117,7 @@ class Process:
                 group.create_task(queue.main())
         finally:
             with suppress(LevelheadError, OSError), store_errors():
-                await leases.release(self.resources.pool, self.lease + str(self.id), self.id)
+                await leases.release(self.resources.pool, self.lease + str(self.id), self.id, self.token)
 
     async def drain(self) -> None:
         """Begin nothing more, and let the books that are being worked on come to a point of rest."""
@@ -142,7 +143,9 @@ class Process:
 
     async def _renew(self) -> None:
         with store_errors():
-            await leases.acquire(self.resources.pool, self.lease + str(self.id), self.id, ttl_s=LEASE_TTL_S)
+            token = await leases.acquire(self.resources.pool, self.lease + str(self.id), self.id, ttl_s=LEASE_TTL_S)
+        assert token is not None, "no other process has this name"
+        self.token = token
 
     async def _sweep(self) -> None:
         """Work on whatever waits and nobody is at: a ring was lost, a worker died, a retry is due."""

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from app.api.access import PUBLIC
 from app.api.inject import Injected
 from app.errors import StoreUnavailable
+from app.queue import SymbolFeed
 from app.resources import Resources
 from app.store.db import UNAVAILABLE
 from app.store.views import live_leases, reading
@@ -18,9 +19,11 @@ WATCHER_LEASE = "watcher"
 WORKER_LEASES = "worker:"
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ok: bool
     detail: str
+    symbols: list[SymbolFeed] | None = None
+    """With `feeds`: how well each symbol that is followed is heard."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +48,8 @@ class HealthController(Controller):
     @get("/ready")
     async def ready(self, resources: Injected) -> Response[Ready]:
         """200 when every part is there, else 503; the checks name what is missing."""
-        database, redis = await asyncio.gather(_processes(resources), _redis(resources))
-        checks = database | redis
+        found = await asyncio.gather(_processes(resources), _redis(resources), _feeds(resources))
+        checks = {name: check for part in found for name, check in part.items()}
         ok = all(check.ok for check in checks.values())
         return Response(Ready(status="ok" if ok else "unavailable", checks=checks), status_code=200 if ok else 503)
 
@@ -85,3 +88,14 @@ async def _redis(resources: Resources) -> dict[str, Check]:
     except (RedisError, OSError, TimeoutError):
         return {"redis": Check(ok=False, detail="does not answer: alerts are accepted, but carried out later")}
     return {"redis": Check(ok=True, detail="answers")}
+
+
+async def _feeds(resources: Resources) -> dict[str, Check]:
+    """A link that is lost is a fault; a market in which nobody trades is not."""
+    feeds = await resources.prices.feeds()
+    lost = [feed.symbol for feed in feeds if not feed.linked]
+    if lost:
+        detail = f"the stream is lost for {', '.join(lost)}: prices are asked for one by one"
+    else:
+        detail = f"{len(feeds)} symbols followed"
+    return {"feeds": Check(ok=not lost, detail=detail, symbols=feeds)}

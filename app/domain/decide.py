@@ -118,7 +118,7 @@ def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: Clo
         return Plan(legs=(Close(reason=close_reason),))
     if signal.action is Action.REDUCE:
         assert held is not None
-        return _reduce(signal, held, situation, close_reason)
+        return _reduce(signal, rules, held, situation, close_reason)
     side = PositionSide(wish.value)
     if held is None or held.side is not side:
         closing = () if held is None else (Close(reason=CloseReason.REVERSED),)
@@ -162,13 +162,15 @@ def _wish(signal: Signal, held: Position | None) -> Target | Plan:
             return Target(held.side.value)
 
 
-def _reduce(signal: Signal, held: Position, situation: Situation, reason: CloseReason) -> Plan:
-    if signal.size is None:
-        return Plan(refusal=Refusal(code=Outcome.NO_SIZE, reason="a reduction needs a size, such as pct_position 50"))
-    try:
-        wanted = _base_qty(signal.size, situation, held=held)
-    except _Refused as refused:
-        return Plan(refusal=refused.refusal)
+def _reduce(signal: Signal, rules: Rules, held: Position, situation: Situation, reason: CloseReason) -> Plan:
+    if signal.size is None or signal.size.unit in (SizeUnit.PCT_EQUITY, SizeUnit.RISK_PCT):
+        return Plan(
+            refusal=Refusal(
+                code=Outcome.NO_SIZE,
+                reason="a reduction needs a size of what is held: pct_position, base or quote, such as pct_position 50",
+            )
+        )
+    wanted = _multiplied(signal.size, _base_qty(signal.size, situation, held=held), rules)
     return _reduce_by(wanted, held, situation.instrument, reason)
 
 
@@ -177,13 +179,7 @@ def _reduce_by(wanted: Decimal, held: Position, instrument: Instrument, reason: 
         return Plan(legs=(Close(reason=reason),))
     qty = floor_to_step(wanted, instrument.qty_step)
     if qty < instrument.qty_min:
-        return Plan(
-            refusal=Refusal(
-                code=Outcome.SIZE_BELOW_MINIMUM,
-                reason=f"{plain(wanted)} {instrument.symbol} rounds down to {plain(qty)}, "
-                f"the least that can be closed is {plain(instrument.qty_min)}",
-            )
-        )
+        return Plan(refusal=_too_small(wanted, qty, instrument))
     return Plan(legs=(Reduce(qty=qty, reason=reason),))
 
 
@@ -191,7 +187,10 @@ def _align(signal: Signal, rules: Rules, situation: Situation, held: Position, r
     """The right side is held: bring it to the size that the signal states in base units, if it does."""
     if signal.size is None or signal.size.unit is not SizeUnit.BASE:
         return Plan(reason=f"already {held.side} {plain(held.qty)}")
-    target = floor_to_step(signal.size.value * rules.multiplier, situation.instrument.qty_step)
+    wanted = signal.size.value * rules.multiplier
+    target = floor_to_step(wanted, situation.instrument.qty_step)
+    if target <= ZERO:
+        return Plan(refusal=_too_small(wanted, target, situation.instrument))
     if target < held.qty:
         return _reduce_by(held.qty - target, held, situation.instrument, reason)
     missing = target - held.qty
@@ -250,7 +249,7 @@ def _open(
         elif size is None:
             raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
         else:
-            qty = _base_qty(size, situation, held=held, exits=exits) * rules.multiplier
+            qty = _multiplied(size, _base_qty(size, situation, held=held, exits=exits), rules)
     qty = _tradable(qty, situation)
     if rules.notional_max is not None and qty * situation.price > rules.notional_max:
         raise _Refused(
@@ -279,6 +278,11 @@ def too_old(signal: Signal, received_at: datetime, now: datetime) -> Refusal | N
         code=Outcome.TOO_OLD,
         reason=f"the alert is {age.total_seconds():.0f} s old; nothing is opened after {max_age_s} s",
     )
+
+
+def _multiplied(size: Size, qty: Decimal, rules: Rules) -> Decimal:
+    """For this account. A share of what it holds has the account's multiplier in it already."""
+    return qty if size.unit is SizeUnit.PCT_POSITION else qty * rules.multiplier
 
 
 def _base_qty(size: Size, situation: Situation, *, held: Position | None, exits: Exits | None = None) -> Decimal:
@@ -316,17 +320,22 @@ def _stop_distance(exits: Exits | None, price: Decimal) -> Decimal:
     return abs(price - stop.price)
 
 
+def _too_small(wanted: Decimal, qty: Decimal, instrument: Instrument) -> Refusal:
+    return Refusal(
+        code=Outcome.SIZE_BELOW_MINIMUM,
+        reason=f"{plain(wanted)} {instrument.symbol} rounds down to {plain(qty)}; "
+        f"the exchange takes {plain(instrument.qty_min)} at least",
+    )
+
+
 def _tradable(wanted: Decimal, situation: Situation) -> Decimal:
     """Rounded down to the step; refused outside what the exchange takes."""
     instrument = situation.instrument
     qty = floor_to_step(wanted, instrument.qty_step)
     notional = qty * situation.price
     if qty <= ZERO or qty < instrument.qty_min:
-        raise _Refused(
-            Outcome.SIZE_BELOW_MINIMUM,
-            f"{plain(wanted)} {instrument.symbol} rounds down to {plain(qty)}; "
-            f"the exchange takes {plain(instrument.qty_min)} at least",
-        )
+        small = _too_small(wanted, qty, instrument)
+        raise _Refused(small.code, small.reason)
     if notional < instrument.notional_min:
         raise _Refused(
             Outcome.SIZE_BELOW_MINIMUM,

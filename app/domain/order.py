@@ -52,9 +52,7 @@ FINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.REJECT
 SOURCES: dict[OrderStatus, frozenset[OrderStatus]] = {
     OrderStatus.SENT: frozenset({OrderStatus.ARMED, OrderStatus.DISARMED}),
     OrderStatus.UNKNOWN: frozenset({OrderStatus.SENT, OrderStatus.UNKNOWN}),
-    OrderStatus.ACCEPTED: frozenset(
-        {OrderStatus.ARMED, OrderStatus.SENT, OrderStatus.UNKNOWN, OrderStatus.ACCEPTED, OrderStatus.ABSENT}
-    ),
+    OrderStatus.ACCEPTED: frozenset(UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED, OrderStatus.ABSENT}),
     OrderStatus.FILLED: UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED, OrderStatus.ABSENT},
     OrderStatus.CANCELLED: UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED, OrderStatus.ABSENT},
     OrderStatus.REJECTED: UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED},

@@ -136,8 +136,11 @@ async def _set_aside_unreadable(
 async def _attempt(resources: Resources, book: Book, instruction: Instruction) -> None:
     """One attempt at an instruction. Ends it, or postpones it with a reason; only losing the book raises."""
     pool = resources.pool
-    with store_errors():
-        instruction = await inbox.start(pool, instruction.id)
+    try:
+        with store_errors():
+            instruction = await inbox.start(pool, instruction.id)
+    except Conflict:
+        return  # another worker was faster
     marks: Marks = {"picked": resources.now()}
     try:
         status, code, reason = await _carry_out(resources, book, instruction, marks)

@@ -201,7 +201,9 @@ async def _finish(resources: Resources, order: Order, status: OrderStatus, repor
         level_id = await levels.of_intent(connection, order.intent_id)
         if level_id is not None:
             await levels.trigger(connection, level_id, None, None)
-            await levels.done(connection, level_id)
+            await orders.disarm_orders(connection, [order.intent_id])
+            if status is OrderStatus.FILLED:
+                await levels.done(connection, level_id)
     if status is not OrderStatus.FILLED:
         event(
             log,

@@ -212,6 +212,7 @@ async def _send_armed(
                 venue_code=answer.venue_code,
                 reason=answer.reason,
             )
+        await orders.disarm_orders(connection, [level.intent_id])
         await positions.record(
             connection,
             "level_crossed",

@@ -98,10 +98,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     if accounts:
         await resources.bell.alert(alert.id)
     else:
-        with store_errors():
-            await inbox.refuse_alert(
-                resources.pool, alert.id, Outcome.NO_ACCOUNT, "the strategy trades no account: add one to it"
-            )
+        event(log, logging.WARNING, "alert refused", strategy=strategy.id, code=Outcome.NO_ACCOUNT, alert=alert.id)
     return Receipt(alert_id=alert.id, duplicate=False)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from app.domain.level import LevelKind
 from app.domain.money import ZERO, plain
 from app.domain.position import Position, PositionStatus
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
@@ -17,8 +18,9 @@ from app.flows import protect
 from app.flows.settle import settle, settle_external_close
 from app.log import event
 from app.resources import Connected, Resources
-from app.store import orders, positions
+from app.store import levels, orders, positions
 from app.store.db import store_errors
+from app.store.inbox import CauseKind
 from app.venues.base import Holding
 
 log = logging.getLogger("reconcile")
@@ -102,9 +104,22 @@ async def _position(resources: Resources, connected: Connected, position: Positi
         if missed:
             await protect.secure(resources, connected, position.id)
         return
+    await _resume_levels(resources, now_held)
     if now_held != position:
         return  # it moved while we looked: the holding that was read may be older; next time
     await _compare(resources, connected, position, holding, memory)
+
+
+async def _resume_levels(resources: Resources, position: Position) -> None:
+    """A watcher that died between a crossing and its close left it to us; the same level is taken up once."""
+    with store_errors():
+        found = await levels.interrupted(resources.pool, position.id)
+    for level in found:
+        event(log, logging.WARNING, "a crossed level was left half-way", symbol=position.symbol, kind=level.kind)
+        closes_all = level.kind is not LevelKind.TAKE_PROFIT
+        await protect.instruct_close(
+            resources, position, CauseKind.LEVEL, level.id, qty=None if closes_all else level.rest
+        )
 
 
 async def _compare(

@@ -72,11 +72,9 @@ async def _count(
     intent = await orders.intent(connection, order.intent_id) if order is not None else None
     if intent is not None and intent.opens and position is None:
         position = await _begin(connection, intent, fill)
-        if position is None:
-            return None, None
-    reduces = position is not None and fill.side is position.side.closes_with
-    if position is None or not (reduces or (intent is not None and intent.opens)):
-        # Nothing of ours: what a hand opened or added is not ours to trade; the reconciler names the difference.
+    if position is None or not _concerns(position, intent, fill):
+        # What a hand opened or added is not ours to trade, and what comes late for a position that has ended is not
+        # the next one's: it is kept, and the reconciler names the difference.
         new = await orders.insert_fill(
             connection, account_id, fill, order_id=order.id if order else None, position_id=None
         )
@@ -93,9 +91,12 @@ async def _count(
         connection, account_id, fill, order_id=order.id if order else None, position_id=position.id
     ):
         return position, None
+    if order is not None and order.status in (OrderStatus.ARMED, OrderStatus.DISARMED):
+        # It was sent, and whoever did so has not recorded that yet, or never will: from here on it is followed up.
+        await orders.move(connection, order.id, OrderStatus.ACCEPTED, venue_order_id=fill.venue_order_id)
     if intent is not None and intent.cause_kind is IntentCause.LEVEL:
-        # Whoever sent it may not have recorded the crossing yet; without this its rung would be armed once more.
-        await levels.trigger(connection, intent.cause_id, None, None)
+        await levels.trigger(connection, intent.cause_id, None, None)  # or its rung would be armed once more
+        await orders.disarm_orders(connection, [intent.id])
     folded, taken = fold(position, fill)
     if taken < fill.qty:
         await positions.record(
@@ -113,6 +114,15 @@ async def _count(
         await _end(connection, folded)
     await positions.update_fold(connection, folded)
     return folded, "filled"
+
+
+def _concerns(position: Position, intent: Intent | None, fill: Fill) -> bool:
+    """Whether a fill is of this position. What was filled before it began belongs to an earlier one."""
+    if intent is not None and intent.position_id == position.id:
+        return True
+    if fill.filled_at < position.opened_at:
+        return False
+    return fill.side is position.side.closes_with or (intent is not None and intent.opens)
 
 
 async def _begin(connection: Connection, intent: Intent, fill: Fill) -> Position | None:
@@ -141,10 +151,8 @@ async def _begin(connection: Connection, intent: Intent, fill: Fill) -> Position
 
 async def _end(connection: Connection, position: Position) -> None:
     """The position is flat: nothing of it may fire any more."""
-    intent_ids = await levels.disarm(connection, position.id)
-    await orders.disarm_orders(connection, intent_ids)
-    for intent_id in intent_ids:
-        await orders.finish_intent(connection, intent_id, IntentStatus.DISARMED, None, None)
+    await levels.disarm(connection, position.id)
+    await orders.disarm_of_position(connection, position.id)
     await positions.record(
         connection, "closed", position_id=position.id, account_id=position.account_id, detail=_result(position)
     )
@@ -178,9 +186,9 @@ async def arm(connection: Connection, resources: Resources, position: Position, 
     armed_orders: list[Order] = []
     for plan in wanted:
         known = existing.pop((plan.kind, plan.rung), None)
-        if known is not None and known.status is not LevelStatus.ARMED:
+        if known is not None and known.status in (LevelStatus.TRIGGERED, LevelStatus.DONE):
             continue
-        if known is not None and _same(known, plan):
+        if known is not None and known.status is LevelStatus.ARMED and _same(known, plan):
             continue
         if known is None:
             intent = _closing_intent(position, plan)
@@ -197,6 +205,9 @@ async def arm(connection: Connection, resources: Resources, position: Position, 
     if unwanted:
         intent_ids = await levels.disarm(connection, position.id, unwanted)
         await orders.disarm_orders(connection, intent_ids)
+        for intent_id in intent_ids:
+            await orders.finish_intent(connection, intent_id, IntentStatus.DISARMED, None, None)
+    await orders.arm_intents(connection, [level.intent_id for level in moved])
     await orders.disarm_orders(connection, [level.intent_id for level in moved])
     await orders.insert_intents(connection, intents)
     await orders.insert_orders(connection, armed_orders)
@@ -260,7 +271,7 @@ def _closing_order(
 def _level(
     position: Position, plan: PlannedLevel, intent: Intent, order: Order, now: datetime, known: Level | None
 ) -> Level:
-    kept = known is not None and _same_trigger(known, plan)
+    kept = known is not None and known.status is LevelStatus.ARMED and _same_trigger(known, plan)
     # A trailing stop that is awake from the start rides on the entry price, not on the first tick after it.
     awake = plan.kind is LevelKind.TRAILING_STOP and plan.activation_price is None
     first_extreme = position.entry_price if awake else None

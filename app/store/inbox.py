@@ -7,7 +7,9 @@ from uuid import UUID
 
 import msgspec
 
+from app.domain.refusals import Outcome
 from app.domain.signal import Signal
+from app.errors import Conflict
 from app.store.db import Connection, Pool, as_struct
 
 
@@ -101,10 +103,15 @@ WITH claimed AS (
      WHERE k.windowed AND k.claimed_at < now() - interval '{HASH_WINDOW_S} seconds'
     RETURNING alert_id
 ), stored AS (
-    INSERT INTO alerts (id, strategy_id, body, content_type, source, format, signal, sent_at, received_at, marks)
+    INSERT INTO alerts (id, strategy_id, body, content_type, source, format, signal, sent_at, received_at, marks,
+                        status, outcome_code, outcome_reason, finished_at)
     SELECT alert_id, $2::text, $6::text, $7::text, $8::text, $9::text, $10::jsonb, $11::timestamptz, $12::timestamptz,
-           jsonb_build_object('received', $12::timestamptz)
-      FROM claimed
+           jsonb_build_object('received', $12::timestamptz),
+           CASE WHEN nobody THEN 'refused' ELSE 'received' END,
+           CASE WHEN nobody THEN '{Outcome.NO_ACCOUNT}' END,
+           CASE WHEN nobody THEN 'the strategy trades no account: add one to it' END,
+           CASE WHEN nobody THEN $12::timestamptz END
+      FROM claimed, (SELECT cardinality($14::uuid[]) = 0 AS nobody) AS empty
     RETURNING id
 ), instructed AS (
     INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, multiplier, request)
@@ -119,6 +126,8 @@ KEY_HOLDER = "SELECT alert_id, body_hash FROM alert_keys WHERE strategy_id = $1 
 
 async def store(connection: Connection | Pool, alert: NewAlert, accounts: list[tuple[UUID, UUID, Decimal]]) -> Stored:
     """Store an alert with one instruction per (instruction id, account, multiplier), unless its key is taken.
+
+    One for which there is no account is stored as refused.
 
     Returns only after the commit. `duplicate` with an equal body hash is a resend; with another, a conflict.
     """
@@ -217,7 +226,8 @@ async def next_instruction(connection: Connection | Pool, account_id: UUID, symb
 
 START = """
 WITH started AS (
-    UPDATE instructions SET status = 'executing', attempts = attempts + 1 WHERE id = $1
+    UPDATE instructions SET status = 'executing', attempts = attempts + 1
+     WHERE id = $1 AND status IN ('pending', 'executing')
     RETURNING *
 ), alert AS (
     UPDATE alerts SET status = 'executing'
@@ -267,16 +277,15 @@ UPDATE alerts a
    AND NOT EXISTS (SELECT FROM others WHERE status IN ('pending', 'executing'))
 """
 
-REFUSE_ALERT = """
-UPDATE alerts SET status = 'refused', outcome_code = $2, outcome_reason = $3, finished_at = clock_timestamp()
- WHERE id = $1 AND status = 'received'
-"""
-
 ALERT_RECEIVED_AT = "SELECT received_at FROM alerts WHERE id = $1"
 
 
 async def start(connection: Connection | Pool, instruction_id: UUID) -> Instruction:
-    return as_struct(await connection.fetchrow(START, instruction_id), Instruction)
+    """Count an attempt. Conflict when another worker has ended it meanwhile."""
+    row = await connection.fetchrow(START, instruction_id)
+    if row is None:
+        raise Conflict("another worker has ended this instruction")
+    return as_struct(row, Instruction)
 
 
 async def postpone(connection: Connection | Pool, instruction_id: UUID, *, seconds: float, why: str) -> None:
@@ -303,11 +312,6 @@ async def finish(
         # Two accounts may finish at once: the row lock makes the second see the first.
         await connection.execute("SELECT 1 FROM alerts WHERE id = $1 FOR UPDATE", row["cause_id"])
         await connection.execute(FINISH_ALERT, row["cause_id"], marks or {})
-
-
-async def refuse_alert(connection: Connection | Pool, alert_id: UUID, code: str, reason: str) -> None:
-    """End an alert that became no instruction."""
-    await connection.execute(REFUSE_ALERT, alert_id, code, reason)
 
 
 async def received_at(connection: Connection | Pool, alert_id: UUID) -> datetime:

@@ -19,7 +19,8 @@ UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $4)
  WHERE name = $1 AND holder = $2 AND token = $3 AND expires_at > clock_timestamp()
 """
 
-RELEASE = "DELETE FROM leases WHERE name = $1 AND holder = $2"
+# The row stays: its token has to go on growing.
+RELEASE = "UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1 AND holder = $2 AND token = $3"
 
 LAST_SEEN = "SELECT expires_at FROM leases WHERE name = $1"
 
@@ -36,8 +37,9 @@ async def renew(connection: Connection | Pool, name: str, holder: UUID, token: i
     return status == "UPDATE 1"
 
 
-async def release(connection: Connection | Pool, name: str, holder: UUID) -> None:
-    await connection.execute(RELEASE, name, holder)
+async def release(connection: Connection | Pool, name: str, holder: UUID, token: int) -> None:
+    """Free it for the next one; nothing happens if it is not ours any more."""
+    await connection.execute(RELEASE, name, holder, token)
 
 
 async def expires_at(connection: Connection | Pool, name: str) -> datetime | None:

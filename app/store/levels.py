@@ -72,7 +72,7 @@ REARM = """
 UPDATE levels
    SET qty = $2, price = $3, activation_price = $4, distance = $5, distance_pct = $6, extreme = $7,
        order_id = $8, armed_at = $9, status = 'armed'
- WHERE id = $1 AND status = 'armed'
+ WHERE id = $1 AND status IN ('armed', 'disarmed')
 """
 
 DISARM = """
@@ -99,6 +99,18 @@ UPDATE levels l SET extreme = x.extreme
 """
 
 KIND = "SELECT kind FROM levels WHERE id = $1"
+# Crossed, and neither an order nor an instruction is on its way that would close what the level stands for.
+INTERRUPTED = """
+SELECT l.id, l.kind, l.qty - coalesce(sum(o.filled_qty), 0) AS rest
+  FROM levels l
+  JOIN orders o ON o.intent_id = l.intent_id
+ WHERE l.position_id = $1 AND l.status = 'triggered'
+   AND NOT EXISTS (SELECT FROM instructions i WHERE i.cause_kind = 'level' AND i.cause_id = l.id)
+ GROUP BY l.id
+HAVING l.qty > coalesce(sum(o.filled_qty), 0)
+   AND NOT bool_or(o.status IN ('sent', 'unknown', 'accepted'))
+"""
+
 OF_INTENT = "SELECT id FROM levels WHERE intent_id = $1"
 
 
@@ -147,6 +159,19 @@ async def of_intent(connection: Connection | Pool, intent_id: UUID) -> UUID | No
 
 async def kind(connection: Connection | Pool, level_id: UUID) -> LevelKind:
     return LevelKind(await connection.fetchval(KIND, level_id))
+
+
+class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
+    """A crossed level of which `rest` (base units) has not been closed, and nobody is at it."""
+
+    id: UUID
+    kind: LevelKind
+    rest: Decimal
+
+
+async def interrupted(connection: Connection | Pool, position_id: UUID) -> list[Interrupted]:
+    """Crossed levels whose closing order ended, or was never sent, without closing their part."""
+    return as_structs(await connection.fetch(INTERRUPTED, position_id), Interrupted)
 
 
 async def save_extremes(connection: Connection | Pool, extremes: Sequence[tuple[UUID, Decimal]]) -> None:

@@ -211,10 +211,33 @@ async def move(
     return as_struct(row, Order)
 
 
+DISARM_OF_POSITION = """
+WITH gone AS (
+    UPDATE intents SET status = 'disarmed', finished_at = clock_timestamp()
+     WHERE position_id = $1 AND status = 'armed'
+)
+UPDATE orders SET status = 'disarmed', finished_at = clock_timestamp()
+ WHERE status = 'armed' AND intent_id IN (SELECT id FROM intents WHERE position_id = $1)
+"""
+
+ARM_INTENTS = """
+UPDATE intents SET status = 'armed', finished_at = NULL WHERE id = ANY($1) AND status = 'disarmed'
+"""
+
 DISARM_ORDERS = """
 UPDATE orders SET status = 'disarmed', finished_at = clock_timestamp()
  WHERE intent_id = ANY($1) AND status = 'armed'
 """
+
+
+async def disarm_of_position(connection: Connection, position_id: UUID) -> None:
+    """The position is gone: nothing that was armed for it will be sent any more."""
+    await connection.execute(DISARM_OF_POSITION, position_id)
+
+
+async def arm_intents(connection: Connection, intent_ids: Sequence[UUID]) -> None:
+    """Levels that had gone away are back."""
+    await connection.execute(ARM_INTENTS, list(intent_ids))
 
 
 async def disarm_orders(connection: Connection, intent_ids: Sequence[UUID]) -> None:

@@ -3,11 +3,12 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
 from app.ids import new_id
 from app.keys import Keys
-from app.queue import open_redis
+from app.queue import SymbolFeed, open_redis
 from app.resources import Resources, open_resources, utc_now
 from app.store import leases
 from tests.api.conftest import MASTER_KEY, make_settings, serving
@@ -32,8 +33,21 @@ async def test_ready_when_all_is_there(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.get("/health/ready")
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "ok"
-    assert answer.json()["checks"].keys() == {"database", "redis", "worker", "watcher"}
+    assert answer.json()["checks"].keys() == {"database", "redis", "worker", "watcher", "feeds"}
     assert all(check["ok"] and check["detail"] for check in answer.json()["checks"].values())
+
+
+@pytest.mark.usefixtures("processes")
+async def test_ready_names_each_symbol_that_is_followed(anyone: httpx.AsyncClient, resources: Resources) -> None:
+    feed = SymbolFeed(symbol="BTCUSDT", linked=True, age_ms=40, levels=3)
+    await resources.prices.put_feeds([feed])
+    answer = await anyone.get("/health/ready")
+    assert answer.json()["checks"]["feeds"]["symbols"] == [msgspec.to_builtins(feed)]
+    await resources.prices.put_feeds([msgspec.structs.replace(feed, linked=False)])
+    answer = await anyone.get("/health/ready")
+    assert answer.status_code == 503
+    assert "BTCUSDT" in answer.json()["checks"]["feeds"]["detail"]
+    await resources.prices.put_feeds([])
 
 
 @pytest.mark.usefixtures("processes")
@@ -71,7 +85,7 @@ async def test_without_postgresql_everything_but_live_is_503(running_servers: Se
             login = await client.post("/api/v1/auth/login", json={"email": "a", "password": "b"})
     await redis.aclose(close_connection_pool=True)
     assert ready.status_code == 503
-    assert [name for name, found in ready.json()["checks"].items() if found["ok"]] == ["redis"]
+    assert [name for name, found in ready.json()["checks"].items() if found["ok"]] == ["redis", "feeds"]
     for answer in (alert, login):
         assert answer.status_code == 503
         assert answer.json()["code"] == "unavailable"

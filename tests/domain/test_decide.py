@@ -339,9 +339,6 @@ def test_a_reduction_in_quote_currency_is_divided_by_the_price() -> None:
     assert legs(plan) == ["reduce 1.2 signal"]
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="decide._reduce sizes by an equity that needs_equity() does not ask for: it crashes"
-)
 def test_a_reduction_by_a_share_of_the_equity_is_carried_out_or_refused() -> None:
     wish = signal(Action.REDUCE, size=size(SizeUnit.PCT_EQUITY, "1"))
     equity = D(10_000) if needs_equity(wish, RULES) else None
@@ -351,12 +348,9 @@ def test_a_reduction_by_a_share_of_the_equity_is_carried_out_or_refused() -> Non
 
 def test_a_reduction_by_risk_is_refused() -> None:
     wish = signal(Action.REDUCE, size=size(SizeUnit.RISK_PCT, "1"))
-    assert refused(wish, RULES, situation("long 3", equity=None)) is Outcome.NO_STOP
+    assert refused(wish, RULES, situation("long 3", equity=None)) is Outcome.NO_SIZE
 
 
-@pytest.mark.xfail(
-    reason="decide._reduce leaves the multiplier out, so an account's reduction is not its entry's share"
-)
 @pytest.mark.parametrize("wished", [base("1"), size(SizeUnit.QUOTE, "100")])
 def test_a_reduction_is_multiplied_as_the_opening_was(wished: Size) -> None:
     doubled = rules(multiplier=D(2))

@@ -45,12 +45,22 @@ class Stack:
         )
 
     async def get(self, path: str) -> Any:
-        """An answer of the API as the admin; logs in when there is no valid token."""
+        """An answer of the API as the admin."""
+        return await self._api("GET", path)
+
+    async def post_api(self, path: str, body: object) -> Any:
+        return await self._api("POST", path, body)
+
+    async def _api(self, method: str, path: str, body: object = None) -> Any:
+        """Logs in when there is no valid token."""
         for _ in range(2):
             if not self._token:
                 await self._log_in()
-            answer = await self.http.get(
-                f"{self.connection['url']}/api/v1{path}", headers={"authorization": f"Bearer {self._token}"}
+            answer = await self.http.request(
+                method,
+                f"{self.connection['url']}/api/v1{path}",
+                json=body,
+                headers={"authorization": f"Bearer {self._token}"},
             )
             if answer.status_code != 401:
                 answer.raise_for_status()

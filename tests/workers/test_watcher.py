@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
+from app.flows import reconcile
 from app.store import leases
 from tests.support.house import House, eventually
 from workers.watcher import LEASE, Watcher
@@ -156,3 +157,17 @@ async def test_a_second_watcher_waits_for_the_lease(house: House) -> None:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def test_a_crossed_level_that_was_left_half_way_is_taken_up(house: House) -> None:
+    """A watcher that died after it recorded the crossing, its order never arrived: somebody else closes the rest."""
+    await house.alert(**LONG)
+    [level] = await house.rows("SELECT id, order_id FROM levels")
+    await house.resources.pool.execute("UPDATE levels SET status = 'triggered' WHERE id = $1", level["id"])
+    await house.resources.pool.execute(
+        "UPDATE orders SET status = 'absent', sent_at = now(), answered_at = now() WHERE id = $1", level["order_id"]
+    )
+    await reconcile.all_accounts(house.resources, reconcile.Memory())
+    await house.sweep()
+    assert (await house.last_position()).close_reason == "stop_loss"
+    assert await house.held() == ("flat", "0")
