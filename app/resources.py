@@ -1,5 +1,7 @@
 """The one place of wiring: what API, worker and watcher share, opened and closed together."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -54,16 +56,21 @@ class Venues:
         self._pool = pool
         self._keys = keys
         self._open: dict[UUID, Connected] = {}
+        self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def of(self, account_id: UUID) -> Connected:
         """The adapter of an account. Refused when the account was removed or its venue cannot be traded."""
         account = await accounts.get(self._pool, account_id)
         if account is None:
             raise Refused("no_account", f"account {account_id} does not exist any more")
-        known = self._open.get(account_id)
+        async with self._locks[account_id]:
+            return await self._connect(account)
+
+    async def _connect(self, account: AccountRow) -> Connected:
+        known = self._open.get(account.id)
         if known is not None and known.account.updated_at == account.updated_at:
             return known
-        credentials = await accounts.credentials_of(self._pool, self._keys, account_id)
+        credentials = await accounts.credentials_of(self._pool, self._keys, account.id)
         origins = origins_of(account, self._settings.simulator_url)
         connected = Connected(
             account,
@@ -75,7 +82,9 @@ class Venues:
                 timeout_s=self._settings.venue_timeout_s,
             ),
         )
-        self._open[account_id] = connected
+        self._open[account.id] = connected
+        if known is not None:
+            await known.venue.close()
         return connected
 
     async def close(self) -> None:

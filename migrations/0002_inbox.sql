@@ -62,6 +62,7 @@ CREATE TABLE instructions (
     status         text NOT NULL DEFAULT 'pending' CHECK (status IN
                    ('pending', 'executing', 'done', 'refused', 'expired', 'superseded', 'needs_operator')),
     attempts       int NOT NULL DEFAULT 0,
+    failures       int NOT NULL DEFAULT 0,           -- attempts that ended in a bug, not in waiting
     outcome_code   text,
     outcome_reason text,                             -- set with the plan already when part of the wish was refused
     waits_for      text,                             -- why it was put off, for people
@@ -70,4 +71,5 @@ CREATE TABLE instructions (
     finished_at    timestamptz,
     UNIQUE (cause_kind, cause_id, account_id, symbol)
 );
+CREATE INDEX instructions_recent ON instructions (created_at);
 CREATE INDEX instructions_waiting ON instructions (account_id, symbol, seq) WHERE status IN ('pending', 'executing');

@@ -52,6 +52,7 @@ CREATE TABLE orders (
     UNIQUE (intent_id, attempt)
 );
 CREATE INDEX orders_unresolved ON orders (account_id, symbol) WHERE status IN ('sent', 'unknown', 'accepted');
+CREATE INDEX orders_doubtful ON orders (account_id, answered_at) WHERE status = 'absent';
 -- Never two unresolved opening orders for one intent: the second INSERT fails.
 CREATE UNIQUE INDEX orders_one_opening ON orders (intent_id)
     WHERE NOT reduce_only AND status IN ('sent', 'unknown', 'accepted');
@@ -115,6 +116,7 @@ CREATE TABLE levels (
     distance         numeric,                        -- trailing: absolute, or
     distance_pct     numeric,                        --   per cent of the extreme
     extreme          numeric,                        -- best price since activation; null: not yet active
+    extreme_at       timestamptz,                    -- exchange time up to which trades are in it; null: as armed
     trigger_by       text NOT NULL DEFAULT 'last' CHECK (trigger_by IN ('last', 'mark', 'bid', 'ask')),
     status           text NOT NULL CHECK (status IN ('armed', 'triggered', 'done', 'disarmed')),
     intent_id        uuid NOT NULL,
@@ -125,6 +127,7 @@ CREATE TABLE levels (
     trigger_trade_id text,
     UNIQUE (position_id, kind, rung)
 );
+CREATE INDEX levels_intent ON levels (intent_id);
 CREATE INDEX levels_armed ON levels (position_id) WHERE status = 'armed';
 
 CREATE TABLE events (

@@ -11,7 +11,7 @@ from app.alerts.codes import AlertCode
 from app.alerts.words import CLOSES, Word, check_agreement
 from app.domain.money import HUNDRED
 from app.domain.order import Side
-from app.domain.signal import CLOSING, Action, Exits, Signal, Size, SizeUnit, Target
+from app.domain.signal import CLOSING, REDUCING, Action, Exits, Signal, Size, SizeUnit, Target
 from app.errors import InvalidInput
 
 
@@ -42,9 +42,9 @@ def by_action(word: Word, previous: Target | None, size: Size | None, size_field
     if action in CLOSES:
         action, size = _close(action, size, size_field)
     elif size is not None and size.unit is SizeUnit.PCT_POSITION:
-        if action not in (Action.ADD, Action.REDUCE):
+        if action is not Action.ADD and action not in REDUCING:
             raise _of_nothing(size_field)
-        if action is Action.REDUCE and size.value > HUNDRED:
+        if action in REDUCING and size.value > HUNDRED:
             raise InvalidInput(AlertCode.BAD_SIZE, "More than 100 per cent of a position can't be left.", size_field)
     return Aim(action=action, previous=previous, size=size)
 
@@ -116,7 +116,7 @@ def _close(action: Action, size: Size | None, size_field: str) -> tuple[Action, 
 
 def _leaves(word: Word, target: Target) -> bool:
     against = Side.SELL if target is Target.LONG else Side.BUY
-    return word.action is Action.REDUCE or word.side is against
+    return word.action in REDUCING or word.side is against
 
 
 def _of_nothing(size_field: str) -> InvalidInput:

@@ -22,6 +22,8 @@ ACTIONS: dict[str, Action] = {
     ),
     **dict.fromkeys(("add", "increase", "scalein"), Action.ADD),
     **dict.fromkeys(("reduce", "decrease", "scaleout", "partialclose", "partialexit"), Action.REDUCE),
+    **dict.fromkeys(("reducelong", "decreaselong"), Action.REDUCE_LONG),
+    **dict.fromkeys(("reduceshort", "decreaseshort"), Action.REDUCE_SHORT),
     **dict.fromkeys(("reverse", "flip"), Action.REVERSE),
     **dict.fromkeys(("close", "exit", "flat", "flatten", "closeposition", "exitposition"), Action.CLOSE),
     **dict.fromkeys(("closelong", "exitlong", "longexit", "longclose", "selltoclose"), Action.CLOSE_LONG),
@@ -32,8 +34,7 @@ CLOSES = frozenset({Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
 _LATER: dict[str, str] = {
     **dict.fromkeys(("closeall", "exitall", "flattenall"), "write close for each symbol"),
     **dict.fromkeys(("cancel", "cancelall", "cancelorders"), "orders leave at market, so there is none to cancel"),
-    **dict.fromkeys(("setexits", "updateexits"), "change the levels of the position on its page"),
-    **dict.fromkeys(("reducelong", "reduceshort"), "write reduce"),
+    **dict.fromkeys(("setexits", "updateexits"), "an alert cannot change exits yet; close, and open anew with others"),
     **dict.fromkeys(("addlong", "addshort"), "write add"),
 }
 
@@ -43,6 +44,8 @@ _ENDS_AT: dict[Action, frozenset[Target]] = {
     Action.OPEN_SHORT: frozenset({Target.SHORT}),
     Action.ADD: frozenset({Target.LONG, Target.SHORT}),
     Action.REDUCE: frozenset({Target.LONG, Target.SHORT}),
+    Action.REDUCE_LONG: frozenset({Target.LONG}),
+    Action.REDUCE_SHORT: frozenset({Target.SHORT}),
     Action.REVERSE: frozenset({Target.LONG, Target.SHORT}),
     Action.CLOSE: frozenset({Target.FLAT}),
     Action.CLOSE_LONG: frozenset({Target.FLAT}),
@@ -64,7 +67,7 @@ def read_action(text: str, field: str) -> Word:
     if word not in ACTIONS:
         raise InvalidInput(
             AlertCode.BAD_ACTION,
-            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or close_short.",
+            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or reduce_short.",
             field,
         )
     side = Side(word) if word in ("buy", "sell") else None
@@ -109,7 +112,7 @@ def _starts_at(action: Action, previous: Target | None, target: Target) -> bool:
     match action:
         case Action.OPEN_LONG | Action.OPEN_SHORT | Action.CLOSE:
             return True
-        case Action.ADD | Action.REDUCE:
+        case Action.ADD | Action.REDUCE | Action.REDUCE_LONG | Action.REDUCE_SHORT:
             return previous is target
         case Action.REVERSE:
             return previous not in (target, Target.FLAT)

@@ -11,7 +11,7 @@ from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
 from app.domain.order import PositionSide
 from app.domain.position import CloseReason, Position
 from app.domain.refusals import Outcome
-from app.domain.signal import Action, Defaults, Exits, Signal, Size, SizeUnit, Target
+from app.domain.signal import REDUCING, Action, Defaults, Exits, Signal, Size, SizeUnit, Target
 
 MAX_AGE_S = 60
 
@@ -116,7 +116,7 @@ def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: Clo
     if wish is Target.FLAT:
         assert held is not None
         return Plan(legs=(Close(reason=close_reason),))
-    if signal.action is Action.REDUCE:
+    if signal.action in REDUCING:
         assert held is not None
         return _reduce(signal, rules, held, situation, close_reason)
     side = PositionSide(wish.value)
@@ -135,31 +135,36 @@ def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: Clo
     return _align(signal, rules, situation, held, close_reason)
 
 
+# Actions that are meant for one side only.
+_MEANT = {
+    Action.CLOSE_LONG: PositionSide.LONG,
+    Action.CLOSE_SHORT: PositionSide.SHORT,
+    Action.REDUCE_LONG: PositionSide.LONG,
+    Action.REDUCE_SHORT: PositionSide.SHORT,
+}
+
+
 def _wish(signal: Signal, held: Position | None) -> Target | Plan:
     """The side to be on afterwards, or a plan to do nothing."""
     if signal.target is not None:
         if signal.target is Target.FLAT and held is None:
             return Plan(reason="nothing is held")
         return signal.target
-    match signal.action:
-        case Action.OPEN_LONG | Action.OPEN_SHORT:
-            wish = Target.LONG if signal.action is Action.OPEN_LONG else Target.SHORT
-            if held is not None and held.side.value == wish.value:
-                return Plan(reason=f"already {held.side} {plain(held.qty)}; to add to it, send action add")
-            return wish
-        case Action.CLOSE | Action.CLOSE_LONG | Action.CLOSE_SHORT:
-            if held is None:
-                return Plan(reason="nothing is held")
-            meant = {Action.CLOSE_LONG: PositionSide.LONG, Action.CLOSE_SHORT: PositionSide.SHORT}
-            if meant.get(signal.action, held.side) is not held.side:
-                return Plan(reason=f"what is held is {held.side}")
-            return Target.FLAT
-        case _:
-            if held is None:
-                return Plan(reason="nothing is held")
-            if signal.action is Action.REVERSE:
-                return Target.SHORT if held.side is PositionSide.LONG else Target.LONG
-            return Target(held.side.value)
+    if signal.action in (Action.OPEN_LONG, Action.OPEN_SHORT):
+        wish = Target.LONG if signal.action is Action.OPEN_LONG else Target.SHORT
+        if held is not None and held.side.value == wish.value:
+            return Plan(reason=f"already {held.side} {plain(held.qty)}; to add to it, send action add")
+        return wish
+    assert signal.action is not None, "one of action and target is set"
+    if held is None:
+        return Plan(reason="nothing is held")
+    if _MEANT.get(signal.action, held.side) is not held.side:
+        return Plan(reason=f"what is held is {held.side}")
+    if signal.action in (Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT):
+        return Target.FLAT
+    if signal.action is Action.REVERSE:
+        return Target.SHORT if held.side is PositionSide.LONG else Target.LONG
+    return Target(held.side.value)
 
 
 def _reduce(signal: Signal, rules: Rules, held: Position, situation: Situation, reason: CloseReason) -> Plan:
@@ -271,7 +276,7 @@ def _open(
 def too_old(signal: Signal, received_at: datetime, now: datetime) -> Refusal | None:
     """An alert past its age opens nothing any more."""
     max_age_s = MAX_AGE_S if signal.max_age_s is None else signal.max_age_s
-    age = now - (signal.sent_at or received_at)
+    age = now - min(signal.sent_at or received_at, received_at)  # a time in the future does not make it younger
     if age <= timedelta(seconds=max_age_s):
         return None
     return Refusal(

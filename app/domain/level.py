@@ -66,6 +66,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     distance: Decimal | None = None
     distance_pct: Decimal | None = None
     extreme: Decimal | None = None
+    extreme_at: datetime | None = None  # exchange time up to which trades are in it, as stored
     armed_at: datetime
     order_id: UUID
     intent_id: UUID
@@ -75,6 +76,11 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     def asleep(self) -> bool:
         """Whether it waits for its activation price."""
         return self.activation_price is not None and self.extreme is None
+
+    @property
+    def judged_from(self) -> datetime:
+        """From when on trades count that nobody watched: what came before is in its extreme already."""
+        return self.armed_at if self.extreme_at is None else max(self.armed_at, self.extreme_at)
 
     @property
     def fires_above(self) -> bool:

@@ -24,6 +24,7 @@ class Outcome(StrEnum):
     TARGET_WRONG_SIDE = "target_wrong_side"  # a take profit would fire at once
     LEVERAGE_ABOVE_MAXIMUM = "leverage_above_maximum"  # above the instrument's limit
     NOT_SUPPORTED_YET = "not_supported_yet"  # understood, but this version cannot do it
+    FOREIGN_POSITION = "foreign_position"  # the exchange holds a position there that we did not open
     OTHER_STRATEGY = "other_strategy"  # the book is held by another strategy's position
     VENUE_REFUSED = "venue_refused"  # the exchange refused the order; the reason is its own
     VENUE_UNAVAILABLE = "venue_unavailable"  # the exchange could not be asked in time; nothing was sent

@@ -12,6 +12,8 @@ class Action(StrEnum):
     OPEN_SHORT = "open_short"
     ADD = "add"
     REDUCE = "reduce"
+    REDUCE_LONG = "reduce_long"
+    REDUCE_SHORT = "reduce_short"
     REVERSE = "reverse"
     CLOSE = "close"
     CLOSE_LONG = "close_long"
@@ -107,7 +109,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
         return self.target is Target.FLAT or self.action in CLOSING
 
 
-CLOSING = frozenset({Action.REDUCE, Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
+REDUCING = frozenset({Action.REDUCE, Action.REDUCE_LONG, Action.REDUCE_SHORT})
+CLOSING = REDUCING | {Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT}
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ log = logging.getLogger("execute")
 
 PRICE_AGE_MAX_S = 2.0  # an older price is asked for again
 PATIENCE_S = 12.0  # how long one visit waits for an order's end; beyond recv window + query lag
-POISON_ATTEMPTS = 5  # a bug that strikes this often is set aside, so that the book goes on
+POISON_FAILURES = 5  # a bug that strikes this often is set aside, so that the book goes on; never a stop's close
 OPEN_ATTEMPTS = 3  # sends of an opening that surely did not arrive
 SEND_AGAIN_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 3.0)
 CLOSE_ATTEMPTS_PER_VISIT = 6
@@ -148,15 +148,17 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
         await inbox.postpone(pool, instruction.id, seconds=wait.seconds, why=str(wait))
         event(log, logging.WARNING, "postponed", symbol=book.symbol, why=str(wait), cause=instruction.cause_id)
         return
-    except Refused as refused:
-        status, code, reason = InstructionStatus.REFUSED, refused.code, refused.reason
-    except (Transient, OutcomeUnknown) as error:
-        # A read failed, so nothing is known and nothing was done. A close waits as long as it takes; an opening
-        # is decided again, and that ends it as too old one day.
-        seconds = min(5.0, 0.5 * 2 ** min(instruction.attempts, 4))
-        await inbox.postpone(pool, instruction.id, seconds=seconds, why=str(error))
-        event(log, logging.WARNING, "exchange does not answer, trying again", symbol=book.symbol, why=str(error))
-        return
+    except (Refused, Transient, OutcomeUnknown) as error:
+        # A request that is not an order failed. A close waits as long as it takes: what refuses today (a key, an
+        # address) is mended tomorrow. So does whatever has begun. An opening that has not ends here, or by its age.
+        begun = bool(await orders.intents_of(pool, IntentCause.INSTRUCTION, instruction.id))
+        ends = None if begun or instruction.request.only_closes else await _ends(resources, instruction, error)
+        if ends is None:
+            seconds = min(5.0, 0.5 * 2 ** min(instruction.attempts, 4))
+            await inbox.postpone(pool, instruction.id, seconds=seconds, why=str(error))
+            event(log, logging.WARNING, "put off", symbol=book.symbol, why=str(error), cause=instruction.cause_id)
+            return
+        status, code, reason = ends
     except Conflict as error:
         await inbox.postpone(pool, instruction.id, seconds=0.2, why=str(error))
         return
@@ -164,11 +166,12 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
         if isinstance(error, (StoreUnavailable, *UNAVAILABLE)):
             raise  # nothing can be recorded now; the sweep comes back to it
         log.exception("instruction failed")
-        if instruction.attempts < POISON_ATTEMPTS:
-            await inbox.postpone(pool, instruction.id, seconds=instruction.attempts, why=repr(error))
+        failures = await inbox.fail(pool, instruction.id)
+        if failures < POISON_FAILURES or instruction.cause_kind in (CauseKind.LEVEL, CauseKind.PROTECTION):
+            await inbox.postpone(pool, instruction.id, seconds=min(failures, 5), why=repr(error))
             return
         status, code = InstructionStatus.NEEDS_OPERATOR, Outcome.GAVE_UP
-        reason = f"failed {instruction.attempts} times ({type(error).__name__}); look at the log, and at the position"
+        reason = f"failed {failures} times ({type(error).__name__}); look at the log, and at the position"
     async with transaction(pool) as connection:
         await inbox.finish(connection, instruction.id, status, code, reason, marks)
     level = logging.INFO if status is InstructionStatus.DONE else logging.WARNING
@@ -176,6 +179,18 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
         log, level, f"{instruction.cause_kind} {status}", symbol=book.symbol, code=code, reason=reason or None,
         strategy=instruction.strategy_id, id=instruction.cause_id,
     )  # fmt: skip
+
+
+async def _ends(
+    resources: Resources, instruction: Instruction, error: Refused | Transient | OutcomeUnknown
+) -> tuple[InstructionStatus, str, str] | None:
+    """How an opening ends of which nothing was sent; None while it may still be tried."""
+    if isinstance(error, Refused):
+        return InstructionStatus.REFUSED, error.code, error.reason
+    expired = await _expired(resources, instruction)
+    if expired is None:
+        return None
+    return InstructionStatus.EXPIRED, expired.code, f"{expired.reason}; the exchange did not answer: {error}"
 
 
 async def _carry_out(
@@ -240,17 +255,40 @@ async def _decide(resources: Resources, connected: Connected, instruction: Instr
         trade_without_stop=strategy.limits.trade_without_stop,
         notional_max=strategy.limits.max_notional,
     )
+    if held is None and signal.only_closes:
+        return Plan(reason="nothing is held")
+    symbol = instruction.symbol
     if not signal.only_closes:
-        await resources.bell.follow(instruction.account_id, instruction.symbol)
-    instrument = await connected.venue.instrument(instruction.symbol)
+        await resources.bell.follow(instruction.account_id, symbol)
+    instrument = await connected.venue.instrument(symbol)
     equity = (await connected.venue.equity()).equity if needs_equity(signal, rules) else None
-    price = ZERO if signal.only_closes else await _price(resources, connected, instruction.symbol)
-    if signal.only_closes and signal.size is not None:
-        price = await _price(resources, connected, instruction.symbol)
+    price = ZERO
+    if not signal.only_closes or signal.size is not None:
+        price, foreign = await asyncio.gather(
+            _price(resources, connected, symbol), _foreign(connected, symbol) if held is None else _none()
+        )
+        if foreign is not None:
+            return Plan(refusal=foreign)
     situation = Situation(
         held=held, instrument=instrument, price=price, equity=equity, received_at=received_at, now=resources.now()
     )
     return decide(signal, rules, situation, await _close_reason(resources, instruction))
+
+
+async def _foreign(connected: Connected, symbol: str) -> Refusal | None:
+    """What a hand or another program holds is not ours to add to, to reverse or to net against."""
+    holding = await connected.venue.holding(symbol)
+    if holding.side is None:
+        return None
+    return Refusal(
+        code=Outcome.FOREIGN_POSITION,
+        reason=f"the exchange holds {holding.side} {plain(holding.qty)} {symbol} that Levelhead did not open; "
+        "close it there, or trade this symbol on another account",
+    )
+
+
+async def _none() -> None:
+    return None
 
 
 async def _price(resources: Resources, connected: Connected, symbol: str) -> Decimal:
@@ -279,15 +317,14 @@ async def _write_legs(resources: Resources, book: Book, instruction: Instruction
     async with transaction(resources.pool) as connection:
         await books.fence(connection, book)
         held = await positions.live(connection, book.account_id, book.symbol)
+        if held is None and any(not isinstance(leg, Open) or leg.adds for leg in plan.legs):
+            raise Conflict("the position ended while it was decided what to do with it")
         legs = [_intent(instruction, held, leg, number) for number, leg in enumerate(plan.legs)]
         await orders.insert_intents(connection, legs)
         if plan.refusal is not None:
             await inbox.foretell(connection, instruction.id, plan.refusal.code, plan.refusal.reason)
         if held is not None and any(isinstance(leg, Close) for leg in plan.legs):
             await positions.set_status(connection, held.id, PositionStatus.CLOSING)
-        for leg in plan.legs:
-            if isinstance(leg, Open) and leg.adds and held is not None:
-                await positions.set_exits(connection, held.id, leg.exits)
     return legs
 
 
@@ -338,7 +375,7 @@ async def _open(
     resources: Resources, connected: Connected, book: Book, instruction: Instruction, leg: Intent, marks: Marks
 ) -> tuple[IntentStatus, str, str]:
     """Open at most once: an attempt whose end is not proven is never followed by another."""
-    for turn in range(OPEN_ATTEMPTS):
+    for _ in range(OPEN_ATTEMPTS):
         with store_errors():
             so_far = road.sum_up(await orders.orders_of(resources.pool, leg.id))
         order = so_far.unresolved
@@ -350,9 +387,12 @@ async def _open(
         if order is None:
             if so_far.last is not None and so_far.last.reason == road.NEVER_ARRIVED:
                 return IntentStatus.EXPIRED, Outcome.NEVER_ARRIVED, "the order never arrived; nothing was opened"
-            if (turn or instruction.attempts > 1) and (expired := await _expired(resources, instruction)) is not None:
+            try:
+                await _prepare(connected, leg)
+            except Refused as refused:
+                return IntentStatus.REFUSED, refused.code, refused.reason
+            if (expired := await _expired(resources, instruction)) is not None:
                 return IntentStatus.EXPIRED, expired.code, expired.reason
-            await _prepare(connected, leg)
             order = await road.write(resources, book, leg, leg.qty, native_stop=leg.native_stop)
             marks["sent"] = resources.now()
             order = await road.send(resources, connected, order)
@@ -418,6 +458,8 @@ async def _close(
             wanted = held.qty if leg.kind is IntentKind.CLOSE else min(leg.qty - so_far.filled, held.qty)
             if wanted <= ZERO:
                 break
+            instrument = await connected.venue.instrument(leg.symbol)
+            wanted = min(wanted, instrument.market_qty_max)  # the rest with the next order
             if turn:
                 await asyncio.sleep(SEND_AGAIN_DELAYS_S[min(turn, len(SEND_AGAIN_DELAYS_S)) - 1])
             order = await road.write(resources, book, leg, wanted)

@@ -1,8 +1,10 @@
 """The one road of every order: written, sent, recorded; and asked for when its answer is missing."""
 
 import asyncio
+import itertools
 import logging
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -69,14 +71,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-def closing(armed: Armed) -> NewOrder:
+def closing(armed: Armed, signed_at: datetime) -> NewOrder:
     """The order that was committed with a level."""
     return NewOrder(
         client_order_id=armed.client_order_id,
         symbol=armed.symbol,
         side=armed.close_side,
-        qty=armed.level.qty,
+        qty=armed.close_qty,
         reduce_only=True,
+        signed_at=signed_at,
     )
 
 
@@ -106,6 +109,7 @@ async def send(resources: Resources, connected: Connected, order: Order) -> Orde
             side=order.side,
             qty=order.qty,
             reduce_only=order.reduce_only,
+            signed_at=order.sent_at or resources.now(),
             stop_loss=order.stop_loss,
         ),
     )
@@ -143,14 +147,13 @@ async def resolve(resources: Resources, connected: Connected, order: Order, *, p
 
     Answers the order as it stands: unresolved still, if the venue could not be asked or has not made up its mind.
     """
-    waited = 0.0
+    until = time.monotonic() + patience_s
     misses = 0
-    for turn in range(10_000):
+    for turn in itertools.count():
         delay = ASK_DELAYS_S[min(turn, len(ASK_DELAYS_S) - 1)]
-        if waited + delay > patience_s:
+        if time.monotonic() + delay > until and turn:
             break
         await asyncio.sleep(delay)
-        waited += delay
         try:
             order, seen = await ask(resources, connected, order)
         except (Transient, OutcomeUnknown) as error:
@@ -187,6 +190,7 @@ async def ask(resources: Resources, connected: Connected, order: Order) -> tuple
 
 async def _finish(resources: Resources, order: Order, status: OrderStatus, report: OrderReport | None) -> Order:
     async with transaction(resources.pool) as connection:
+        await books.lock(connection, order.account_id, order.symbol)
         try:
             finished = await orders.move(
                 connection,

@@ -6,7 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from app.domain.decide import NATIVE_STOP_BUFFER_PCT
-from app.domain.level import native_stop_price
+from app.domain.level import LevelKind, native_stop_price
 from app.domain.money import HUNDRED, ZERO, plain
 from app.domain.order import Order, OrderStatus
 from app.domain.position import Position, PositionStatus
@@ -16,7 +16,7 @@ from app.flows import orders as road
 from app.ids import new_id
 from app.log import event
 from app.resources import Connected, Resources
-from app.store import inbox, levels, orders, positions
+from app.store import books, inbox, levels, orders, positions
 from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind
 from app.store.levels import Armed
@@ -41,7 +41,7 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
     if position is None:
         return False
     if position.status is PositionStatus.CLOSED:
-        await _clear(connected, position)
+        await _clear(resources, connected, position)
         return False
     instrument = await connected.venue.instrument(position.symbol)
     wanted = native_stop_price(position.exits, position.side, position.entry_price, instrument, NATIVE_STOP_BUFFER_PCT)
@@ -91,9 +91,9 @@ async def _unprotected(resources: Resources, connected: Connected, position: Pos
     try:
         rests = (await connected.venue.holding(position.symbol)).stop_loss
     except (Refused, Transient, OutcomeUnknown):
-        rests = None
+        rests = position.native_stop  # cannot be looked at now: what rode on the entry was accepted with it
     if rests is not None:
-        await _protected(resources, position, rests)
+        event(log, logging.WARNING, "the native stop stays where it is", symbol=position.symbol, why=why)
         return
     event(
         log,
@@ -108,12 +108,17 @@ async def _unprotected(resources: Resources, connected: Connected, position: Pos
     await instruct_close(resources, position, CauseKind.PROTECTION, position.id, qty=None)
 
 
-async def _clear(connected: Connected, position: Position) -> None:
+async def _clear(resources: Resources, connected: Connected, position: Position) -> None:
     """Nothing of an ended position may rest at the exchange: it would touch a later one."""
     try:
         holding = await connected.venue.holding(position.symbol)
         if holding.qty != ZERO or not await connected.venue.resting_stops(position.symbol):
             return
+        with store_errors():
+            later = await positions.live(resources.pool, position.account_id, position.symbol)
+            opening = await orders.opening_in_flight(resources.pool, position.account_id, position.symbol)
+        if later is not None or opening:
+            return  # it may be the next one's
         await connected.venue.set_stop(position.symbol, position.side, None)
         event(log, logging.INFO, "native stop removed", symbol=position.symbol, position=position.id)
     except (Refused, Transient, OutcomeUnknown, Conflict) as error:
@@ -162,14 +167,15 @@ async def fire(
         position = await positions.get(resources.pool, level.position_id)
     assert position is not None
     if position.status is PositionStatus.CLOSED:
-        await _clear(connected, position)
+        await _clear(resources, connected, position)
         return
     with store_errors():
         filled = sum((o.filled_qty for o in await orders.orders_of(resources.pool, level.intent_id)), ZERO)
-    if filled >= level.qty:
+    if level.kind is LevelKind.TAKE_PROFIT and filled >= level.qty:
         await secure(resources, connected, position.id)
         return
-    rest = None if level.qty >= position.qty + filled else level.qty - filled
+    # A stop stands for all that is held, also for what was added a moment before it fired.
+    rest = level.qty - filled if level.kind is LevelKind.TAKE_PROFIT else None
     event(
         log, logging.WARNING, "level not fully closed: going on", symbol=armed.symbol, kind=level.kind,
         filled=plain(filled), of=plain(level.qty), why=order.reason,
@@ -182,7 +188,7 @@ async def _send_armed(
 ) -> Order:
     level = armed.level
     sent_at = resources.now()
-    answer = await road.place(connected, road.closing(armed))
+    answer = await road.place(connected, road.closing(armed, sent_at))
     event(
         log,
         logging.INFO,
@@ -198,6 +204,7 @@ async def _send_armed(
         position=level.position_id,
     )
     async with transaction(resources.pool) as connection:
+        await books.lock(connection, armed.account_id, armed.symbol)
         await levels.trigger(connection, level.id, price, trade_id)
         try:
             await orders.move(connection, level.order_id, OrderStatus.SENT, sent_at=sent_at)

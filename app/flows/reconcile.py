@@ -4,13 +4,15 @@ The exchange is the truth about what is held. A read that fails changes nothing.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
 from app.domain.level import LevelKind
-from app.domain.money import ZERO, plain
+from app.domain.money import plain
 from app.domain.position import Position, PositionStatus
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows import orders as road
@@ -25,10 +27,12 @@ from app.venues.base import Holding
 
 log = logging.getLogger("reconcile")
 
-LOOK_BACK = timedelta(minutes=10)
+LOOK_BACK = timedelta(minutes=1)  # before the last visit that succeeded: executions may be listed late
 UNRESOLVED_AGE_S = 3.0
 ASK_S = 0.2
-DRIFT_AGE = timedelta(seconds=3)
+DRIFT_AGE = timedelta(seconds=10)  # longer than executions lag behind positions
+
+TROUBLE = (Refused, Transient, OutcomeUnknown, Conflict)
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -43,8 +47,9 @@ class Memory:
     """What the reconciler remembers between visits; losing it costs nothing but a longer look back."""
 
     def __init__(self) -> None:
-        self.visited: set[UUID] = set()  # positions whose whole history has been fetched once
+        self.visited: dict[UUID, datetime] = {}  # position -> when its fills were last fetched
         self.drifts: dict[UUID, Drift] = {}  # position -> the difference that the last visit found
+        self.foreign: set[tuple[UUID, str, str]] = set()  # (account, symbol, what) that people were told of
 
 
 async def account(resources: Resources, account_id: UUID, memory: Memory) -> None:
@@ -53,15 +58,22 @@ async def account(resources: Resources, account_id: UUID, memory: Memory) -> Non
     with store_errors():
         waiting = await orders.unresolved(resources.pool, account_id, older_than_s=UNRESOLVED_AGE_S)
         doubtful = await orders.doubtful(resources.pool, account_id)
-        held = await positions.live_of_account(resources.pool, account_id)
     for order in waiting:
-        await road.resolve(resources, connected, order, patience_s=ASK_S)
+        with _reported(order.symbol):
+            await road.resolve(resources, connected, order, patience_s=ASK_S)
     for order in doubtful:
-        _, seen = await road.ask(resources, connected, order)
-        if seen:
-            event(log, logging.WARNING, "an order given up as absent has arrived", order=order.client_order_id)
+        with _reported(order.symbol):
+            _, seen = await road.ask(resources, connected, order)
+            if seen:
+                event(log, logging.WARNING, "an order given up as absent has arrived", order=order.client_order_id)
+    holdings = {holding.symbol: holding for holding in await connected.venue.holdings()}
+    with store_errors():
+        held = await positions.live_of_account(resources.pool, account_id)
     for position in held:
-        await _position(resources, connected, position, memory)
+        with _reported(position.symbol):
+            await _position(resources, connected, position, holdings.pop(position.symbol, None), memory)
+    for holding in holdings.values():
+        await _foreign(resources, connected, holding, memory)
 
 
 async def all_accounts(resources: Resources, memory: Memory) -> None:
@@ -71,8 +83,17 @@ async def all_accounts(resources: Resources, memory: Memory) -> None:
     for account_id in found:
         try:
             await account(resources, account_id, memory)
-        except (Refused, Transient, OutcomeUnknown, Conflict) as error:
+        except TROUBLE as error:
             event(log, logging.WARNING, "cannot compare with the exchange", account=account_id, why=str(error))
+
+
+@contextmanager
+def _reported(symbol: str) -> Iterator[None]:
+    """What fails for one symbol is said and does not keep the others waiting."""
+    try:
+        yield
+    except TROUBLE as error:
+        event(log, logging.WARNING, "cannot compare with the exchange", symbol=symbol, why=str(error))
 
 
 async def book(resources: Resources, connected: Connected, symbol: str) -> None:
@@ -80,34 +101,61 @@ async def book(resources: Resources, connected: Connected, symbol: str) -> None:
     with store_errors():
         position = await positions.live(resources.pool, connected.account.id, symbol)
     if position is not None:
-        await _position(resources, connected, position, Memory())
+        await _fetch(resources, connected, position, Memory())
 
 
-async def _position(resources: Resources, connected: Connected, position: Position, memory: Memory) -> None:
-    pool, symbol = resources.pool, position.symbol
-    since = resources.now() - LOOK_BACK
-    if position.id not in memory.visited:
-        since = position.opened_at
-    instrument = await connected.venue.instrument(symbol)
-    holding = await connected.venue.holding(symbol)
-    seen = await connected.venue.fills(symbol, since=max(since, position.opened_at))
+async def _position(
+    resources: Resources, connected: Connected, position: Position, holding: Holding | None, memory: Memory
+) -> None:
+    """`holding` is what the exchange listed; None: it lists nothing for the symbol."""
+    difference = _difference(position, holding)
+    if difference is not None or position.id not in memory.visited:
+        await _fetch(resources, connected, position, memory)
     with store_errors():
-        known = await orders.known_fills(pool, position.account_id, symbol, [fill.venue_fill_id for fill in seen])
+        current = await positions.get(resources.pool, position.id)
+    if current is None or current.status is PositionStatus.CLOSED:
+        memory.drifts.pop(position.id, None)
+        memory.visited.pop(position.id, None)
+        return
+    await _resume_levels(resources, current)
+    if current.qty != position.qty:
+        return  # it moved while we looked: the holding that was read may be older; next time
+    await _compare(resources, connected, current, holding, difference, memory)
+
+
+async def _fetch(resources: Resources, connected: Connected, position: Position, memory: Memory) -> None:
+    """Settle the fills of this book that nobody has seen."""
+    symbol, now = position.symbol, resources.now()
+    last = memory.visited.get(position.id)
+    since = position.opened_at if last is None else max(position.opened_at, last - LOOK_BACK)
+    instrument = await connected.venue.instrument(symbol)
+    seen = await connected.venue.fills(symbol, since=since)
+    with store_errors():
+        known = await orders.known_fills(
+            resources.pool, position.account_id, symbol, [fill.venue_fill_id for fill in seen]
+        )
     missed = [fill for fill in seen if fill.venue_fill_id not in known]
     if missed:
         await settle(resources, position.account_id, instrument, missed)
-    memory.visited.add(position.id)
+        await protect.secure(resources, connected, position.id)
+    memory.visited[position.id] = now
+
+
+async def _foreign(resources: Resources, connected: Connected, holding: Holding, memory: Memory) -> None:
+    """The exchange holds what we do not: never traded by us, said once. Ours, if an order of ours is behind it."""
+    account_id, what = connected.account.id, f"{holding.side} {plain(holding.qty)}"
     with store_errors():
-        now_held = await positions.get(pool, position.id)
-    if now_held is None or now_held.status is PositionStatus.CLOSED:
-        memory.drifts.pop(position.id, None)
-        if missed:
-            await protect.secure(resources, connected, position.id)
+        if await orders.opening_in_flight(resources.pool, account_id, holding.symbol):
+            return  # on its way into our tables
+    if (account_id, holding.symbol, what) in memory.foreign:
         return
-    await _resume_levels(resources, now_held)
-    if now_held != position:
-        return  # it moved while we looked: the holding that was read may be older; next time
-    await _compare(resources, connected, position, holding, memory)
+    memory.foreign.add((account_id, holding.symbol, what))
+    event(log, logging.WARNING, "the exchange holds a position that is not ours: left alone",
+          account=connected.account.name, symbol=holding.symbol, holds=what)  # fmt: skip
+    with store_errors():
+        await positions.record(
+            resources.pool, "foreign_position", account_id=account_id, detail={"symbol": holding.symbol, "holds": what}
+        )
 
 
 async def _resume_levels(resources: Resources, position: Position) -> None:
@@ -123,12 +171,16 @@ async def _resume_levels(resources: Resources, position: Position) -> None:
 
 
 async def _compare(
-    resources: Resources, connected: Connected, position: Position, holding: Holding, memory: Memory
+    resources: Resources,
+    connected: Connected,
+    position: Position,
+    holding: Holding | None,
+    difference: str | None,
+    memory: Memory,
 ) -> None:
-    difference = _difference(position, holding)
     if difference is None:
         memory.drifts.pop(position.id, None)
-        if holding.stop_loss is None and position.exits.names_a_stop:
+        if holding is not None and holding.stop_loss is None and position.exits.names_a_stop:
             event(log, logging.WARNING, "the native stop is missing", symbol=position.symbol, position=position.id)
             await protect.secure(resources, connected, position.id)
         return
@@ -136,9 +188,11 @@ async def _compare(
     if before is None or before.what != difference:
         memory.drifts[position.id] = Drift(difference, resources.now())
         return
-    if resources.now() - before.since < DRIFT_AGE:
-        return  # perhaps a matter of what was read first
-    if holding.qty == ZERO:
+    with store_errors():
+        in_flight = await orders.in_flight(resources.pool, position.account_id, position.symbol)
+    if in_flight or resources.now() - before.since < DRIFT_AGE:
+        return  # an order's fills may be on their way
+    if holding is None:
         event(
             log,
             logging.WARNING,
@@ -163,8 +217,8 @@ async def _compare(
     memory.drifts[position.id] = Drift(difference, before.since, told=True)
 
 
-def _difference(position: Position, holding: Holding) -> str | None:
-    if holding.side is position.side and holding.qty == position.qty:
+def _difference(position: Position, holding: Holding | None) -> str | None:
+    if holding is not None and holding.side is position.side and holding.qty == position.qty:
         return None
-    theirs = "flat" if holding.side is None else f"{holding.side} {plain(holding.qty)}"
+    theirs = "flat" if holding is None else f"{holding.side} {plain(holding.qty)}"
     return f"ours {position.side} {plain(position.qty)}, the exchange's {theirs}"

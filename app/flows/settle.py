@@ -97,6 +97,9 @@ async def _count(
     if intent is not None and intent.cause_kind is IntentCause.LEVEL:
         await levels.trigger(connection, intent.cause_id, None, None)  # or its rung would be armed once more
         await orders.disarm_orders(connection, [intent.id])
+    if intent is not None and intent.kind is IntentKind.ADD and intent.exits is not None:
+        position = msgspec.structs.replace(position, exits=intent.exits)
+        await positions.set_exits(connection, position.id, intent.exits)
     folded, taken = fold(position, fill)
     if taken < fill.qty:
         await positions.record(
@@ -126,11 +129,19 @@ def _concerns(position: Position, intent: Intent | None, fill: Fill) -> bool:
 
 
 async def _begin(connection: Connection, intent: Intent, fill: Fill) -> Position | None:
-    """The position that an opening intent's first fill brings into being; None if that fill was counted long ago."""
-    if await positions.get(connection, intent.position_id) is not None:
+    """The position that an opening's fill brings into being; None if that fill was counted long ago.
+
+    Its own position may have ended already (stopped out between two fills of one order, or just before an addition
+    matched): what is filled now is held all the same, so a new position begins with it, and its exits with it.
+    """
+    if await orders.known_fills(connection, intent.account_id, intent.symbol, [fill.venue_fill_id]):
         return None
+    position_id = intent.position_id
+    if await positions.get(connection, position_id) is not None:
+        position_id = new_id()
+        await orders.move_intent(connection, intent.id, position_id)
     position = Position(
-        id=intent.position_id,
+        id=position_id,
         account_id=intent.account_id,
         strategy_id=intent.strategy_id,
         symbol=intent.symbol,
@@ -197,7 +208,8 @@ async def arm(connection: Connection, resources: Resources, position: Position, 
         else:
             intent = msgspec.structs.replace(_closing_intent(position, plan), id=known.intent_id, cause_id=known.id)
             attempt = await orders.next_attempt(connection, known.intent_id)
-        order = _closing_order(resources, position, intent, attempt, plan.qty, now)
+        order_qty = min(plan.qty, instrument.market_qty_max)  # the rest is closed by an instruction
+        order = _closing_order(resources, position, intent, attempt, order_qty, now)
         armed_orders.append(order)
         level = _level(position, plan, intent, order, now, known)
         (fresh if known is None else moved).append(level)

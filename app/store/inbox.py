@@ -242,6 +242,10 @@ UPDATE instructions SET retry_at = clock_timestamp() + make_interval(secs => $2)
  WHERE id = $1 AND status = 'executing'
 """
 
+FAIL = """
+UPDATE instructions SET failures = failures + 1 WHERE id = $1 RETURNING failures
+"""
+
 FORETELL = "UPDATE instructions SET outcome_code = $2, outcome_reason = $3 WHERE id = $1 AND status = 'executing'"
 
 FINISH = """
@@ -291,6 +295,12 @@ async def start(connection: Connection | Pool, instruction_id: UUID) -> Instruct
 async def postpone(connection: Connection | Pool, instruction_id: UUID, *, seconds: float, why: str) -> None:
     """Not now: the sweep rings again after `seconds`."""
     await connection.execute(POSTPONE, instruction_id, seconds, why)
+
+
+async def fail(connection: Connection | Pool, instruction_id: UUID) -> int:
+    """Count an attempt that a bug ended; answers how many there were."""
+    failures: int = await connection.fetchval(FAIL, instruction_id)
+    return failures
 
 
 async def foretell(connection: Connection, instruction_id: UUID, code: str, reason: str) -> None:

@@ -5,6 +5,7 @@ straight to the wire.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -23,17 +24,19 @@ class Armed(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     client_order_id: str
     close_side: Side
+    close_qty: Decimal
 
 
 LEVEL_COLUMNS = """
     l.id, l.position_id, l.kind, l.rung, p.side, l.fraction, l.qty, l.price, l.activation_price, l.distance,
-    l.distance_pct, l.extreme, l.armed_at, l.order_id, l.intent_id, l.status
+    l.distance_pct, l.extreme, l.extreme_at, l.armed_at, l.order_id, l.intent_id, l.status
 """
 
 OF_POSITION = f"SELECT {LEVEL_COLUMNS} FROM levels l JOIN positions p ON p.id = l.position_id WHERE l.position_id = $1"
 
 ARMED = f"""
-SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side
+SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side,
+       o.qty AS close_qty
   FROM levels l
   JOIN positions p ON p.id = l.position_id
   JOIN orders o ON o.id = l.order_id
@@ -55,6 +58,7 @@ async def armed(connection: Connection | Pool, position_id: UUID | None = None) 
             symbol=row["symbol"],
             client_order_id=row["client_order_id"],
             close_side=Side(row["close_side"]),
+            close_qty=row["close_qty"],
         )
         for row in await connection.fetch(ARMED, position_id)
     ]
@@ -71,7 +75,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 REARM = """
 UPDATE levels
    SET qty = $2, price = $3, activation_price = $4, distance = $5, distance_pct = $6, extreme = $7,
-       order_id = $8, armed_at = $9, status = 'armed'
+       extreme_at = CASE WHEN armed_at = $9 THEN extreme_at END, order_id = $8, armed_at = $9, status = 'armed'
  WHERE id = $1 AND status IN ('armed', 'disarmed')
 """
 
@@ -92,22 +96,27 @@ UPDATE levels
 
 DONE = "UPDATE levels SET status = 'done' WHERE id = $1 AND status <> 'done'"
 
+# An extreme only gets better, whoever writes it, and only the holder of the watcher's lease writes it.
 SAVE_EXTREMES = """
-UPDATE levels l SET extreme = x.extreme
-  FROM unnest($1::uuid[], $2::numeric[]) AS x (id, extreme)
- WHERE l.id = x.id AND l.status = 'armed'
+UPDATE levels l
+   SET extreme = CASE WHEN p.side = 'long' THEN greatest(l.extreme, x.extreme) ELSE least(l.extreme, x.extreme) END,
+       extreme_at = greatest(l.extreme_at, x.extreme_at)
+  FROM unnest($1::uuid[], $2::numeric[], $3::timestamptz[]) AS x (id, extreme, extreme_at), positions p
+ WHERE l.id = x.id AND l.status = 'armed' AND p.id = l.position_id
+   AND EXISTS (SELECT FROM leases WHERE name = 'watcher' AND token = $4 AND expires_at > clock_timestamp())
 """
 
 KIND = "SELECT kind FROM levels WHERE id = $1"
 # Crossed, and neither an order nor an instruction is on its way that would close what the level stands for.
+# A stop stands for all that is held, also for what was added a moment before it fired.
 INTERRUPTED = """
 SELECT l.id, l.kind, l.qty - coalesce(sum(o.filled_qty), 0) AS rest
   FROM levels l
   JOIN orders o ON o.intent_id = l.intent_id
- WHERE l.position_id = $1 AND l.status = 'triggered'
+ WHERE l.position_id = $1 AND (l.status = 'triggered' OR (l.status = 'done' AND l.kind <> 'take_profit'))
    AND NOT EXISTS (SELECT FROM instructions i WHERE i.cause_kind = 'level' AND i.cause_id = l.id)
  GROUP BY l.id
-HAVING l.qty > coalesce(sum(o.filled_qty), 0)
+HAVING (l.kind <> 'take_profit' OR l.qty > coalesce(sum(o.filled_qty), 0))
    AND NOT bool_or(o.status IN ('sent', 'unknown', 'accepted'))
 """
 
@@ -174,8 +183,10 @@ async def interrupted(connection: Connection | Pool, position_id: UUID) -> list[
     return as_structs(await connection.fetch(INTERRUPTED, position_id), Interrupted)
 
 
-async def save_extremes(connection: Connection | Pool, extremes: Sequence[tuple[UUID, Decimal]]) -> None:
-    """Persist how far trailing stops have come, so that a restart goes on from there."""
+async def save_extremes(
+    connection: Connection | Pool, extremes: Sequence[tuple[UUID, Decimal, datetime | None]], *, token: int
+) -> None:
+    """Persist how far trailing stops have come, and up to when, so that a restart goes on from there."""
     if extremes:
-        ids, prices = zip(*extremes, strict=True)
-        await connection.execute(SAVE_EXTREMES, list(ids), list(prices))
+        ids, prices, instants = zip(*extremes, strict=True)
+        await connection.execute(SAVE_EXTREMES, list(ids), list(prices), list(instants), token)

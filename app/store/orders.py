@@ -89,6 +89,7 @@ async def insert_intents(connection: Connection, intents: Sequence[Intent]) -> N
 
 INTENTS_OF = "SELECT * FROM intents WHERE cause_kind = $1 AND cause_id = $2 ORDER BY leg"
 INTENT = "SELECT * FROM intents WHERE id = $1"
+MOVE_INTENT = "UPDATE intents SET position_id = $2 WHERE id = $1"
 FINISH_INTENT = """
 UPDATE intents SET status = $2, outcome_code = $3, outcome_reason = $4, finished_at = clock_timestamp()
  WHERE id = $1 AND status IN ('armed', 'planned')
@@ -101,6 +102,11 @@ async def intents_of(connection: Connection | Pool, kind: IntentCause, cause_id:
 
 async def intent(connection: Connection | Pool, intent_id: UUID) -> Intent:
     return as_struct(await connection.fetchrow(INTENT, intent_id), Intent)
+
+
+async def move_intent(connection: Connection, intent_id: UUID, position_id: UUID) -> None:
+    """What it opens from now on is another position."""
+    await connection.execute(MOVE_INTENT, intent_id, position_id)
 
 
 async def finish_intent(
@@ -141,6 +147,15 @@ SELECT o.* FROM orders o
  ORDER BY o.sent_at
 """
 
+IN_FLIGHT = """
+SELECT EXISTS (SELECT FROM orders WHERE account_id = $1 AND symbol = $2 AND status IN ('sent', 'unknown', 'accepted'))
+"""
+
+OPENING_IN_FLIGHT = """
+SELECT EXISTS (SELECT FROM orders WHERE account_id = $1 AND symbol = $2 AND NOT reduce_only
+                  AND status IN ('sent', 'unknown', 'accepted'))
+"""
+
 # Called absent by every evidence there was; it is asked for a while longer, since a venue has been seen to show an
 # order half a minute late.
 DOUBTFUL = """
@@ -175,6 +190,18 @@ async def order(connection: Connection | Pool, order_id: UUID) -> Order:
 
 async def by_client_id(connection: Connection | Pool, client_order_id: str) -> Order | None:
     return as_struct_or_none(await connection.fetchrow(BY_CLIENT_ID, client_order_id), Order)
+
+
+async def in_flight(connection: Connection | Pool, account_id: UUID, symbol: str) -> bool:
+    """Whether the end of any order of the book is not known."""
+    found: bool = await connection.fetchval(IN_FLIGHT, account_id, symbol)
+    return found
+
+
+async def opening_in_flight(connection: Connection | Pool, account_id: UUID, symbol: str) -> bool:
+    """Whether an opening order may be on its way to the book, or just filled."""
+    found: bool = await connection.fetchval(OPENING_IN_FLIGHT, account_id, symbol)
+    return found
 
 
 async def next_attempt(connection: Connection | Pool, intent_id: UUID) -> int:

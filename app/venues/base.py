@@ -25,13 +25,18 @@ class Origins(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """A market order. `stop_loss` rests at the venue from the moment of the fill on; never with `reduce_only`."""
+    """A market order. `stop_loss` rests at the venue from the moment of the fill on; never with `reduce_only`.
+
+    `signed_at` is the instant that was committed with it. The request carries this and no later time, so a venue
+    refuses it once its receive window is over, however long this process stood still before sending.
+    """
 
     client_order_id: str
     symbol: str
     side: Side
     qty: Decimal
     reduce_only: bool
+    signed_at: datetime
     stop_loss: Decimal | None = None
 
 
@@ -111,6 +116,10 @@ class Venue(Protocol):
     async def equity(self) -> Equity: ...
 
     async def holding(self, symbol: str) -> Holding: ...
+
+    async def holdings(self) -> list[Holding]:
+        """Everything that is held; what is not listed is flat."""
+        ...
 
     async def quote(self, symbol: str) -> Quote: ...
 

@@ -36,7 +36,7 @@ from zlib import crc32
 import msgspec
 
 from app.domain.instrument import Instrument
-from app.domain.money import plain
+from app.domain.money import ZERO, plain
 from app.domain.order import PositionSide, Side
 from app.domain.position import Fill
 from app.domain.refusals import Outcome
@@ -91,6 +91,7 @@ class BybitVenue:
         # By symbol: the orders of a book keep their order, and one that hangs holds up a few books, not the account.
         self._writes = [Lane(connection(), f"orders-{number}") for number in range(LANES)]
         self._reads = [Lane(connection(), f"reads-{number}") for number in range(LANES)]
+        self._turn = 0  # reads take the lanes by turns
         self._clock = clock
         self._instruments: dict[str, tuple[float, Instrument]] = {}
 
@@ -147,6 +148,13 @@ class BybitVenue:
                 raise Unreadable(f"no position row for {symbol}")
             return bybit_rows.holding(rows[0])
 
+    async def holdings(self) -> list[Holding]:
+        with reading():
+            rows = await self._pages(
+                BybitHttp.get_positions, wire.POSITIONS, category="linear", settleCoin="USDT", limit=200
+            )
+            return [found for row in rows if (found := bybit_rows.holding(row)).qty != ZERO]
+
     async def quote(self, symbol: str) -> Quote:
         with reading():
             envelope = await self._read(BybitHttp.get_tickers, category="linear", symbol=symbol)
@@ -177,7 +185,8 @@ class BybitVenue:
         if order.stop_loss is not None:
             params |= {"stopLoss": plain(order.stop_loss), "tpslMode": "Full", "slTriggerBy": "LastPrice"}
         try:
-            envelope = await self._write(BybitHttp.place_order, **params)
+            signed_ms = milliseconds(order.signed_at)
+            envelope = await self._write(BybitHttp.place_order, signed_ms=signed_ms, **params)
             return wire.PLACED.decode(envelope.result).orderId
         except VenueSaid as said:
             if said.kind is Kind.REFUSED:
@@ -313,13 +322,16 @@ class BybitVenue:
     async def close(self) -> None:
         await asyncio.gather(*(lane.close() for lane in (*self._writes, *self._reads)))
 
-    async def _write(self, method: Callable[..., Envelope], **params: object) -> Envelope:
-        return await self._writes[_lane(params)].write(method, **params)
+    async def _write(
+        self, method: Callable[..., Envelope], *, signed_ms: int | None = None, **params: object
+    ) -> Envelope:
+        return await self._writes[_lane(params)].write(method, signed_ms=signed_ms, **params)
 
     async def _read(self, method: Callable[..., Envelope], **params: object) -> Envelope:
         for lane in self._writes:
             lane.keep_warm()  # who reads may be about to trade
-        return await self._reads[_lane(params)].read(method, **params)
+        self._turn += 1
+        return await self._reads[self._turn % LANES].read(method, **params)
 
     async def _pages(
         self, method: Callable[..., Envelope], decoder: "msgspec.json.Decoder[wire.Page[T]]", **params: object

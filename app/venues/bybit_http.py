@@ -101,6 +101,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
         self.logger.handlers.clear()
         self.logger.disabled = True
         self.clock = clock
+        self.signed_ms: int | None = None  # our clock; the next request carries this time instead of now
         self._sign: Callable[[bytes], str] = signer(credentials)
         self._key = credentials.api_key
         self.client: Any
@@ -133,7 +134,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
     def _prepare_headers(
         self, payload: bytes, recv_window: int, content_type: str = "application/json"
     ) -> dict[str, str]:
-        timestamp = str(self.clock.now_ms())
+        timestamp = str(self.clock.now_ms() if self.signed_ms is None else self.signed_ms + self.clock.offset_ms)
         window = str(recv_window)
         return {
             "Content-Type": content_type,
@@ -194,9 +195,15 @@ class Lane:
         self._used_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
 
-    async def write(self, method: Callable[..., Envelope], **params: object) -> Envelope:
-        """Send once, whatever happens. Raises VenueSaid, NotSent or NoAnswer."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, partial(self._write, method, params))
+    async def write(
+        self, method: Callable[..., Envelope], *, signed_ms: int | None = None, **params: object
+    ) -> Envelope:
+        """Send once, whatever happens. Raises VenueSaid, NotSent or NoAnswer.
+
+        With `signed_ms` (our clock) the request is as old as that, and not sent when its window is over.
+        """
+        work = partial(self._write_signed, method, params, signed_ms)
+        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
         self._used_at = time.monotonic()
         self.keep_warm()
         return await future
@@ -222,11 +229,23 @@ class Lane:
         if time.monotonic() - self._used_at >= WARM_EVERY_S:
             self._executor.submit(self._synchronise)
 
+    def _write_signed(
+        self, method: Callable[..., Envelope], params: dict[str, object], signed_ms: int | None
+    ) -> Envelope:
+        if signed_ms is not None and time.time() * 1000 - signed_ms > self.http.recv_window:
+            raise NotSent("it waited until Bybit would have refused it as too old")
+        self.http.signed_ms = signed_ms
+        try:
+            return self._write(method, params)
+        finally:
+            self.http.signed_ms = None
+
     def _write(self, method: Callable[..., Envelope], params: dict[str, object]) -> Envelope:
         try:
             return method(self.http, **params)
         except VenueSaid as said:
             if said.kind is Kind.CLOCK:
+                self.http.signed_ms = None
                 self._synchronise()
             raise
 

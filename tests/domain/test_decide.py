@@ -170,6 +170,12 @@ def opening(wish: Signal, like: Rules = RULES, where: Situation | None = None) -
         (Action.REDUCE, "short 3", ["reduce 2 signal"]),
         (Action.REDUCE, "long 2", ["close signal"]),  # all of it
         (Action.REDUCE, "long 1", ["close signal"]),  # more than is held
+        (Action.REDUCE_LONG, "flat", []),
+        (Action.REDUCE_LONG, "long 3", ["reduce 2 signal"]),
+        (Action.REDUCE_LONG, "short 3", []),
+        (Action.REDUCE_SHORT, "flat", []),
+        (Action.REDUCE_SHORT, "long 3", []),
+        (Action.REDUCE_SHORT, "short 3", ["reduce 2 signal"]),
         (Action.REVERSE, "flat", []),
         (Action.REVERSE, "long 3", ["close reversed", "open short 2"]),
         (Action.REVERSE, "short 3", ["close reversed", "open long 2"]),
@@ -557,7 +563,7 @@ def test_another_strategys_position_is_left_alone(wish: Action | Target) -> None
         (None, None, MAX_AGE_S, False),
         (None, None, MAX_AGE_S + 1, True),
         (None, MAX_AGE_S + 1, 0, True),  # the sender's own time counts where there is one
-        (None, 0, MAX_AGE_S + 1, False),
+        (None, 0, MAX_AGE_S + 1, True),  # a time after its arrival does not make it younger
         (None, -30, 0, False),  # a sender whose clock is ahead
         (5, None, 6, True),
         (5, None, 5, False),

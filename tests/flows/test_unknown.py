@@ -6,8 +6,10 @@ from decimal import Decimal
 
 import pytest
 
+from app.domain.order import Side
 from app.errors import Transient
 from app.flows import execute, orders, reconcile
+from app.venues.base import Holding, NewOrder
 from tests.support.house import House
 
 D = Decimal
@@ -200,3 +202,106 @@ async def test_what_a_hand_added_is_left_alone(house: House) -> None:
     assert position is not None
     assert position.qty == D("0.01")
     assert await house.rows("SELECT 1 FROM events WHERE kind = 'foreign_fill'")
+
+
+async def test_nothing_is_opened_against_a_position_of_somebody_else(house: House) -> None:
+    await house.by_hand("Sell", "0.05")
+    outcome = await house.alert(**LONG)
+    assert (outcome["status"], outcome["code"]) == ("refused", "foreign_position"), outcome
+    assert await house.sent() == []
+
+
+async def test_an_addition_that_fills_after_the_stop_is_a_new_position_and_protected(house: House) -> None:
+    """The stop and the addition cross on their way: what the addition bought is held, so it is managed."""
+    await house.alert(**LONG)
+    [add] = [await house.send({"symbol": "BTCUSDT", "action": "add", "size": {"base": "0.01"}})]
+    connected = await house.resources.venues.of(house.account_id)
+    place = connected.venue.place
+
+    async def stopped_out_first(order: NewOrder) -> str:
+        await house.by_hand("Sell", "0.01")
+        await reconcile.all_accounts(house.resources, reconcile.Memory())
+        return await place(order)
+
+    connected.venue.place = stopped_out_first  # type: ignore[method-assign]
+    await house.work(add.alert_id)
+    connected.venue.place = place  # type: ignore[method-assign]
+    position = await house.position()
+    assert position is not None
+    assert (position.qty, position.epoch) == (D("0.01"), 2)
+    assert await house.rows("SELECT 1 FROM levels WHERE position_id = $1 AND status = 'armed'", position.id)
+    await reconcile.all_accounts(house.resources, reconcile.Memory())
+    [held] = [p for p in (await house.ledger())["positions"] if p["side"] == "long"]
+    assert held["stop_loss"], "and its native stop rests"
+
+
+@pytest.mark.parametrize("code", [10010, 33004, 10003])
+async def test_a_passing_key_error_does_not_end_a_close(house: House, code: int) -> None:
+    await house.alert(**LONG)
+    await house.fault("ret_code", code=code, msg="Unmatched IP", times=None)
+    receipt = await house.send({"symbol": "BTCUSDT", "action": "close"})
+    await house.work(receipt.alert_id)
+    assert (await house.outcome(receipt.alert_id))["status"] == "executing"
+    await house._control("DELETE", "faults")
+    await house.resources.pool.execute("UPDATE instructions SET retry_at = now()")
+    await house.sweep()
+    assert (await house.outcome(receipt.alert_id))["code"] == "executed"
+    assert await house.held() == ("flat", "0")
+
+
+async def test_failed_reads_after_the_fill_do_not_close_what_is_protected(house: House) -> None:
+    await house.fault("http_status", status=503, path="/v5/position/list", times=None)
+    connected = await house.resources.venues.of(house.account_id)
+    holding = connected.venue.holding
+
+    async def flat_before(symbol: str) -> Holding:
+        connected.venue.holding = holding  # type: ignore[method-assign]
+        return Holding(symbol=symbol, side=None, qty=D(0), entry_price=None, stop_loss=None, leverage=None)
+
+    connected.venue.holding = flat_before  # type: ignore[method-assign]
+    outcome = await house.alert(**LONG)
+    assert outcome["code"] == "executed", outcome
+    assert await house.held() == ("long", "0.01")
+    assert await house.rows("SELECT 1 FROM instructions WHERE cause_kind = 'protection'") == []
+
+
+async def test_a_reversal_does_not_open_past_its_age(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.alert(**LONG)
+    await house.fault("delay_answer", ms=1500, path=CREATE)
+    outcome = await house.alert(
+        symbol="BTCUSDT", action="short", size={"base": "0.01"}, stop_loss={"pct": 1}, max_age_s=1
+    )
+    assert (outcome["status"], outcome["code"]) == ("expired", "too_old"), outcome
+    assert await house.held() == ("flat", "0"), "the closing half is done"
+
+
+async def test_executions_that_lag_do_not_make_a_close_external(house: House) -> None:
+    await house.alert(**LONG)
+    [level] = await house.rows("SELECT order_id, client_order_id FROM levels l JOIN orders o ON o.id = l.order_id")
+    memory = reconcile.Memory()
+    await reconcile.all_accounts(house.resources, memory)
+    await house.fault("late_visible", ms=60_000, times=None)
+    connected = await house.resources.venues.of(house.account_id)
+    await house.resources.pool.execute(
+        "UPDATE orders SET status = 'sent', sent_at = now() WHERE id = $1", level["order_id"]
+    )
+    await connected.venue.place(
+        NewOrder(
+            client_order_id=level["client_order_id"], symbol="BTCUSDT", side=Side.SELL, qty=D("0.01"),
+            reduce_only=True, signed_at=house.resources.now(),
+        )
+    )  # fmt: skip
+    monkeyed = reconcile.DRIFT_AGE
+    reconcile.DRIFT_AGE = timedelta(0)
+    try:
+        for _ in range(3):
+            await reconcile.all_accounts(house.resources, memory)
+        assert await house.position() is not None, "an order is on its way: not closed from outside"
+        await house._control("DELETE", "faults")
+        await house.resources.pool.execute(
+            "UPDATE orders SET sent_at = now() - interval '5 s' WHERE id = $1", level["order_id"]
+        )
+        await reconcile.all_accounts(house.resources, memory)
+    finally:
+        reconcile.DRIFT_AGE = monkeyed
+    assert (await house.last_position()).close_reason == "stop_loss"

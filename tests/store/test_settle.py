@@ -150,7 +150,8 @@ class Book:
         return position
 
     async def add(self, position: Position, qty: str) -> Position:
-        order = await self.order(IntentKind.ADD, qty, side=position.side, position_id=position.id)
+        """What is added keeps the position's exits."""
+        order = await self.order(IntentKind.ADD, qty, side=position.side, position_id=position.id, exits=position.exits)
         found = await self.settle(self.fill(order, qty))
         assert found is not None
         return found
@@ -353,15 +354,19 @@ async def test_a_fill_larger_than_the_position_is_recorded_as_excess(book: Book)
     assert await book.events("closed") != []
 
 
-async def test_a_late_opening_fill_of_an_ended_position_is_stored(book: Book) -> None:
+async def test_a_late_opening_fill_of_an_ended_position_begins_another(book: Book) -> None:
+    """Stopped out between two fills of one entry: what was filled after that is held, so it is managed."""
     order = await book.order(IntentKind.OPEN, "0.010")
     await book.settle(book.fill(order, "0.004"))
     await book.settle(book.foreign(Side.SELL, "0.004", FillOrigin.NATIVE_STOP))
     late = book.fill(order, "0.006")  # the exchange holds this now
-    assert await book.settle(late) is None
+    position = await book.settle(late)
+    assert position is not None
+    assert (position.qty, position.epoch) == (D("0.006"), 2)
     assert await book.fills() == 3
     assert (await orders.order(book.pool, order.id)).filled_qty == D("0.010")
-    assert len(await book.events("foreign_fill")) == 1
+    assert await levels.armed(book.pool, position.id)
+    assert await book.settle(late) == position, "and it is counted once"
 
 
 async def test_a_late_closing_fill_of_an_earlier_position_leaves_the_next_one_alone(book: Book) -> None:

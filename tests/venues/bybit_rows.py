@@ -14,17 +14,32 @@ INSTRUMENTS, WALLET, TICKERS = "/v5/market/instruments-info", "/v5/account/walle
 STOP, LEVERAGE, KEY_INFO = "/v5/position/trading-stop", "/v5/position/set-leverage", "/v5/user/query-api"
 RECENT, KLINE = "/v5/market/recent-trade", "/v5/market/kline"
 
-ENTRY = NewOrder(
-    client_order_id="lh-entry",
-    symbol="BTCUSDT",
-    side=Side.BUY,
-    qty=Decimal("0.0120"),
-    reduce_only=False,
-    stop_loss=Decimal("61000.50"),
-)
-EXIT = NewOrder(client_order_id="lh-exit", symbol="BTCUSDT", side=Side.SELL, qty=Decimal("0.012"), reduce_only=True)
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 AT_MS = 1772366400000
+
+
+def an_entry() -> NewOrder:
+    """Signed now."""
+    return NewOrder(
+        client_order_id="lh-entry",
+        symbol="BTCUSDT",
+        side=Side.BUY,
+        qty=Decimal("0.0120"),
+        reduce_only=False,
+        signed_at=datetime.now(UTC),
+        stop_loss=Decimal("61000.50"),
+    )
+
+
+def an_exit() -> NewOrder:
+    return NewOrder(
+        client_order_id="lh-exit",
+        symbol="BTCUSDT",
+        side=Side.SELL,
+        qty=Decimal("0.012"),
+        reduce_only=True,
+        signed_at=datetime.now(UTC),
+    )
 
 
 def page(*rows: Any, cursor: str = "") -> dict[str, Any]:

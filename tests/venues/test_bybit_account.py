@@ -11,7 +11,6 @@ from app.errors import Conflict, LevelheadError, Refused, Transient
 from app.venues.bybit import BybitVenue
 from tests.venues.bybit_rows import (
     CREATE,
-    ENTRY,
     INSTRUMENTS,
     KEY_INFO,
     LEVERAGE,
@@ -20,6 +19,7 @@ from tests.venues.bybit_rows import (
     STOP,
     TICKERS,
     WALLET,
+    an_entry,
     instrument_row,
     order_row,
     page,
@@ -88,7 +88,7 @@ async def test_a_refused_order_has_the_rules_read_again(server: BybitServer, ven
     server.script(CREATE, Say(10001, "Qty invalid"))
     await venue.instrument("BTCUSDT")
     with pytest.raises(Refused):
-        await venue.place(ENTRY)
+        await venue.place(an_entry())
     await venue.instrument("BTCUSDT")
     assert len(server.sent(INSTRUMENTS)) == 2
 

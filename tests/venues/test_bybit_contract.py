@@ -82,6 +82,7 @@ def entry(**changes: Any) -> NewOrder:
         "side": Side.BUY,
         "qty": Decimal("0.010"),
         "reduce_only": False,
+        "signed_at": datetime.now(UTC),
         "stop_loss": Decimal(57000),
     }
     return NewOrder(**(fields | changes))
@@ -425,3 +426,24 @@ async def _running(run: Callable[[], Any]) -> AsyncIterator[None]:
 
 async def _soon(queue: asyncio.Queue[Any]) -> Any:
     return await asyncio.wait_for(queue.get(), 5)
+
+
+async def test_an_order_that_was_signed_too_long_ago_does_not_leave(venue: Venue, simulator: Simulator) -> None:
+    """A process that stood still between the commit and the send must not open what was given up meanwhile."""
+    with pytest.raises(Transient):
+        await venue.place(entry(signed_at=datetime.now(UTC) - timedelta(seconds=6)))
+    assert (await venue.holding(BTC)).qty == 0
+
+
+async def test_a_request_carries_the_time_that_was_committed_with_it(venue: Venue, simulator: Simulator) -> None:
+    await simulator.fault("delay", ms=2500, path="/v5/order/create")
+    with pytest.raises(Transient):  # 3 s old when sent, 5.5 s old when it is looked at: refused there
+        await venue.place(entry(signed_at=datetime.now(UTC) - timedelta(seconds=3)))
+    assert (await venue.holding(BTC)).qty == 0
+
+
+async def test_everything_held_is_listed(venue: Venue) -> None:
+    assert await venue.holdings() == []
+    await venue.place(entry())
+    [held] = await venue.holdings()
+    assert held == await venue.holding(BTC)

@@ -4,13 +4,12 @@ import asyncio
 import json
 import logging
 import socket
-from decimal import Decimal
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from app.domain.order import Side
 from app.errors import Conflict, LevelheadError, OutcomeUnknown, Refused, Transient
 from app.keys import Credentials
 from app.venues.base import NewOrder, Origins
@@ -18,9 +17,9 @@ from app.venues.bybit import BybitVenue
 from app.venues.bybit_http import BybitHttp, Clock
 from tests.venues.bybit_rows import (
     CREATE,
-    ENTRY,
-    EXIT,
     POSITIONS,
+    an_entry,
+    an_exit,
     page,
     position_row,
 )
@@ -42,7 +41,7 @@ from tests.venues.bybit_server import (
 
 async def test_an_entry_carries_its_stop_and_plain_numbers(server: BybitServer, venue: BybitVenue) -> None:
     server.script(CREATE, {"orderId": "o-1", "orderLinkId": "lh-entry"})
-    assert await venue.place(ENTRY) == "o-1"
+    assert await venue.place(an_entry()) == "o-1"
     assert server.requests[0].body == {
         "category": "linear",
         "symbol": "BTCUSDT",
@@ -60,7 +59,7 @@ async def test_an_entry_carries_its_stop_and_plain_numbers(server: BybitServer, 
 
 async def test_an_exit_is_reduce_only_and_has_no_stop(server: BybitServer, venue: BybitVenue) -> None:
     server.script(CREATE, {"orderId": "o-2"})
-    assert await venue.place(EXIT) == "o-2"
+    assert await venue.place(an_exit()) == "o-2"
     body = server.requests[0].body
     assert body["reduceOnly"] is True
     assert body["side"] == "Sell"
@@ -78,13 +77,13 @@ async def test_orders_of_an_account_keep_their_order_and_share_one_connection(
 
 
 def _named(name: str) -> NewOrder:
-    return NewOrder(client_order_id=name, symbol="BTCUSDT", side=Side.BUY, qty=Decimal(1), reduce_only=False)
+    return msgspec.structs.replace(an_entry(), client_order_id=name, stop_loss=None)
 
 
 async def test_the_first_order_finds_a_connection_ready(server: BybitServer, venue: BybitVenue) -> None:
     server.script(CREATE, {"orderId": "o"})
     await venue.server_time()
-    await venue.place(ENTRY)
+    await venue.place(an_entry())
     assert server.requests[0].connection in server.time_connections
 
 
@@ -92,10 +91,10 @@ async def test_a_connection_that_was_closed_while_idle_costs_an_order_nothing(
     server: BybitServer, venue: BybitVenue
 ) -> None:
     server.script(CREATE, {"orderId": "o"})
-    await venue.place(ENTRY)
+    await venue.place(an_entry())
     server.hang_up()
     await venue.server_time()  # the hang-up is on its way before this answer
-    await venue.place(EXIT)
+    await venue.place(an_exit())
     assert len(server.requests) == 2
 
 
@@ -105,7 +104,7 @@ async def test_a_slow_read_does_not_delay_an_order(server: BybitServer, venue: B
     slow = asyncio.create_task(venue.holding("BTCUSDT"))
     async with asyncio.timeout(2):
         await server.hanging.wait()
-        assert await venue.place(ENTRY) == "o-1"
+        assert await venue.place(an_entry()) == "o-1"
     assert not slow.done()
     server.closing.set()
     with pytest.raises(Transient):
@@ -120,7 +119,7 @@ async def test_an_rsa_key_signs() -> None:
     async with bybit_server(rsa_verifier(key.public_key())) as server:
         server.script(CREATE, {"orderId": "o-1"})
         async with adapter(server.origin, Credentials(api_key=KEY, private_key=pem)) as venue:
-            assert await venue.place(ENTRY) == "o-1"
+            assert await venue.place(an_entry()) == "o-1"
 
 
 @pytest.mark.parametrize("pem", [None, "not a key"])
@@ -167,7 +166,7 @@ async def test_each_failure_of_an_order_has_its_name_and_one_request(
 ) -> None:
     server.script(CREATE, answer)
     with pytest.raises(LevelheadError) as caught:
-        await venue.place(ENTRY)
+        await venue.place(an_entry())
     assert type(caught.value) is expected
     assert len(server.requests) == 1
 
@@ -192,7 +191,7 @@ async def test_a_refusal_has_our_code_and_theirs(
 ) -> None:
     server.script(CREATE, answer)
     with pytest.raises(Refused) as caught:
-        await venue.place(ENTRY)
+        await venue.place(an_entry())
     assert (caught.value.code, caught.value.venue_code) == (code, venue_code)
 
 
@@ -201,16 +200,16 @@ async def test_nothing_to_reduce_is_a_conflict_only_for_a_reduce_only_order(
 ) -> None:
     server.script(CREATE, Say(110017))
     with pytest.raises(Conflict) as caught:
-        await venue.place(EXIT)
+        await venue.place(an_exit())
     assert caught.value.kind == "nothing_to_reduce"
     with pytest.raises(OutcomeUnknown):
-        await venue.place(ENTRY)
+        await venue.place(an_entry())
 
 
 async def test_a_duplicate_id_is_told_apart(server: BybitServer, venue: BybitVenue) -> None:
     server.script(CREATE, Say(110072))
     with pytest.raises(Conflict) as caught:
-        await venue.place(ENTRY)
+        await venue.place(an_entry())
     assert caught.value.kind == "duplicate_order"
 
 
@@ -218,7 +217,7 @@ async def test_an_order_that_is_not_answered_in_time_is_unknown(server: BybitSer
     server.script(CREATE, Hang())
     async with adapter(server.origin, timeout_s=0.05) as venue:
         with pytest.raises(OutcomeUnknown):
-            await venue.place(ENTRY)
+            await venue.place(an_entry())
     assert len(server.requests) == 1
 
 
@@ -228,10 +227,10 @@ async def test_an_order_that_never_left_is_transient() -> None:
         port = free.getsockname()[1]
     async with adapter(f"http://127.0.0.1:{port}") as venue:
         with pytest.raises(Transient):
-            await venue.place(ENTRY)
+            await venue.place(an_entry())
     async with adapter("http://no-such-host.invalid") as venue:
         with pytest.raises(Transient):
-            await venue.place(ENTRY)
+            await venue.place(an_entry())
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ async def test_a_rate_limit_says_how_long_to_wait(
 ) -> None:
     server.script(CREATE, answer)
     with pytest.raises(Transient) as caught:
-        await venue.place(ENTRY)
+        await venue.place(an_entry())
     assert caught.value.retry_after_s is not None
     assert low <= caught.value.retry_after_s <= high
 
@@ -259,8 +258,8 @@ async def test_a_clock_that_is_off_is_corrected_for_the_next_order(server: Bybit
     for lane in venue._writes:
         lane._used_at = float("inf")  # no warming up: it would correct the clock before the first order
     with pytest.raises(Transient):
-        await venue.place(ENTRY)
-    assert await venue.place(ENTRY) == "o-1"
+        await venue.place(an_entry())
+    assert await venue.place(an_entry()) == "o-1"
 
 
 async def test_a_read_corrects_the_clock_by_itself(server: BybitServer, venue: BybitVenue) -> None:
@@ -290,7 +289,7 @@ async def test_no_error_shows_a_secret_or_a_request(
     for answer in (Say(10004, f"error sign! origin_string[17{KEY}5000]"), Http(502), Say(10006), Cut()):
         server.script(CREATE, answer)
         with pytest.raises(LevelheadError) as caught:
-            await venue.place(ENTRY)
+            await venue.place(an_entry())
         texts += [str(caught.value), repr(caught.value), repr(vars(caught.value))]
     texts += [repr(venue._writes[0].http), repr(CREDENTIALS), caplog.text, *capfd.readouterr()]
     for text in texts:

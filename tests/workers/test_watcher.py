@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 
-from app.flows import reconcile
+from app.flows import protect, reconcile
+from app.ids import new_id
 from app.store import leases
 from tests.support.house import House, eventually
 from workers.watcher import LEASE, Watcher
@@ -122,7 +124,7 @@ async def test_a_fire_that_was_sent_but_not_recorded_is_found(house: House) -> N
     connected = await house.resources.venues.of(house.account_id)
     from app.flows.orders import closing
 
-    await connected.venue.place(closing(one))
+    await connected.venue.place(closing(one, datetime.now(UTC)))
     async with watching(house):
         await house.price("59000")
         await closed(house)
@@ -171,3 +173,119 @@ async def test_a_crossed_level_that_was_left_half_way_is_taken_up(house: House) 
     await house.sweep()
     assert (await house.last_position()).close_reason == "stop_loss"
     assert await house.held() == ("flat", "0")
+
+
+async def test_a_restart_does_not_judge_a_trailing_stop_by_what_came_before(house: House) -> None:
+    """Prices from before its best one are in the extreme already: they fire nothing afterwards."""
+    async with watching(house) as watcher:
+        await house.alert(
+            symbol="BTCUSDT",
+            action="buy",
+            size={"base": "0.01"},
+            stop_loss={"pct": 5},
+            trailing={"distance_pct": "0.5"},
+        )
+        await armed(watcher, 2)
+        await house.price(60500, 61000, 62000)
+
+        async def stored() -> bool:
+            rows = await house.rows("SELECT extreme, extreme_at FROM levels WHERE kind = 'trailing_stop'")
+            return rows[0]["extreme"] == D("62000") and rows[0]["extreme_at"] is not None
+
+        await eventually(stored, what="the extreme in the table")
+    async with watching(house) as watcher:
+        await armed(watcher, 2)
+        await house.price(61800)
+        await settled(watcher)
+        assert await house.position() is not None
+        await house.price(61690)
+        await closed(house)
+    assert (await house.last_position()).close_reason == "trailing_stop"
+
+
+async def settled(watcher: Watcher) -> None:
+    """The price that was just traded has been judged."""
+    [feed] = watcher.feeds.values()
+
+    async def check() -> bool:
+        return feed.last.get("BTCUSDT", (D(0), 0))[0] == D("61800")
+
+    await eventually(check, what="the tick")
+
+
+async def test_an_outage_of_the_database_during_a_fire_loses_nothing(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        pool, house.resources.pool = house.resources.pool, Broken()
+        await house.price("59300")
+
+        async def sent() -> bool:
+            return len(await house.sent()) == 2
+
+        await eventually(sent, what="the close: it needs no database")
+        house.resources.pool = pool
+        await house.price("60000")
+        await closed(house)
+    assert (await house.last_position()).close_reason == "stop_loss"
+
+
+class Broken:
+    """A pool whose database is away."""
+
+    def __getattr__(self, name: str) -> object:
+        raise OSError("connection refused")
+
+
+async def test_a_crossing_while_the_lease_was_in_doubt_is_found_afterwards(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        watcher.lease_until = 0.0  # the next renewal comes in a moment
+        await house.price("59300", "60100")
+        await closed(house)
+    assert (await house.last_position()).close_reason == "stop_loss"
+
+
+async def test_a_stop_closes_also_what_was_added_a_moment_before(house: House) -> None:
+    """The watcher had not heard of the addition when the old quantity's stop was crossed."""
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        [old] = watcher.armed.values()
+    await house.alert(symbol="BTCUSDT", action="add", size={"base": "0.01"})
+    connected = await house.resources.venues.of(house.account_id)
+    await protect.fire(house.resources, connected, old, D("59300"), None)
+    await house.sweep()
+    assert await house.held() == ("flat", "0")
+    assert (await house.last_position()).close_reason == "stop_loss"
+
+
+async def test_one_account_that_cannot_be_reached_leaves_the_others_watched(house: House) -> None:
+    await house.alert(**LONG)
+    await house.resources.pool.execute(
+        """INSERT INTO accounts (id, name, venue, environment, credentials)
+           VALUES ($1, 'broken', 'bybit', 'custom', 'x')""",
+        broken := new_id(),
+    )
+    await house.resources.pool.execute(
+        """INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, request)
+           VALUES ($1, 'alert', $1, $2, 'BTCUSDT', 'demo', '{}')""",
+        new_id(),
+        broken,
+    )
+    async with watching(house) as watcher:
+        await armed(watcher, 1)
+        await house.price("59300")
+        await closed(house)
+
+
+async def test_an_old_price_says_nothing_about_a_new_level(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        [feed] = watcher.feeds.values()
+        feed.last["BTCUSDT"] = (D("50000"), 1)
+        await house.alert(symbol="BTCUSDT", action="add", size={"base": "0.01"}, take_profit={"pct": 3})
+        await armed(watcher, 2)
+        assert await house.position() is not None

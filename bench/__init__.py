@@ -1,0 +1,1 @@
+"""How long the two paths take that the program exists for, beside what the machine itself takes: `make bench`."""

@@ -1,0 +1,172 @@
+"""The whole house as `levelhead up` runs it: durable PostgreSQL, Redis, api, worker and watcher as processes."""
+
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from app.keys import Credentials, new_secret
+from app.resources import Resources, open_resources
+from app.settings import Settings, handed_on, to_environ
+from app.store import accounts, strategies
+from app.store.db import transaction
+from app.store.migrate import migrate
+from app.up import postgres, redis
+from app.up.datadir import DataDir, read_or_make
+from app.up.orphans import Pids
+from app.up.supervisor import Service, Supervisor
+from bench.exchange import Seen, symbols
+from bench.wire import Wire
+
+HOST = "127.0.0.1"
+STRATEGY = "bench"
+API_KEY, API_SECRET = "bench-key", "bench-secret"
+
+
+class Stack(msgspec.Struct, kw_only=True):
+    """A running house. `exchange` is for questions and prices, never for what is measured."""
+
+    resources: Resources
+    settings: Settings
+    symbols: Sequence[str]
+    secret: str
+    account_id: UUID
+    api_url: str
+    exchange_url: str
+    canned_url: str
+    exchange: Wire
+
+    async def seen(self) -> Seen:
+        """What the exchange noted since the last call."""
+        status, body = await self.exchange.get("/bench/seen")
+        assert status == 200, body
+        return msgspec.json.decode(body, type=Seen)
+
+    async def price(self, price: str, *names: str) -> None:
+        """One trade of each symbol."""
+        trades = [{"symbol": name, "price": price} for name in names]
+        status, body = await self.exchange.post("/control/price", msgspec.json.encode({"trades": trades}))
+        assert status == 200, body
+
+    async def rows(self, query: str, *args: object) -> list[Any]:
+        found: list[Any] = await self.resources.pool.fetch(query, *args)
+        return found
+
+
+@asynccontextmanager
+async def running(books: int, folder: Path | None, log_level: str = "info") -> AsyncIterator[Stack]:
+    """Start everything in a directory below `folder` that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="levelhead-bench-", dir=folder) as made:
+        place = DataDir(Path(made))
+        place.make()
+        async with Supervisor(pids=Pids(place.pids), say=print) as supervisor:
+            data, log = place.postgres, place.logs / "postgres.log"
+            await postgres.prepare(data=data, sockets=place.sockets, log=log)
+            await supervisor.start(
+                postgres.service(data=data, sockets=place.sockets, log=log),
+                redis.service(data=place.redis, sockets=place.sockets, log=place.logs / "redis.log"),
+            )
+            port, exchange_port, canned_port = free_ports(3)
+            settings = Settings(
+                database_url=place.database_url(),
+                redis_url=place.redis_url(),
+                master_key=read_or_make(place.master_key),
+                simulator_url=f"http://{HOST}:{exchange_port}",
+                host=HOST,
+                port=port,
+                log_level=log_level,  # type: ignore[arg-type]
+            )
+            await migrate(settings.database_url.reveal())
+            await supervisor.start(_exchange(exchange_port, canned_port, books, place))
+            async with open_resources(settings) as resources:
+                secret = new_secret()
+                account_id = await _furnish(resources, secret)
+                environ = handed_on() | to_environ(settings)
+                await supervisor.start(
+                    *(
+                        Service(
+                            name=name,
+                            argv=[sys.executable, "-m", "app.cli", name],
+                            env=environ,
+                            ready=lambda: _ready(port),
+                            log=place.logs / f"{name}.log",
+                        )
+                        for name in ("api", "worker", "watcher")
+                    )
+                )
+                exchange = await Wire.open(settings.simulator_url or "")
+                try:
+                    yield Stack(
+                        resources=resources,
+                        settings=settings,
+                        symbols=symbols(books),
+                        secret=secret,
+                        account_id=account_id,
+                        api_url=f"http://{HOST}:{port}",
+                        exchange_url=f"http://{HOST}:{exchange_port}",
+                        canned_url=f"http://{HOST}:{canned_port}",
+                        exchange=exchange,
+                    )
+                finally:
+                    with suppress(OSError):
+                        await exchange.close()
+
+
+def _exchange(port: int, canned_port: int, books: int, place: DataDir) -> Service:
+    async def ready() -> bool:
+        return await _answers(f"http://{HOST}:{port}", "/control/health")
+
+    argv = [sys.executable, "-m", "bench.exchange", "--port", str(port), "--canned-port", str(canned_port)]
+    argv += ["--symbols", str(books), "--api-key", API_KEY, "--api-secret", API_SECRET]
+    return Service(name="exchange", argv=argv, env=handed_on(), ready=ready, log=place.logs / "exchange.log")
+
+
+async def _furnish(resources: Resources, secret: str) -> UUID:
+    """One account and one strategy."""
+    async with transaction(resources.pool) as connection:
+        account = await accounts.create(
+            connection,
+            resources.keys,
+            name="paper",
+            venue=accounts.VenueName.BYBIT,
+            environment=accounts.Environment.SIMULATOR,
+            credentials=Credentials(api_key=API_KEY, api_secret=API_SECRET),
+        )
+        share = strategies.AccountShare(account_id=account.id)
+        new = strategies.NewStrategy(id=STRATEGY, name=STRATEGY, accounts=[share])
+        await strategies.create(connection, new, resources.keys.secret_hash(secret))
+    return account.id
+
+
+async def _ready(port: int) -> bool:
+    """Each of the three counts as started when all of them are."""
+    return await _answers(f"http://{HOST}:{port}", "/health/ready")
+
+
+async def _answers(url: str, path: str) -> bool:
+    try:
+        wire = await Wire.open(url)
+    except OSError:
+        return False
+    try:
+        return (await wire.get(path))[0] == 200
+    except (OSError, EOFError):
+        return False
+    finally:
+        with suppress(OSError):
+            await wire.close()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    probes = [socket.create_server((HOST, 0)) for _ in range(count)]
+    found: list[int] = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return found
