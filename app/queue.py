@@ -6,7 +6,8 @@ here raises because Redis does not answer.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,8 @@ from uuid import UUID
 
 import msgspec
 from arq.connections import ArqRedis
+from arq.constants import job_key_prefix
+from arq.jobs import serialize_job
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
@@ -32,6 +35,7 @@ EXECUTE_BOOK = "execute_book"
 
 RING_TIMEOUT_S = 0.3
 WAKES_MAX = 1000
+JOB_TTL_MS = 3_600_000  # a ring that nobody heard for an hour has been swept long ago
 
 serialize: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 deserialize: Callable[[bytes], Any] = msgspec.json.Decoder().decode
@@ -54,10 +58,12 @@ class Doorbell:
     def __init__(self, redis: ArqRedis) -> None:
         self._redis = redis
         self._quiet = False
+        self._soon: set[asyncio.Task[None]] = set()
 
-    async def alert(self, alert_id: UUID) -> None:
-        """There is a new alert."""
-        await self._ring(lambda: self._enqueue(EXECUTE_ALERT, str(alert_id), str(alert_id)))
+    async def alert(self, alert_id: UUID, symbol: str, account_ids: Sequence[UUID]) -> None:
+        """There is a new alert for these accounts' books."""
+        ids = [str(account_id) for account_id in account_ids]
+        await self._ring(lambda: self._enqueue(EXECUTE_ALERT, str(alert_id), symbol, ids))
 
     async def book(self, account_id: UUID, symbol: str, why: str) -> None:
         """There is work in a book; `why` makes the job id, so that equal rings are one."""
@@ -67,13 +73,22 @@ class Doorbell:
         """Levels of a position were armed, moved or disarmed."""
         await self._ring(lambda: self._redis.publish(LEVELS, str(position_id)))
 
-    async def follow(self, account_id: UUID, symbol: str) -> None:
-        """Somebody is about to trade this: have its prices at hand."""
-        await self._ring(lambda: self._redis.publish(LEVELS, f"+{account_id}:{symbol}"))
+    def follow_soon(self, account_id: UUID, symbol: str) -> None:
+        """Somebody is about to trade this: have its prices at hand. Does not wait."""
+        task = asyncio.create_task(self._ring(lambda: self._redis.publish(LEVELS, f"+{account_id}:{symbol}")))
+        self._soon.add(task)
+        task.add_done_callback(self._soon.discard)
 
-    async def _enqueue(self, job: str, job_id: str, *args: str) -> None:
-        await self._redis.enqueue_job(job, *args, _job_id=job_id)
-        async with self._redis.pipeline(transaction=False) as pipe:
+    async def _enqueue(self, job: str, job_id: str, *args: object) -> None:
+        """As `ArqRedis.enqueue_job` of 0.28 writes it, with the ring, in one round trip instead of four.
+
+        It does not ask whether the job is there already: an equal job replaces it.
+        """
+        now_ms = int(time.time() * 1000)
+        body = serialize_job(job, args, {}, None, now_ms, serializer=serialize)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.psetex(job_key_prefix + job_id, JOB_TTL_MS, body)
+            pipe.zadd(QUEUE, {job_id: now_ms})
             pipe.lpush(WAKE, b"1")
             pipe.ltrim(WAKE, 0, WAKES_MAX)
             await pipe.execute()

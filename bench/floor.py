@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
 
@@ -123,6 +124,7 @@ async def references(stack: Stack, count: int, rng: random.Random) -> dict[str, 
                 side=Side.SELL,
                 qty=Decimal(1),
                 reduce_only=True,
+                signed_at=datetime.now(UTC),
             )
             called_ns = time.time_ns()
             await venue.place(order)

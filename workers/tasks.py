@@ -9,8 +9,8 @@ from app.flows import execute
 from app.queue import EXECUTE_ALERT, EXECUTE_BOOK
 
 
-async def execute_alert(ctx: dict[str, Any], alert_id: str) -> None:
-    await execute.execute_alert(ctx["resources"], ctx["worker"], UUID(alert_id))
+async def execute_alert(ctx: dict[str, Any], symbol: str, account_ids: list[str]) -> None:
+    await execute.execute_alert(ctx["resources"], ctx["worker"], symbol, [UUID(one) for one in account_ids])
 
 
 async def execute_book(ctx: dict[str, Any], account_id: str, symbol: str) -> None:

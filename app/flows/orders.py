@@ -35,29 +35,40 @@ MISSES_FOR_ABSENCE = 3
 NEVER_ARRIVED = "never arrived at the exchange"
 
 
+def first(resources: Resources, book: Book, intent: Intent) -> Order:
+    """The first order of an opening intent, to be committed with it."""
+    return _order(resources, book, intent, 0, intent.qty, intent.native_stop)
+
+
+def _order(
+    resources: Resources, book: Book, intent: Intent, attempt: int, qty: Decimal, native_stop: Decimal | None
+) -> Order:
+    now = resources.now()
+    return Order(
+        id=new_id(),
+        intent_id=intent.id,
+        attempt=attempt,
+        client_order_id=client_order_id(resources.keys.install, intent.cause_id, book.key, intent.leg, attempt),
+        account_id=intent.account_id,
+        symbol=intent.symbol,
+        side=intent.side,
+        qty=qty,
+        reduce_only=not intent.opens,
+        stop_loss=native_stop,
+        status=OrderStatus.SENT,
+        created_at=now,
+        sent_at=now,
+    )
+
+
 async def write(
     resources: Resources, book: Book, intent: Intent, qty: Decimal, *, native_stop: Decimal | None = None
 ) -> Order:
     """Commit an order that is about to leave. Conflict when the claim on the book was lost."""
-    now = resources.now()
     async with transaction(resources.pool) as connection:
         await books.fence(connection, book)
         attempt = await orders.next_attempt(connection, intent.id)
-        order = Order(
-            id=new_id(),
-            intent_id=intent.id,
-            attempt=attempt,
-            client_order_id=client_order_id(resources.keys.install, intent.cause_id, book.key, intent.leg, attempt),
-            account_id=intent.account_id,
-            symbol=intent.symbol,
-            side=intent.side,
-            qty=qty,
-            reduce_only=not intent.opens,
-            stop_loss=native_stop,
-            status=OrderStatus.SENT,
-            created_at=now,
-            sent_at=now,
-        )
+        order = _order(resources, book, intent, attempt, qty, native_stop)
         await orders.insert_orders(connection, [order])
     return order
 

@@ -92,12 +92,12 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
             raise KeyConflict(stored.alert_id)
         event(log, logging.INFO, "alert is a duplicate", strategy=strategy.id, alert=stored.alert_id)
         return Receipt(alert_id=stored.alert_id, duplicate=True)
+    if accounts:
+        await resources.bell.alert(alert.id, alert.signal.symbol, [account_id for _, account_id, _ in accounts])
     wish = reading.signal.action or reading.signal.target
     event(log, logging.INFO, "alert accepted", strategy=strategy.id, symbol=alert.signal.symbol, wish=wish,
           alert=alert.id)  # fmt: skip
-    if accounts:
-        await resources.bell.alert(alert.id)
-    else:
+    if not accounts:
         event(log, logging.WARNING, "alert refused", strategy=strategy.id, code=Outcome.NO_ACCOUNT, alert=alert.id)
     return Receipt(alert_id=alert.id, duplicate=False)
 

@@ -3,13 +3,14 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from app.domain.refusals import Outcome
 from app.domain.signal import Signal
-from app.errors import Conflict
+from app.store.books import Book
 from app.store.db import Connection, Pool, as_struct
 
 
@@ -88,6 +89,7 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True):
     outcome_code: str | None
     outcome_reason: str | None
     created_at: datetime
+    received_at: datetime  # of the alert; what no alert asked for is received when it is made
 
 
 HASH_WINDOW_S = 30
@@ -181,11 +183,6 @@ async def instruct(
     )
 
 
-BOOKS_OF_ALERT = """
-SELECT DISTINCT account_id, symbol FROM instructions
- WHERE cause_kind = 'alert' AND cause_id = $1 AND status IN ('pending', 'executing')
-"""
-
 WAITING_BOOKS = """
 SELECT account_id, symbol FROM instructions
  WHERE status IN ('pending', 'executing') AND retry_at <= clock_timestamp()
@@ -199,12 +196,6 @@ SELECT CASE WHEN retry_at <= clock_timestamp() THEN id END FROM instructions
  WHERE account_id = $1 AND symbol = $2 AND status IN ('pending', 'executing')
  ORDER BY seq LIMIT 1
 """
-GET_INSTRUCTION = "SELECT * FROM instructions WHERE id = $1"
-
-
-async def books_of_alert(connection: Connection | Pool, alert_id: UUID) -> list[tuple[UUID, str]]:
-    """The books that an alert still waits for."""
-    return [(row["account_id"], row["symbol"]) for row in await connection.fetch(BOOKS_OF_ALERT, alert_id)]
 
 
 async def waiting_books(connection: Connection | Pool, *, limit: int) -> list[tuple[UUID, str]]:
@@ -218,23 +209,82 @@ async def next_id(connection: Connection | Pool, account_id: UUID, symbol: str) 
     return found
 
 
-async def next_instruction(connection: Connection | Pool, account_id: UUID, symbol: str) -> Instruction | None:
-    """As `next_id`, the whole row. Raises msgspec.ValidationError when another version wrote it."""
-    found = await next_id(connection, account_id, symbol)
-    return None if found is None else as_struct(await connection.fetchrow(GET_INSTRUCTION, found), Instruction)
-
-
-START = """
-WITH started AS (
-    UPDATE instructions SET status = 'executing', attempts = attempts + 1
-     WHERE id = $1 AND status IN ('pending', 'executing')
-    RETURNING *
+# The book's oldest unfinished instruction, if it is due, is begun: one attempt more, and its alert is executing. None
+# of this has to survive a crash (it would be done again), so the commit does not wait for the disk.
+def _begin(also: str = "") -> str:
+    return f"""
+next AS (
+    SELECT id, retry_at <= clock_timestamp() AS due FROM instructions
+     WHERE account_id = $1 AND symbol = $2 AND status IN ('pending', 'executing')
+     ORDER BY seq LIMIT 1
+), begun AS (
+    UPDATE instructions i SET status = 'executing', attempts = attempts + 1
+      FROM next{also}
+     WHERE i.id = next.id AND next.due AND i.status IN ('pending', 'executing')
+    RETURNING i.*
 ), alert AS (
     UPDATE alerts SET status = 'executing'
-     WHERE id = (SELECT cause_id FROM started WHERE cause_kind = 'alert') AND status = 'received'
+     WHERE id = (SELECT cause_id FROM begun WHERE cause_kind = 'alert') AND status = 'received'
+), unhurried AS (
+    SELECT set_config('synchronous_commit', 'off', true)
 )
-SELECT * FROM started
 """
+
+
+TAKE = (
+    """
+WITH claimed AS (
+    INSERT INTO books AS b (account_id, symbol, holder, token) VALUES ($1, $2, $3, 1)
+    ON CONFLICT (account_id, symbol) DO UPDATE
+       SET holder = excluded.holder, token = b.token + 1
+     WHERE b.holder IS NULL
+        OR b.holder = excluded.holder
+        OR NOT EXISTS (SELECT FROM leases WHERE name = 'worker:' || b.holder AND expires_at > clock_timestamp())
+    RETURNING token
+), """
+    + _begin(also=", claimed")
+    + """
+SELECT claimed.token, begun.*,
+       coalesce((SELECT received_at FROM alerts WHERE id = begun.cause_id), begun.created_at) AS received_at
+  FROM unhurried, claimed LEFT JOIN begun ON true
+"""
+)
+
+BEGIN_NEXT = (
+    "WITH "
+    + _begin()
+    + """
+SELECT begun.*, coalesce((SELECT received_at FROM alerts WHERE id = begun.cause_id), begun.created_at) AS received_at
+  FROM unhurried, begun
+"""
+)
+
+Row = Any
+
+
+async def take(
+    connection: Connection | Pool, account_id: UUID, symbol: str, holder: UUID
+) -> tuple[Book | None, Row | None]:
+    """Claim a book and begin its next instruction, in one round trip; see `books` for what a claim is.
+
+    (None, None) while another worker has it; (book, None) when nothing is due in it.
+    """
+    row = await connection.fetchrow(TAKE, account_id, symbol, holder)
+    if row is None:
+        return None, None
+    book = Book(account_id=account_id, symbol=symbol, holder=holder, token=row["token"])
+    return book, None if row["id"] is None else row
+
+
+async def begin_next(connection: Connection | Pool, account_id: UUID, symbol: str) -> Row | None:
+    """Begin the next instruction of a book that is claimed already; None when nothing is due."""
+    return await connection.fetchrow(BEGIN_NEXT, account_id, symbol)
+
+
+def readable(row: Row) -> Instruction:
+    """A row as an instruction. Raises msgspec.ValidationError when another version wrote it."""
+    return as_struct(row, Instruction)
+
 
 POSTPONE = """
 UPDATE instructions SET retry_at = clock_timestamp() + make_interval(secs => $2),
@@ -281,16 +331,6 @@ UPDATE alerts a
    AND NOT EXISTS (SELECT FROM others WHERE status IN ('pending', 'executing'))
 """
 
-ALERT_RECEIVED_AT = "SELECT received_at FROM alerts WHERE id = $1"
-
-
-async def start(connection: Connection | Pool, instruction_id: UUID) -> Instruction:
-    """Count an attempt. Conflict when another worker has ended it meanwhile."""
-    row = await connection.fetchrow(START, instruction_id)
-    if row is None:
-        raise Conflict("another worker has ended this instruction")
-    return as_struct(row, Instruction)
-
 
 async def postpone(connection: Connection | Pool, instruction_id: UUID, *, seconds: float, why: str) -> None:
     """Not now: the sweep rings again after `seconds`."""
@@ -322,8 +362,3 @@ async def finish(
         # Two accounts may finish at once: the row lock makes the second see the first.
         await connection.execute("SELECT 1 FROM alerts WHERE id = $1 FOR UPDATE", row["cause_id"])
         await connection.execute(FINISH_ALERT, row["cause_id"], marks or {})
-
-
-async def received_at(connection: Connection | Pool, alert_id: UUID) -> datetime:
-    found: datetime = await connection.fetchval(ALERT_RECEIVED_AT, alert_id)
-    return found

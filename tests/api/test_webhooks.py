@@ -199,7 +199,7 @@ async def test_an_alert_rings_for_a_worker(anyone: httpx.AsyncClient, redis_url:
         jobs = await redis.queued_jobs()
     finally:
         await redis.aclose(close_connection_pool=True)
-    assert answer.json()["alert_id"] in {job.args[0] for job in jobs}
+    assert answer.json()["alert_id"] in {job.job_id for job in jobs}
 
 
 async def test_a_rotated_secret_holds_for_the_overlap_only(

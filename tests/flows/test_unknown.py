@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.order import Side
 from app.errors import Transient
-from app.flows import execute, orders, reconcile
+from app.flows import legs, orders, reconcile
 from app.venues.base import Holding, NewOrder
 from tests.support.house import House
 
@@ -54,7 +54,7 @@ async def test_an_opening_that_never_arrived_expires_and_is_not_repeated(
 async def test_an_unknown_opening_stays_unknown_until_there_is_evidence(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(legs, "PATIENCE_S", 0.2)
     await house.fault("drop_request", path=CREATE)
     receipt = await house.send({**LONG})
     await house.work(receipt.alert_id)

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import Conflict
 from app.ids import new_id
-from app.store import books, leases
+from app.store import books, inbox, leases
 from app.store.books import Book
 from app.store.db import Pool, open_pool, transaction
 from tests.api import rows
@@ -41,7 +41,7 @@ async def alive(pool: Pool, worker: UUID) -> None:
 
 
 async def claimed(pool: Pool, account: UUID, worker: UUID) -> Book:
-    book = await books.claim(pool, account, SYMBOL, worker)
+    book = (await inbox.take(pool, account, SYMBOL, worker))[0]
     assert book is not None
     return book
 
@@ -147,8 +147,8 @@ async def test_a_book_is_claimed_by_one_worker(pool: Pool, account: UUID) -> Non
     await alive(pool, B)
     book = await claimed(pool, account, A)
     assert (book.holder, book.token, book.key) == (A, 1, f"{account}:BTCUSDT")
-    assert await books.claim(pool, account, SYMBOL, B) is None
-    assert await books.claim(pool, account, "ETHUSDT", B) is not None, "other books are free"
+    assert (await inbox.take(pool, account, SYMBOL, B))[0] is None
+    assert (await inbox.take(pool, account, "ETHUSDT", B))[0] is not None, "other books are free"
     assert await holds(pool, book)
 
 
@@ -156,8 +156,8 @@ async def test_of_many_claims_at_once_one_succeeds(pool: Pool, account: UUID) ->
     workers = [new_id() for _ in range(12)]
     for worker in workers:
         await alive(pool, worker)
-    found = await asyncio.gather(*(books.claim(pool, account, SYMBOL, worker) for worker in workers))
-    [book] = [one for one in found if one is not None]
+    found = await asyncio.gather(*(inbox.take(pool, account, SYMBOL, worker) for worker in workers))
+    [book] = [one for one, _ in found if one is not None]
     assert await holds(pool, book)
 
 
@@ -168,8 +168,8 @@ async def test_of_many_claims_at_once_one_inherits_from_a_dead_worker(pool: Pool
     workers = [new_id() for _ in range(12)]
     for worker in workers:
         await alive(pool, worker)
-    found = await asyncio.gather(*(books.claim(pool, account, SYMBOL, worker) for worker in workers))
-    [book] = [one for one in found if one is not None]
+    found = await asyncio.gather(*(inbox.take(pool, account, SYMBOL, worker) for worker in workers))
+    [book] = [one for one, _ in found if one is not None]
     assert book.token == dead.token + 1
 
 
@@ -198,7 +198,7 @@ async def test_a_dead_workers_book_is_taken_and_what_it_still_tries_is_fenced_of
     assert not await holds(pool, first)
     await books.release(pool, first)
     assert await holds(pool, second)
-    assert await books.claim(pool, account, SYMBOL, A) is None
+    assert (await inbox.take(pool, account, SYMBOL, A))[0] is None
 
 
 async def test_a_worker_claims_again_what_it_holds_under_a_new_token(pool: Pool, account: UUID) -> None:
@@ -214,7 +214,7 @@ async def test_a_claim_without_a_living_lease_allows_nothing(pool: Pool, account
     book = await claimed(pool, account, A)
     assert not await holds(pool, book)
     await alive(pool, B)
-    assert await books.claim(pool, account, SYMBOL, B) is not None
+    assert (await inbox.take(pool, account, SYMBOL, B))[0] is not None
 
 
 async def test_what_a_fence_allowed_is_committed_before_the_book_changes_hands(pool: Pool, account: UUID) -> None:
@@ -227,8 +227,8 @@ async def test_what_a_fence_allowed_is_committed_before_the_book_changes_hands(p
             await books.fence(connection, book)
             await connection.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1", f"worker:{A}")
             with pytest.raises(asyncpg.LockNotAvailableError):
-                await books.claim(other, account, SYMBOL, B)
-        assert await books.claim(other, account, SYMBOL, B) is not None
+                await inbox.take(other, account, SYMBOL, B)
+        assert (await inbox.take(other, account, SYMBOL, B))[0] is not None
 
 
 async def test_folding_and_claiming_do_not_disturb_each_other(pool: Pool, account: UUID) -> None:

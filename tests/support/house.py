@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from app.domain.position import Position
-from app.flows.execute import Worker, execute_alert, execute_book
+from app.flows.execute import Worker, execute_book
 from app.flows.receive import Delivery, Receipt, receive
 from app.ids import new_id
 from app.keys import Credentials, new_secret
@@ -96,7 +96,11 @@ class House:
         return await self.outcome(receipt.alert_id)
 
     async def work(self, alert_id: UUID) -> None:
-        await execute_alert(self.resources, self.worker, alert_id)
+        found = await self.rows(
+            "SELECT DISTINCT account_id, symbol FROM instructions WHERE cause_id = $1 AND finished_at IS NULL", alert_id
+        )
+        for row in found:
+            await execute_book(self.resources, self.worker, row["account_id"], row["symbol"])
 
     async def work_book(self, symbol: str = "BTCUSDT") -> None:
         await execute_book(self.resources, self.worker, self.account_id, symbol)

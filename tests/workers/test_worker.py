@@ -7,7 +7,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from app.ids import new_id
-from app.store import books, leases
+from app.store import inbox, leases
 from tests.support.house import House, eventually
 from workers import worker as worker_module
 from workers.worker import Process
@@ -59,7 +59,9 @@ async def test_a_dead_workers_book_is_taken_over_when_its_lease_has_run_out(hous
     receipt = await house.send({**LONG})
     dead = new_id()
     await leases.acquire(house.resources.pool, f"worker:{dead}", dead, ttl_s=1.0)
-    assert await books.claim(house.resources.pool, house.account_id, "BTCUSDT", dead) is not None
+    book, _ = await inbox.take(house.resources.pool, house.account_id, "ETHUSDT", dead)
+    assert book is not None
+    await house.resources.pool.execute("UPDATE books SET symbol = 'BTCUSDT'")
     async with working(house):
         await ended(house, receipt.alert_id)
     assert (await house.outcome(receipt.alert_id))["code"] == "executed"

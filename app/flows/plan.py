@@ -1,0 +1,163 @@
+"""Decide what a book is to do, and commit it: from then on it is resumed, not decided again."""
+
+import asyncio
+from decimal import Decimal
+
+from app.alerts.fields import read_defaults
+from app.domain.decide import Close, Leg, Open, Plan, Refusal, Rules, Situation, decide, needs_equity
+from app.domain.money import ZERO, plain
+from app.domain.order import Order
+from app.domain.position import CloseReason, Position, PositionStatus
+from app.domain.refusals import Outcome
+from app.errors import Conflict, Refused
+from app.flows import orders as road
+from app.ids import new_id
+from app.resources import Connected, Resources
+from app.store import books, inbox, levels, orders, positions, strategies
+from app.store.books import Book
+from app.store.db import store_errors, transaction
+from app.store.inbox import CauseKind, Instruction
+from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
+
+PRICE_AGE_MAX_S = 2.0  # an older price is asked for again
+
+
+async def make(resources: Resources, connected: Connected, instruction: Instruction) -> Plan:
+    """Read what the decision needs, then decide."""
+    pool, signal = resources.pool, instruction.request
+    with store_errors():
+        held, strategy = await asyncio.gather(
+            positions.live(pool, instruction.account_id, instruction.symbol),
+            strategies.get(pool, instruction.strategy_id),
+        )
+    if instruction.position_id is not None and (held is None or held.id != instruction.position_id):
+        return Plan(reason="the position is closed already")
+    if strategy is None:
+        raise Refused(Outcome.STRATEGY_DISABLED, "the strategy was removed")
+    rules = Rules(
+        strategy_id=strategy.id,
+        enabled=strategy.enabled,
+        symbols=None if strategy.symbols is None else tuple(strategy.symbols),
+        defaults=read_defaults(strategy.defaults),
+        multiplier=instruction.multiplier,
+        trade_without_stop=strategy.limits.trade_without_stop,
+        notional_max=strategy.limits.max_notional,
+    )
+    if held is None and signal.only_closes:
+        return Plan(reason="nothing is held")
+    symbol = instruction.symbol
+    if not signal.only_closes:
+        resources.bell.follow_soon(instruction.account_id, symbol)
+    instrument = await connected.venue.instrument(symbol)
+    equity = (await connected.venue.equity()).equity if needs_equity(signal, rules) else None
+    price = ZERO
+    if not signal.only_closes or signal.size is not None:
+        price, foreign = await asyncio.gather(
+            _price(resources, connected, symbol), _foreign(connected, symbol) if held is None else _none()
+        )
+        if foreign is not None:
+            return Plan(refusal=foreign)
+    situation = Situation(
+        held=held,
+        instrument=instrument,
+        price=price,
+        equity=equity,
+        received_at=instruction.received_at,
+        now=resources.now(),
+    )
+    return decide(signal, rules, situation, await _close_reason(resources, instruction))
+
+
+async def _foreign(connected: Connected, symbol: str) -> Refusal | None:
+    """What a hand or another program holds is not ours to add to, to reverse or to net against."""
+    holding = await connected.venue.holding(symbol)
+    if holding.side is None:
+        return None
+    return Refusal(
+        code=Outcome.FOREIGN_POSITION,
+        reason=f"the exchange holds {holding.side} {plain(holding.qty)} {symbol} that Levelhead did not open; "
+        "close it there, or trade this symbol on another account",
+    )
+
+
+async def _none() -> None:
+    return None
+
+
+async def _price(resources: Resources, connected: Connected, symbol: str) -> Decimal:
+    """The last price: the watcher's if it is fresh, else the venue's."""
+    last = await resources.prices.get(connected.origins.rest, symbol)
+    if last is not None and last.age_s(resources.now()) <= PRICE_AGE_MAX_S:
+        return last.price
+    return (await connected.venue.quote(symbol)).last
+
+
+async def _close_reason(resources: Resources, instruction: Instruction) -> CloseReason:
+    match instruction.cause_kind:
+        case CauseKind.ALERT:
+            return CloseReason.SIGNAL
+        case CauseKind.MANUAL:
+            return CloseReason.MANUAL
+        case CauseKind.PROTECTION:
+            return CloseReason.UNPROTECTED
+        case CauseKind.LEVEL:
+            kind = await levels.kind(resources.pool, instruction.cause_id)
+            return CloseReason(kind.value)
+
+
+async def write(
+    resources: Resources, book: Book, instruction: Instruction, plan: Plan
+) -> tuple[list[Intent], Order | None]:
+    """Commit the plan's legs, and with them the first one's order, which may leave from now on.
+
+    Answers the legs and that order; none when the first leg still has to be prepared (its leverage).
+    """
+    async with transaction(resources.pool) as connection:
+        await books.fence(connection, book)
+        held = None
+        if any(not isinstance(leg, Open) or leg.adds for leg in plan.legs):
+            held = await positions.live(connection, book.account_id, book.symbol)
+            if held is None:
+                raise Conflict("the position ended while it was decided what to do with it")
+        legs = [_intent(instruction, held, leg, number) for number, leg in enumerate(plan.legs)]
+        await orders.insert_intents(connection, legs)
+        order = None
+        if legs[0].opens and (legs[0].kind is IntentKind.ADD or legs[0].leverage is None):
+            order = road.first(resources, book, legs[0])
+            await orders.insert_orders(connection, [order])
+        if plan.refusal is not None:
+            await inbox.foretell(connection, instruction.id, plan.refusal.code, plan.refusal.reason)
+        if held is not None and any(isinstance(leg, Close) for leg in plan.legs):
+            await positions.set_status(connection, held.id, PositionStatus.CLOSING)
+    return legs, order
+
+
+def _intent(instruction: Instruction, held: Position | None, leg: Leg, number: int) -> Intent:
+    if isinstance(leg, Open):
+        position_id = held.id if leg.adds and held is not None else new_id()
+        side, qty, kind = leg.side, leg.qty, IntentKind.ADD if leg.adds else IntentKind.OPEN
+        order_side, reason = side.opens_with, CloseReason.SIGNAL
+    else:
+        assert held is not None
+        position_id, side, order_side, reason = held.id, held.side, held.side.closes_with, leg.reason
+        kind = IntentKind.CLOSE if isinstance(leg, Close) else IntentKind.REDUCE
+        qty = held.qty if isinstance(leg, Close) else leg.qty
+    return Intent(
+        id=new_id(),
+        cause_kind=IntentCause.INSTRUCTION,
+        cause_id=instruction.id,
+        leg=number,
+        account_id=instruction.account_id,
+        symbol=instruction.symbol,
+        strategy_id=instruction.strategy_id,
+        position_id=position_id,
+        position_side=side,
+        kind=kind,
+        reason=reason,
+        side=order_side,
+        qty=qty,
+        leverage=leg.leverage if isinstance(leg, Open) else None,
+        exits=leg.exits if isinstance(leg, Open) else None,
+        native_stop=leg.native_stop if isinstance(leg, Open) else None,
+        status=IntentStatus.PLANNED,
+    )
