@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -25,7 +25,7 @@ from app.log import event
 log = logging.getLogger("queue")
 
 QUEUE = "levelhead:jobs"  # arq's sorted set of job ids
-WAKE = "levelhead:wake"  # list: one element per ring; a worker waits on it instead of polling
+WAKE = "levelhead:wake"  # list: the jobs that were enqueued just now; a worker waits on it instead of polling
 LEVELS = "levelhead:levels"  # pub/sub: a position id whose levels changed, or "+account:symbol" to follow its price
 FEEDS = "levelhead:feeds"  # JSON: what the watcher hears of each symbol, gone when it stops writing
 PRICES = "levelhead:prices:"  # + the venue's REST origin: hash symbol -> "price at_ms"
@@ -82,14 +82,15 @@ class Doorbell:
     async def _enqueue(self, job: str, job_id: str, *args: object) -> None:
         """As `ArqRedis.enqueue_job` of 0.28 writes it, with the ring, in one round trip instead of four.
 
-        It does not ask whether the job is there already: an equal job replaces it.
+        It does not ask whether the job is there already: an equal job replaces it. The ring carries the job, so that a
+        worker that waits begins at once; arq's queue keeps it for when none does.
         """
         now_ms = int(time.time() * 1000)
         body = serialize_job(job, args, {}, None, now_ms, serializer=serialize)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.psetex(job_key_prefix + job_id, JOB_TTL_MS, body)
             pipe.zadd(QUEUE, {job_id: now_ms})
-            pipe.lpush(WAKE, b"1")
+            pipe.lpush(WAKE, serialize((job_id, job, args)))
             pipe.ltrim(WAKE, 0, WAKES_MAX)
             await pipe.execute()
 
@@ -113,6 +114,28 @@ class LastPrice(msgspec.Struct, frozen=True, kw_only=True):
 
     def age_s(self, now: datetime) -> float:
         return (now - self.at).total_seconds()
+
+
+class Rung(msgspec.Struct, frozen=True, array_like=True):
+    """An element of WAKE."""
+
+    job_id: str
+    job: str
+    args: list[Any]
+
+
+async def wait_for_ring(redis: ArqRedis, timeout_s: int) -> Rung | None:
+    """The next job that was rung for; None after `timeout_s` without one. Raises RedisError and OSError."""
+    heard = await cast("Awaitable[list[bytes] | None]", redis.blpop([WAKE], timeout=timeout_s))
+    return None if heard is None else msgspec.json.decode(heard[1], type=Rung)
+
+
+async def forget(redis: ArqRedis, job_id: str) -> None:
+    """The job was done on its ring: take it out of arq's queue."""
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.zrem(QUEUE, job_id)
+        pipe.delete(job_key_prefix + job_id)
+        await pipe.execute()
 
 
 class SymbolFeed(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,17 @@ from contextlib import suppress
 from typing import Any
 
 
+def heed_cancellation() -> None:
+    """At the turn of every endless loop: raise CancelledError if the task was asked to end.
+
+    `asyncio.wait_for` of Python 3.11, by which redis-py sends, swallows a cancellation that arrives together with its
+    result (https://github.com/python/cpython/issues/86296); the loop would go on and its group wait for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def until_asked_to_stop(main: Coroutine[Any, Any, None], drain: Callable[[], Awaitable[None]]) -> None:
     """Run `main` until SIGTERM or SIGINT, then `drain`, then cancel it. What `main` raises is raised."""
     asked = asyncio.Event()

@@ -29,7 +29,7 @@ from app.store.levels import Armed
 from app.venues.base import Trade, Venue
 from app.venues.bybit_stream import BybitPrivateStream
 from workers.feed import Feed
-from workers.stop import until_asked_to_stop
+from workers.stop import heed_cancellation, until_asked_to_stop
 
 log = logging.getLogger("watcher")
 
@@ -135,6 +135,7 @@ class Watcher:
 
     async def _every(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
         while True:
+            heed_cancellation()
             await asyncio.sleep(seconds)
             await self._guarded(what)
 
@@ -243,11 +244,13 @@ class Watcher:
     async def _listen(self) -> None:
         """Hear of changes; while Redis is away, look at everything again and again."""
         while True:
+            heed_cancellation()
             try:
                 async with self.resources.redis.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(LEVELS)
                     await self._guarded(self._reload)
                     while True:
+                        heed_cancellation()
                         message = await channel.get_message(timeout=2.0)
                         if message is not None:
                             await self._guarded(self._heard, message["data"].decode())

@@ -18,17 +18,25 @@ from app.store.books import Book
 from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind, Instruction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
+from app.venues.base import Holding
 
 PRICE_AGE_MAX_S = 2.0  # an older price is asked for again
 
 
 async def make(resources: Resources, connected: Connected, instruction: Instruction) -> Plan:
     """Read what the decision needs, then decide."""
-    pool, signal = resources.pool, instruction.request
+    pool, signal, symbol = resources.pool, instruction.request, instruction.symbol
+    opens = not signal.only_closes
+    if opens:
+        resources.bell.follow_soon(instruction.account_id, symbol)
+        # First, so that an unknown symbol is called that; the venue's other answers to it say less.
+        await connected.venue.instrument(symbol)
     with store_errors():
-        held, strategy = await asyncio.gather(
-            positions.live(pool, instruction.account_id, instruction.symbol),
+        held, strategy, holding, price = await asyncio.gather(
+            positions.live(pool, instruction.account_id, symbol),
             strategies.get(pool, instruction.strategy_id),
+            connected.venue.holding(symbol) if opens else _nothing(),
+            _price(resources, connected, symbol) if opens or signal.size is not None else _nothing(),
         )
     if instruction.position_id is not None and (held is None or held.id != instruction.position_id):
         return Plan(reason="the position is closed already")
@@ -45,22 +53,14 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     )
     if held is None and signal.only_closes:
         return Plan(reason="nothing is held")
-    symbol = instruction.symbol
-    if not signal.only_closes:
-        resources.bell.follow_soon(instruction.account_id, symbol)
+    if held is None and holding is not None and holding.side is not None:
+        return Plan(refusal=_foreign(holding))
     instrument = await connected.venue.instrument(symbol)
     equity = (await connected.venue.equity()).equity if needs_equity(signal, rules) else None
-    price = ZERO
-    if not signal.only_closes or signal.size is not None:
-        price, foreign = await asyncio.gather(
-            _price(resources, connected, symbol), _foreign(connected, symbol) if held is None else _none()
-        )
-        if foreign is not None:
-            return Plan(refusal=foreign)
     situation = Situation(
         held=held,
         instrument=instrument,
-        price=price,
+        price=price or ZERO,
         equity=equity,
         received_at=instruction.received_at,
         now=resources.now(),
@@ -68,19 +68,16 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     return decide(signal, rules, situation, await _close_reason(resources, instruction))
 
 
-async def _foreign(connected: Connected, symbol: str) -> Refusal | None:
+def _foreign(holding: Holding) -> Refusal:
     """What a hand or another program holds is not ours to add to, to reverse or to net against."""
-    holding = await connected.venue.holding(symbol)
-    if holding.side is None:
-        return None
     return Refusal(
         code=Outcome.FOREIGN_POSITION,
-        reason=f"the exchange holds {holding.side} {plain(holding.qty)} {symbol} that Levelhead did not open; "
+        reason=f"the exchange holds {holding.side} {plain(holding.qty)} {holding.symbol} that Levelhead did not open; "
         "close it there, or trade this symbol on another account",
     )
 
 
-async def _none() -> None:
+async def _nothing() -> None:
     return None
 
 
