@@ -165,12 +165,13 @@ async def _carry_out(
 ) -> tuple[InstructionStatus, str, str]:
     """Decide if that was not done yet, then execute the legs; answers how the instruction ended."""
     connected = await resources.venues.of(instruction.account_id)
-    found, order = [], None
+    found, order, looking = [], None, None
     if instruction.attempts > 1:
         with store_errors():
             found = await orders.intents_of(resources.pool, IntentCause.INSTRUCTION, instruction.id)
     refused = (instruction.outcome_code, instruction.outcome_reason)
     if not found:
+        looking = plan.look(connected, instruction)
         decided = await plan.make(resources, connected, instruction)
         marks["decided"] = resources.now()
         if not decided.legs:
@@ -184,8 +185,8 @@ async def _carry_out(
     done: list[str] = []
     for leg in found:
         if leg.status is IntentStatus.PLANNED:
-            leg = await legs.execute(resources, connected, book, instruction, leg, order, marks)
-            order = None
+            leg = await legs.execute(resources, connected, book, instruction, leg, order, looking, marks)
+            order = looking = None
         if leg.status is not IntentStatus.DONE:
             status = {
                 IntentStatus.EXPIRED: InstructionStatus.EXPIRED,

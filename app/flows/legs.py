@@ -7,15 +7,17 @@ from app.domain.decide import Refusal, too_old
 from app.domain.money import ZERO, plain
 from app.domain.order import UNRESOLVED, Order, OrderStatus
 from app.domain.refusals import Outcome
-from app.errors import Refused
+from app.errors import OutcomeUnknown, Refused, Transient
 from app.flows import orders as road
 from app.flows import protect, reconcile
+from app.flows.plan import foreign
 from app.resources import Connected, Resources
 from app.store import orders, positions
 from app.store.books import Book
 from app.store.db import store_errors
 from app.store.inbox import Instruction
 from app.store.orders import Intent, IntentKind, IntentStatus
+from app.venues.base import Holding
 
 PATIENCE_S = 12.0  # how long one visit waits for an order's end; beyond recv window + query lag
 OPEN_ATTEMPTS = 3  # sends of an opening that surely did not arrive
@@ -41,11 +43,16 @@ async def execute(
     instruction: Instruction,
     leg: Intent,
     order: Order | None,
+    looking: asyncio.Task[Holding] | None,
     marks: Marks,
 ) -> Intent:
-    """Carry out one leg; `order` is its order if that was committed a moment ago and has not left yet."""
+    """Carry out one leg.
+
+    `order` is its order if that was committed a moment ago and has not left yet, `looking` the question what the
+    exchange holds, asked at the same time.
+    """
     if leg.opens:
-        status, code, reason = await _open(resources, connected, book, instruction, leg, order, marks)
+        status, code, reason = await _open(resources, connected, book, instruction, leg, order, looking, marks)
     else:
         status, code, reason = await _close(resources, connected, book, leg, marks)
     with store_errors():
@@ -60,10 +67,20 @@ async def _open(
     instruction: Instruction,
     leg: Intent,
     unsent: Order | None,
+    looking: asyncio.Task[Holding] | None,
     marks: Marks,
 ) -> Ended:
     """Open at most once: an attempt whose end is not proven is never followed by another."""
     if unsent is not None:
+        if leg.kind is IntentKind.OPEN and looking is not None:
+            try:
+                refusal = foreign(await looking)
+            except (Refused, Transient, OutcomeUnknown) as error:
+                await road.withdraw(resources, unsent, OrderStatus.ABSENT, f"not sent: {error}")
+                raise
+            if refusal is not None:
+                await road.withdraw(resources, unsent, OrderStatus.REJECTED, f"not sent: {refusal.reason}")
+                return IntentStatus.REFUSED, refusal.code, refusal.reason
         sent = await _send(resources, connected, unsent, marks)
         if sent.status in UNRESOLVED:
             await road.resolve(resources, connected, sent, patience_s=PATIENCE_S)
@@ -129,12 +146,15 @@ def _expired(resources: Resources, instruction: Instruction) -> Refusal | None:
 
 
 async def _prepare(connected: Connected, leg: Intent) -> None:
-    """Before an opening: proven flat if it follows a close, and the leverage set if the venue's differs."""
-    if leg.kind is IntentKind.ADD or (leg.leg == 0 and leg.leverage is None):
+    """Before an opening: proven flat, and the leverage set if the venue's differs."""
+    if leg.kind is IntentKind.ADD:
         return
     holding = await connected.venue.holding(leg.symbol)
     if leg.leg > 0 and holding.qty != ZERO:
         raise NotYet(f"{leg.symbol} is not flat at the exchange yet; it opens the other side after that", 0.3)
+    refusal = foreign(holding)
+    if refusal is not None:
+        raise Refused(refusal.code, refusal.reason)
     if leg.leverage is not None and holding.leverage != leg.leverage:
         await connected.venue.set_leverage(leg.symbol, leg.leverage)
 

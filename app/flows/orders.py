@@ -153,6 +153,12 @@ async def send(resources: Resources, connected: Connected, order: Order) -> Orde
         return await orders.order(resources.pool, order.id)
 
 
+async def withdraw(resources: Resources, order: Order, to: OrderStatus, why: str) -> None:
+    """A committed order is not sent after all."""
+    with store_errors():
+        await orders.move(resources.pool, order.id, to, reason=why)
+
+
 async def resolve(resources: Resources, connected: Connected, order: Order, *, patience_s: float) -> Order:
     """Ask the venue until the order's end is known and its fills are settled, or `patience_s` is over.
 

@@ -32,10 +32,9 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
         # First, so that an unknown symbol is called that; the venue's other answers to it say less.
         await connected.venue.instrument(symbol)
     with store_errors():
-        held, strategy, holding, price = await asyncio.gather(
+        held, strategy, price = await asyncio.gather(
             positions.live(pool, instruction.account_id, symbol),
             strategies.get(pool, instruction.strategy_id),
-            connected.venue.holding(symbol) if opens else _nothing(),
             _price(resources, connected, symbol) if opens or signal.size is not None else _nothing(),
         )
     if instruction.position_id is not None and (held is None or held.id != instruction.position_id):
@@ -53,8 +52,6 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     )
     if held is None and signal.only_closes:
         return Plan(reason="nothing is held")
-    if held is None and holding is not None and holding.side is not None:
-        return Plan(refusal=_foreign(holding))
     instrument = await connected.venue.instrument(symbol)
     equity = (await connected.venue.equity()).equity if needs_equity(signal, rules) else None
     situation = Situation(
@@ -68,8 +65,19 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     return decide(signal, rules, situation, await _close_reason(resources, instruction))
 
 
-def _foreign(holding: Holding) -> Refusal:
+def look(connected: Connected, instruction: Instruction) -> asyncio.Task[Holding] | None:
+    """Start to ask what the exchange holds, before an opening: answered while the plan is made and committed."""
+    if instruction.request.only_closes:
+        return None
+    task = asyncio.ensure_future(connected.venue.holding(instruction.symbol))
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # who needs it awaits it
+    return task
+
+
+def foreign(holding: Holding) -> Refusal | None:
     """What a hand or another program holds is not ours to add to, to reverse or to net against."""
+    if holding.side is None:
+        return None
     return Refusal(
         code=Outcome.FOREIGN_POSITION,
         reason=f"the exchange holds {holding.side} {plain(holding.qty)} {holding.symbol} that Levelhead did not open; "
