@@ -1,6 +1,7 @@
 """The one place of wiring: what API, worker and watcher share, opened and closed together."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,9 @@ from app.venues.bybit import BybitVenue
 from app.venues.origins import default_origins
 
 Clock = Callable[[], datetime]
+
+
+RECHECK_S = 1.0
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -56,15 +60,23 @@ class Venues:
         self._pool = pool
         self._keys = keys
         self._open: dict[UUID, Connected] = {}
+        self._checked: dict[UUID, float] = {}  # monotonic time of the last look at the account's row
         self._locks: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def of(self, account_id: UUID) -> Connected:
-        """The adapter of an account. Refused when the account was removed or its venue cannot be traded."""
+        """The adapter of an account. Refused when the account was removed or its venue cannot be traded.
+
+        A change of the account counts after a second at the latest.
+        """
+        if time.monotonic() < self._checked.get(account_id, 0.0) + RECHECK_S:
+            return self._open[account_id]
         account = await accounts.get(self._pool, account_id)
         if account is None:
             raise Refused("no_account", f"account {account_id} does not exist any more")
         async with self._locks[account_id]:
-            return await self._connect(account)
+            connected = await self._connect(account)
+        self._checked[account_id] = time.monotonic()
+        return connected
 
     async def _connect(self, account: AccountRow) -> Connected:
         known = self._open.get(account.id)

@@ -13,7 +13,7 @@ from app.errors import Conflict, Refused
 from app.flows import orders as road
 from app.ids import new_id
 from app.resources import Connected, Resources
-from app.store import books, inbox, levels, orders, positions, strategies
+from app.store import inbox, levels, orders, positions, strategies
 from app.store.books import Book
 from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind, Instruction
@@ -117,24 +117,32 @@ async def write(
 
     Answers the legs and that order; none when the first leg still has to be prepared (its leverage).
     """
-    async with transaction(resources.pool) as connection:
-        await books.fence(connection, book)
-        held = None
-        if any(not isinstance(leg, Open) or leg.adds for leg in plan.legs):
-            held = await positions.live(connection, book.account_id, book.symbol)
-            if held is None:
-                raise Conflict("the position ended while it was decided what to do with it")
-        legs = [_intent(instruction, held, leg, number) for number, leg in enumerate(plan.legs)]
-        await orders.insert_intents(connection, legs)
-        order = None
-        if legs[0].opens and (legs[0].kind is IntentKind.ADD or legs[0].leverage is None):
-            order = road.first(resources, book, legs[0])
-            await orders.insert_orders(connection, [order])
+    pool = resources.pool
+    closes = any(not isinstance(leg, Open) or leg.adds for leg in plan.legs)
+    if not closes and plan.refusal is None:
+        legs, order = _legs(resources, book, instruction, plan, None)
+        with store_errors():
+            await orders.insert_plan(pool, book, legs, order)
+        return legs, order
+    async with transaction(pool) as connection:
+        held = await positions.live(connection, book.account_id, book.symbol)
+        if held is None and closes:
+            raise Conflict("the position ended while it was decided what to do with it")
+        legs, order = _legs(resources, book, instruction, plan, held)
+        await orders.insert_plan(connection, book, legs, order)
         if plan.refusal is not None:
             await inbox.foretell(connection, instruction.id, plan.refusal.code, plan.refusal.reason)
         if held is not None and any(isinstance(leg, Close) for leg in plan.legs):
             await positions.set_status(connection, held.id, PositionStatus.CLOSING)
     return legs, order
+
+
+def _legs(
+    resources: Resources, book: Book, instruction: Instruction, plan: Plan, held: Position | None
+) -> tuple[list[Intent], Order | None]:
+    legs = [_intent(instruction, held, leg, number) for number, leg in enumerate(plan.legs)]
+    leaves_at_once = legs[0].opens and (legs[0].kind is IntentKind.ADD or legs[0].leverage is None)
+    return legs, road.first(resources, book, legs[0]) if leaves_at_once else None
 
 
 def _intent(instruction: Instruction, held: Position | None, leg: Leg, number: int) -> Intent:

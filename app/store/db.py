@@ -61,7 +61,12 @@ async def open_pool(url: str, *, size_max: int) -> Pool:
         init=_init,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        server_settings={"application_name": "levelhead", "timezone": "UTC"},
+        server_settings={
+            "application_name": "levelhead",
+            "timezone": "UTC",
+            # Every statement is looked up by keys: planning it anew for each value costs more than it finds.
+            "plan_cache_mode": "force_generic_plan",
+        },
     )
     with store_errors():
         return await pool

@@ -35,13 +35,13 @@ LEVEL_COLUMNS = """
 OF_POSITION = f"SELECT {LEVEL_COLUMNS} FROM levels l JOIN positions p ON p.id = l.position_id WHERE l.position_id = $1"
 
 ARMED = f"""
-SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side,
-       o.qty AS close_qty
+SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side, o.qty AS close_qty
   FROM levels l
   JOIN positions p ON p.id = l.position_id
   JOIN orders o ON o.id = l.order_id
- WHERE l.status = 'armed' AND p.status <> 'closed' AND ($1::uuid IS NULL OR l.position_id = $1)
+ WHERE l.status = 'armed' AND p.status <> 'closed'
 """
+ARMED_OF_POSITION = f"{ARMED} AND l.position_id = $1"
 
 
 async def of_position(connection: Connection | Pool, position_id: UUID) -> list[Level]:
@@ -51,6 +51,10 @@ async def of_position(connection: Connection | Pool, position_id: UUID) -> list[
 
 async def armed(connection: Connection | Pool, position_id: UUID | None = None) -> list[Armed]:
     """The armed levels of one position, or of all."""
+    if position_id is None:
+        rows = await connection.fetch(ARMED)
+    else:
+        rows = await connection.fetch(ARMED_OF_POSITION, position_id)
     return [
         Armed(
             level=msgspec.convert({name: row[name] for name in Level.__struct_fields__}, Level),
@@ -60,7 +64,7 @@ async def armed(connection: Connection | Pool, position_id: UUID | None = None) 
             close_side=Side(row["close_side"]),
             close_qty=row["close_qty"],
         )
-        for row in await connection.fetch(ARMED, position_id)
+        for row in rows
     ]
 
 

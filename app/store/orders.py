@@ -12,6 +12,7 @@ from app.domain.order import SOURCES, Order, OrderStatus, PositionSide, Side
 from app.domain.position import CloseReason, Fill
 from app.domain.signal import Exits
 from app.errors import Conflict
+from app.store.books import Book
 from app.store.db import Connection, Pool, as_struct, as_struct_or_none, as_structs
 
 
@@ -85,6 +86,51 @@ async def insert_intents(connection: Connection, intents: Sequence[Intent]) -> N
             for i in intents
         ],
     )  # fmt: skip
+
+
+INTENT_COLUMNS = """
+id, cause_kind, cause_id, leg, account_id, symbol, strategy_id, position_id, position_side, kind, reason, side, qty,
+leverage, exits, native_stop, status
+"""
+ORDER_COLUMNS = """
+id, intent_id, attempt, client_order_id, account_id, symbol, side, qty, reduce_only, stop_loss, status, created_at,
+sent_at
+"""
+
+# The fence, the plan and its first order in one round trip: on the way of an alert each one counts.
+INSERT_PLAN = f"""
+WITH fenced AS (
+    SELECT 1 FROM books b
+     WHERE account_id = $1 AND symbol = $2 AND holder = $3 AND token = $4
+       AND EXISTS (SELECT FROM leases WHERE name = 'worker:' || b.holder AND expires_at > clock_timestamp())
+       FOR UPDATE
+), planned AS (
+    INSERT INTO intents ({INTENT_COLUMNS})
+    SELECT {INTENT_COLUMNS} FROM jsonb_populate_recordset(NULL::intents, $5) WHERE EXISTS (SELECT FROM fenced)
+    RETURNING 1
+), ordered AS (
+    INSERT INTO orders ({ORDER_COLUMNS})
+    SELECT {ORDER_COLUMNS} FROM jsonb_populate_recordset(NULL::orders, $6) WHERE EXISTS (SELECT FROM fenced)
+)
+SELECT count(*) FROM planned
+"""
+
+
+async def insert_plan(
+    connection: Connection | Pool, book: Book, intents: Sequence[Intent], first: Order | None
+) -> None:
+    """Write the legs of a plan with the first one's order. Conflict when the claim on the book was lost."""
+    written = await connection.fetchval(
+        INSERT_PLAN,
+        book.account_id,
+        book.symbol,
+        book.holder,
+        book.token,
+        list(intents),
+        [] if first is None else [first],
+    )
+    if written == 0:
+        raise Conflict(f"the claim on {book.symbol} was lost to another worker")
 
 
 INTENTS_OF = "SELECT * FROM intents WHERE cause_kind = $1 AND cause_id = $2 ORDER BY leg"

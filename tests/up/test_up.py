@@ -239,6 +239,8 @@ def test_a_port_is_kept_while_it_is_free(tmp_path: Path) -> None:
     assert keep_port(kept, avoid=1) == first
     assert keep_port(kept, avoid=first) != first
     with socket.socket() as other:
+        # The port may have served another test a moment ago.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", int(kept.read_text())))
         other.listen()
         assert keep_port(kept, avoid=1) != other.getsockname()[1]
