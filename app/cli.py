@@ -46,7 +46,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     up.add_argument("--speed", metavar="X", help="how much faster than real the simulator replays FILE")
     up.add_argument("--start-at", metavar="T", help="the instant in FILE to start at")
     up.add_argument("--symbol", metavar="S", help="of FILE, and of the sample alert (default: BTCUSDT)")
-    commands.add_parser("api", help="serve the webhook, the JSON API and the page")
+    commands.add_parser("api", help="serve the webhook and the JSON API")
     commands.add_parser("worker", help="execute alerts and commands; run as many as needed")
     commands.add_parser("watcher", help="follow prices and fire levels; run two for safety")
     commands.add_parser("simulator", help="a local exchange to trade on (has flags of its own)", add_help=False)

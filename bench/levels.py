@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
-from app.domain.level import Level, LevelBook, LevelKind
+from app.domain.level import Level, LevelKind
+from app.domain.level_book import LevelBook
 from app.domain.order import PositionSide
 from app.ids import new_id
 

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from app.domain.level import Level, LevelBook
+from app.domain.level import Level
+from app.domain.level_book import LevelBook
 from app.log import event
 from app.venues.base import Origins, Trade
 from app.venues.bybit_stream import BybitPublicStream

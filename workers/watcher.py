@@ -15,7 +15,8 @@ import msgspec
 import uvloop
 from redis.exceptions import RedisError
 
-from app.domain.level import Level, LevelBook, LevelKind, would_fire
+from app.domain.level import Level, LevelKind, would_fire
+from app.domain.level_book import LevelBook
 from app.errors import LevelheadError, Refused
 from app.flows import protect, reconcile
 from app.ids import new_id

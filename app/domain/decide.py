@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import msgspec
 
+from app.domain.exits import check_exits, native_stop_price
 from app.domain.instrument import Instrument
-from app.domain.level import check_exits, native_stop_price
 from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
 from app.domain.order import PositionSide
 from app.domain.position import CloseReason, Position

@@ -6,7 +6,8 @@ from decimal import Decimal
 from uuid import UUID
 
 from app.domain.decide import NATIVE_STOP_BUFFER_PCT
-from app.domain.level import LevelKind, native_stop_price
+from app.domain.exits import native_stop_price
+from app.domain.level import LevelKind
 from app.domain.money import HUNDRED, ZERO, plain
 from app.domain.order import Order, OrderStatus
 from app.domain.position import Position, PositionStatus

@@ -12,8 +12,9 @@ from uuid import UUID
 
 import msgspec
 
+from app.domain.exits import plan_levels
 from app.domain.instrument import Instrument
-from app.domain.level import Level, LevelKind, LevelStatus, PlannedLevel, plan_levels
+from app.domain.level import Level, LevelKind, LevelStatus, PlannedLevel
 from app.domain.money import ZERO, plain
 from app.domain.order import Order, OrderStatus, client_order_id
 from app.domain.position import CloseReason, Fill, FillOrigin, Position, PositionStatus, fold

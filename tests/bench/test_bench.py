@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from app.domain.level import LevelBook
+from app.domain.level_book import LevelBook
 from bench import alert_path, exchange, levels, report, tick_path
 from bench.__main__ import parse
 

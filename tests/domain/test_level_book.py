@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.level import Level, LevelBook, LevelKind, LevelStatus, would_fire
+from app.domain.level import Level, LevelKind, LevelStatus, would_fire
+from app.domain.level_book import LevelBook
 from app.domain.order import PositionSide
 
 D = Decimal

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.exits import check_exits, native_stop_price, plan_levels
 from app.domain.instrument import Instrument
-from app.domain.level import LevelKind, PlannedLevel, check_exits, native_stop_price, plan_levels
+from app.domain.level import LevelKind, PlannedLevel
 from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
 from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit, Trailing
