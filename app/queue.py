@@ -87,10 +87,10 @@ class Doorbell:
         """
         now_ms = int(time.time() * 1000)
         body = serialize_job(job, args, {}, None, now_ms, serializer=serialize)
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.lpush(WAKE, serialize((job_id, job, args)))  # first: whoever waits sets off meanwhile
             pipe.psetex(job_key_prefix + job_id, JOB_TTL_MS, body)
             pipe.zadd(QUEUE, {job_id: now_ms})
-            pipe.lpush(WAKE, serialize((job_id, job, args)))
             pipe.ltrim(WAKE, 0, WAKES_MAX)
             await pipe.execute()
 
