@@ -177,9 +177,7 @@ async def _carry_out(
         if not decided.legs:
             if decided.refusal is None:
                 return InstructionStatus.DONE, Outcome.NOTHING_TO_DO, decided.reason
-            expired = decided.refusal.code is Outcome.TOO_OLD
-            status = InstructionStatus.EXPIRED if expired else InstructionStatus.REFUSED
-            return status, decided.refusal.code, decided.refusal.reason
+            return _refusal_status(decided.refusal.code), decided.refusal.code, decided.refusal.reason
         found, order = await plan.write(resources, book, instruction, decided)
         refused = (decided.refusal.code, decided.refusal.reason) if decided.refusal else (None, None)
     done: list[str] = []
@@ -197,6 +195,10 @@ async def _carry_out(
         done.append(leg.outcome_reason or leg.kind)
     code, why = refused
     if code is not None:
-        status = InstructionStatus.EXPIRED if code == Outcome.TOO_OLD else InstructionStatus.REFUSED
-        return status, code, "; ".join([*done, f"not opened: {why}"])
+        return _refusal_status(code), code, "; ".join([*done, f"not opened: {why}"])
     return InstructionStatus.DONE, Outcome.EXECUTED, "; ".join(done)
+
+
+def _refusal_status(code: str) -> InstructionStatus:
+    """How an instruction ends of which something was refused: what is only too old has expired."""
+    return InstructionStatus.EXPIRED if code == Outcome.TOO_OLD else InstructionStatus.REFUSED

@@ -10,7 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from app.domain.money import ZERO, plain
-from app.domain.order import FINAL, Order, OrderStatus, client_order_id
+from app.domain.order import FINAL, UNRESOLVED, Order, OrderStatus, client_order_id
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows.settle import settle
 from app.ids import new_id
@@ -133,9 +133,9 @@ async def send(resources: Resources, connected: Connected, order: Order) -> Orde
         symbol=order.symbol,
         side=order.side,
         qty=plain(order.qty),
-        **({"reduce_only": True} if order.reduce_only else {}),
-        **({"native_stop": plain(order.stop_loss)} if order.stop_loss is not None else {}),
-        **({"why": answer.reason} if answer.reason else {}),
+        reduce_only=order.reduce_only or None,
+        native_stop=None if order.stop_loss is None else plain(order.stop_loss),
+        why=answer.reason,
         client_order_id=order.client_order_id,
     )
     try:
@@ -268,7 +268,7 @@ class Sum(msgspec.Struct, frozen=True):
 
 
 def sum_up(found: list[Order]) -> Sum:
-    waiting = [o for o in found if o.status in (OrderStatus.SENT, OrderStatus.UNKNOWN, OrderStatus.ACCEPTED)]
+    waiting = [o for o in found if o.status in UNRESOLVED]
     sent = [o for o in found if o.status not in (OrderStatus.ARMED, OrderStatus.DISARMED)]
     return Sum(
         filled=sum((o.filled_qty for o in found), ZERO),
