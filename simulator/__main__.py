@@ -16,7 +16,8 @@ from simulator.server import running
 
 def parse(argv: list[str]) -> Config:
     usual = Config()
-    parser = argparse.ArgumentParser(prog="simulator", description="A local exchange that speaks Bybit V5 linear.")
+    what = "A local exchange that speaks Bybit V5 and Binance USD-M."
+    parser = argparse.ArgumentParser(prog="simulator", description=what)
     parser.add_argument("--host", default=usual.host)
     parser.add_argument("--port", type=int, default=usual.port, help="0 takes any free one")
     parser.add_argument("--prices", default=usual.prices, metavar="random|manual|FILE")

@@ -20,9 +20,6 @@ from simulator.model import (
 from simulator.numbers import is_multiple, text
 
 MAX_ACTIVE_ORDERS = 500  # per symbol, https://bybit-exchange.github.io/docs/v5/order/create-order
-MAX_CONDITIONAL_ORDERS = 10
-TAKER_FEE = Decimal("0.00055")
-MAKER_FEE = Decimal("0.0002")
 
 
 def check_price(instrument: Instrument, price: Decimal) -> None:
@@ -43,6 +40,11 @@ def check_qty(instrument: Instrument, qty: Decimal, order_type: OrderType) -> No
         raise Refused(Reason.QTY_MAX, text(most))
 
 
+def check_position_side(account: Account, new: NewOrder) -> None:
+    if new.position_side not in account.position_sides(new.symbol):
+        raise Refused(Reason.POSITION_SIDE)
+
+
 def check_trigger(market: Market, new: NewOrder) -> None:
     """A conditional order waits for a price on the far side of the market."""
     if new.trigger_price is None:
@@ -56,10 +58,10 @@ def check_trigger(market: Market, new: NewOrder) -> None:
         raise Refused(Reason.TRIGGER_NOT_BELOW, detail.format(">="))
 
 
-def check_limits(market: Market, account: str, *, conditional: bool) -> None:
+def check_limits(market: Market, account: str, new: NewOrder) -> None:
     own = [o for o in market.open.values() if o.account == account]
-    if conditional:
-        if sum(o.stop_kind is StopKind.STOP for o in own) >= MAX_CONDITIONAL_ORDERS:
+    if new.trigger_price is not None:
+        if sum(o.stop_kind is StopKind.STOP for o in own) >= new.stops_max:
             raise Refused(Reason.TOO_MANY_STOPS)
     elif sum(o.stop_kind is StopKind.NONE for o in own) >= MAX_ACTIVE_ORDERS:
         raise Refused(Reason.TOO_MANY_ORDERS)
@@ -117,12 +119,12 @@ def _scaled(price: Decimal) -> str:
 
 
 def opening_qty(position: Position, side: Side, qty: Decimal, *, reduce_only: bool) -> Decimal:
-    """The part of an order that would add exposure: in one-way mode the opposite position comes off first."""
+    """The part of an order that would add exposure: the opposite position comes off first."""
     return ZERO if reduce_only else max(ZERO, qty - position.reducible_by(side))
 
 
 def check_funds(account: Account, available: Decimal, opened: Decimal, price: Decimal, leverage: Decimal) -> None:
     """Initial margin of the opening part plus the taker fee must be there."""
     value = opened * price
-    if opened and value / leverage + value * TAKER_FEE > available:
+    if opened and value / leverage + value * account.taker_fee > available:
         raise Refused(Reason.MARGIN)

@@ -14,7 +14,8 @@ import msgspec
 from simulator.engine import Engine
 from simulator.faults import FaultKind, Faults
 from simulator.instruments import Instrument, built_in
-from simulator.model import Account, Event, Trade
+from simulator.keys import ApiKey
+from simulator.model import Account, Event, Order, Trade
 from simulator.tape import Print, Tape
 
 REQUESTS_KEPT = 200_000
@@ -49,26 +50,24 @@ class Received(msgspec.Struct, kw_only=True):
     ret_code: int | None = None
     answered: bool = False
 
-    @property
-    def is_market_data(self) -> bool:
-        return self.path.startswith("/v5/market/")
-
 
 class Exchange:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.engine = Engine(built_in().values())
-        self.secrets: dict[str, str] = {}  # api key -> secret; the key is the account's name
+        self.keys: dict[str, ApiKey] = {}  # by api key, which is the account's name
         self.faults = Faults()
         self.requests: deque[Received] = deque(maxlen=REQUESTS_KEPT)
         self.requests_seen = 0
+        self.market_data_paths: set[str] = set()  # of all faces; the ledger leaves them out
         self.tapes = {symbol: Tape(market.last) for symbol, market in self.engine.markets.items()}
         self.on_prints: list[Callable[[str, list[Print]], None]] = []
         self.on_events: list[Callable[[list[Event]], None]] = []
         self.changed = False  # something that the state file holds
         self._boot_ms = time.time_ns() // 1_000_000
         self._trades_made = 0
-        self.add_account(config.api_key, config.api_secret, config.balance)
+        self.engine.refuses_at_trigger = self._refuses_at_trigger
+        self.add_account(config.api_key, ApiKey(secret=config.api_secret), config.balance)
 
     # --- clocks
 
@@ -84,10 +83,14 @@ class Exchange:
 
     # --- set-up
 
-    def add_account(self, key: str, secret: str, balance: Decimal | None = None) -> Account:
-        self.secrets[key] = secret
+    def add_account(self, name: str, key: ApiKey, balance: Decimal | None = None) -> Account:
+        self.keys[name] = key
         self.changed = True
-        return self.engine.add_account(key, self.config.balance if balance is None else balance)
+        return self.engine.add_account(name, self.config.balance if balance is None else balance)
+
+    def _refuses_at_trigger(self, order: Order) -> bool:
+        fault = self.faults.take(FaultKind.REJECT_TRIGGER, self.now_s(), symbol=order.symbol)
+        return fault is not None
 
     def put_instrument(self, instrument: Instrument) -> None:
         self.engine.put_instrument(instrument)
@@ -121,10 +124,12 @@ class Exchange:
             listener(events)
 
     def reset(self, balance: Decimal | None) -> None:
-        """Wipe orders, fills, positions, faults and requests of all accounts; keep instruments and prices."""
+        """Wipe orders, fills, positions, faults and requests of all accounts; keep modes, instruments and prices."""
         self.engine.take_events()
-        for name in list(self.engine.accounts):
-            self.engine.add_account(name, self.config.balance if balance is None else balance)
+        for name, old in list(self.engine.accounts.items()):
+            fresh = self.engine.add_account(name, self.config.balance if balance is None else balance)
+            for kept in ("hedge", "hedge_symbols", "isolated", "isolated_symbols", "taker_fee", "maker_fee", "venue"):
+                setattr(fresh, kept, getattr(old, kept))
         self.engine.restore(list(self.engine.accounts.values()), self.engine.seq)
         self.faults.clear()
         self.requests.clear()

@@ -13,13 +13,19 @@ class FaultKind(enum.StrEnum):
     DROP_REQUEST = "drop_request"  # cut the connection, nothing executed
     DROP_ANSWER = "drop_answer"  # execute, then cut the connection
     HTTP_STATUS = "http_status"  # `status` with a text body; not executed, unless `after`
-    RET_CODE = "ret_code"  # business error `code`, `msg`; not executed
+    RET_CODE = "ret_code"  # business error `code`, `msg`; not executed, unless `after`
     REJECT_ASYNC = "reject_async"  # order accepted, then Rejected
+    REJECT_TRIGGER = "reject_trigger"  # a conditional order is refused when its price was crossed
     PARTIAL_FILL = "partial_fill"  # `fraction` of a taker's qty is there
     LATE_VISIBLE = "late_visible"  # queries do not see what is younger than `ms`
     SILENT_SOCKET = "silent_socket"  # frames of `channel` stop, the link stays
+    RESNAPSHOT = "resnapshot"  # the next ticker frame is a snapshot, as after a restart of the server
     CUT_SOCKET = "cut_socket"  # links of `channel` are cut; with `seconds` or times null new ones are refused too
+    REORDER = "reorder"  # the private frames of one moment go out in reverse
     DUPLICATE_EVENTS = "duplicate_events"  # each private frame goes out twice
+    SPLIT_FILL = "split_fill"  # a taker is filled in two executions
+    FORGET_CLOSED = "forget_closed"  # the memory of orders that ended lately is empty, as after a restart
+    IP_BAN = "ip_ban"  # every request is answered with 403 for `seconds`; asking meanwhile starts the span anew
     RATE_LIMIT = "rate_limit"  # per-second limits are enforced
     CLOCK_SKEW = "clock_skew"  # the exchange's clock is `ms` ahead
     MAINTENANCE = "maintenance"  # every request is answered with 503
@@ -35,7 +41,10 @@ ONE_SHOT = frozenset(
         FaultKind.HTTP_STATUS,
         FaultKind.RET_CODE,
         FaultKind.REJECT_ASYNC,
+        FaultKind.REJECT_TRIGGER,
         FaultKind.PARTIAL_FILL,
+        FaultKind.SPLIT_FILL,
+        FaultKind.RESNAPSHOT,
         FaultKind.CUT_SOCKET,
     }
 )
@@ -66,6 +75,7 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             FaultKind.HTTP_STATUS: "status",
             FaultKind.RET_CODE: "code",
             FaultKind.PARTIAL_FILL: "fraction",
+            FaultKind.IP_BAN: "seconds",
         }
         name = needs.get(self.fault)
         if name is not None and getattr(self, name) is None:
@@ -139,6 +149,13 @@ class Faults:
             if fault.times_left <= 0:
                 del self._faults[fault.id]
         return fault.order
+
+    def extend(self, kind: FaultKind, now_s: float) -> bool:
+        """Whether there is a fault of this kind; its span begins anew."""
+        fault = self._match(kind, now_s, "", "", "")
+        if fault is not None and fault.order.seconds is not None:
+            fault.until_s = now_s + fault.order.seconds
+        return fault is not None
 
     def _match(self, kind: FaultKind, now_s: float, path: str, symbol: str, channel: str) -> Fault | None:
         if not self._faults:

@@ -7,29 +7,35 @@ from simulator.exchange import Exchange
 from simulator.model import Fill, Order, PositionView, Side
 from simulator.numbers import text, text8
 
-VENUE = "bybit"
-
 
 def ledger(exchange: Exchange, *, symbol: str | None, since: int, everything: bool) -> dict[str, Any]:
     """`since`: only requests with a greater number. Market-data requests only if `everything`."""
     engine = exchange.engine
     accounts = engine.accounts.values()
     return {
-        "requests": [r for r in exchange.requests if r.n > since and (everything or not r.is_market_data)],
-        "orders": [_order(o) for a in accounts for o in a.orders.values() if symbol in (None, o.symbol)],
+        "requests": [
+            r for r in exchange.requests if r.n > since and (everything or r.path not in exchange.market_data_paths)
+        ],
+        "orders": [_order(o, a.venue) for a in accounts for o in a.orders.values() if symbol in (None, o.symbol)],
         "fills": [_fill(f) for a in accounts for f in a.fills if symbol in (None, f.symbol)],
-        "positions": [_position(engine.view(a, s)) for a in accounts for s in a.positions if symbol in (None, s)],
+        "positions": [
+            _position(engine.view(a, p.symbol, p.position_side))
+            for a in accounts
+            for p in a.positions.values()
+            if symbol in (None, p.symbol)
+        ],
         "wallets": [_wallet(engine, name) for name in engine.accounts],
     }
 
 
-def _order(o: Order) -> dict[str, Any]:
+def _order(o: Order, venue: str) -> dict[str, Any]:
     return {
-        "venue": VENUE,
+        "venue": venue,
         "account": o.account,
         "order_id": o.order_id,
         "client_order_id": o.client_order_id,
         "symbol": o.symbol,
+        "position_side": o.position_side.value,
         "side": o.side.value,
         "type": o.type.value,
         "qty": text(o.qty),
@@ -53,6 +59,7 @@ def _fill(f: Fill) -> dict[str, Any]:
         "client_order_id": f.client_order_id,
         "account": f.account,
         "symbol": f.symbol,
+        "position_side": f.position_side.value,
         "side": f.side.value,
         "qty": text(f.qty),
         "price": text(f.price),
@@ -68,6 +75,7 @@ def _position(view: PositionView) -> dict[str, Any]:
     return {
         "account": p.account,
         "symbol": p.symbol,
+        "position_side": p.position_side.value,
         "side": side,
         "qty": text(p.size),
         "entry_price": text8(p.entry_price) if p.qty else None,

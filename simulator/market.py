@@ -14,6 +14,8 @@ class Market:
         self.last = instrument.start_price
         self.mark = instrument.start_price
         self.mark_by_hand = False
+        self._held_bid: Decimal | None = None
+        self._held_ask: Decimal | None = None
         self.open: dict[str, Order] = {}  # order id -> order
         # (low, high): a last price strictly between moves no order. None: unknown, ask `is_quiet`.
         self._band: tuple[Decimal | None, Decimal | None] | None = None
@@ -26,6 +28,19 @@ class Market:
         self.last = price
         if not self.mark_by_hand:
             self.mark = price
+
+    def hold_quotes(self, bid: Decimal | None, ask: Decimal | None) -> None:
+        """Hold best bid and ask by hand; None lets them follow the last price again."""
+        self._held_bid, self._held_ask = bid, ask
+
+    @property
+    def bid(self) -> Decimal:
+        follows = max(self.last - self.instrument.tick_size, self.instrument.min_price)
+        return follows if self._held_bid is None else self._held_bid
+
+    @property
+    def ask(self) -> Decimal:
+        return self.last + self.instrument.tick_size if self._held_ask is None else self._held_ask
 
     def reference(self, by: TriggerBy) -> Decimal:
         return self.last if by is TriggerBy.LAST else self.mark

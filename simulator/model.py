@@ -10,6 +10,9 @@ from decimal import Decimal
 import msgspec
 
 ZERO = Decimal(0)
+# Of a new account, https://www.bybit.com/en/help-center/article/Trading-Fee-Structure; each account has its own.
+TAKER_FEE = Decimal("0.00055")
+MAKER_FEE = Decimal("0.0002")
 
 
 class Side(enum.StrEnum):
@@ -23,6 +26,22 @@ class Side(enum.StrEnum):
     @property
     def opposite(self) -> "Side":
         return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class PositionSide(enum.StrEnum):
+    """Which position of a symbol is meant: its only one (one-way mode), or one of two side by side (hedge mode)."""
+
+    BOTH = "Both"
+    LONG = "Long"
+    SHORT = "Short"
+
+    @property
+    def opens_with(self) -> Side | None:
+        """None: either side may open."""
+        return {PositionSide.LONG: Side.BUY, PositionSide.SHORT: Side.SELL}.get(self)
+
+
+HEDGE_SIDES = (PositionSide.LONG, PositionSide.SHORT)
 
 
 class OrderType(enum.StrEnum):
@@ -75,6 +94,16 @@ class CreatedBy(enum.StrEnum):
     STOP_LOSS = "stop_loss"
     TAKE_PROFIT = "take_profit"
     TRAILING = "trailing"
+    LIQUIDATION = "liquidation"
+    ADL = "adl"
+    FUNDING = "funding"  # of an execution only: no order makes it
+
+
+class ExecType(enum.StrEnum):
+    TRADE = "Trade"
+    LIQUIDATION = "BustTrade"
+    ADL = "AdlTrade"
+    FUNDING = "Funding"  # moves cash, not size
 
 
 class EndReason(enum.StrEnum):
@@ -89,6 +118,9 @@ class EndReason(enum.StrEnum):
     POST_ONLY_TAKES = "post_only_takes"
     REJECTED = "rejected"  # by a fault
     NO_MARGIN = "no_margin"  # found out when a conditional order fired
+    REFUSED_AT_TRIGGER = "refused_at_trigger"  # by a fault
+    LIQUIDATION = "liquidation"  # the position is about to be taken over
+    ADL = "adl"
 
 
 class Reason(enum.Enum):
@@ -96,6 +128,7 @@ class Reason(enum.Enum):
 
     UNKNOWN_SYMBOL = enum.auto()
     NOT_TRADING = enum.auto()
+    DELISTING = enum.auto()  # positions may only be closed
     PRICE_TICK = enum.auto()
     PRICE_RANGE = enum.auto()
     QTY_STEP = enum.auto()
@@ -119,6 +152,13 @@ class Reason(enum.Enum):
     LEVERAGE_NOT_MODIFIED = enum.auto()
     LEVERAGE_MAX = enum.auto()
     LEVERAGE_INVALID = enum.auto()
+    POSITION_SIDE = enum.auto()  # does not fit the position mode
+    POSITION_MODE_NOT_MODIFIED = enum.auto()
+    POSITION_MODE_HELD = enum.auto()  # a position is in the way
+    POSITION_MODE_ORDERS = enum.auto()  # orders are in the way
+    MARGIN_MODE_NOT_MODIFIED = enum.auto()
+    MARGIN_MODE_HELD = enum.auto()
+    MARGIN_MODE_ORDERS = enum.auto()
 
 
 class Refused(Exception):
@@ -131,12 +171,18 @@ class Refused(Exception):
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asks for. `qty` 0 with `close_on_trigger` and `reduce_only` closes all that is there."""
+    """What a client asks for. `qty` 0 with `close_on_trigger` and `reduce_only` closes all that is there.
+
+    `close_position` is for conditional orders: no quantity, closes all of its position when it fires.
+    `ends_with_position`: the exchange ends the waiting order when its position is gone; `close_position` implies it.
+    `reuse_ids`: an id is refused only while an open order has it, not for ever.
+    """
 
     symbol: str
     side: Side
     type: OrderType
     qty: Decimal
+    position_side: PositionSide = PositionSide.BOTH
     price: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.GTC
     client_order_id: str = ""
@@ -150,6 +196,10 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     sl_trigger_by: TriggerBy = TriggerBy.LAST
     tp_trigger_by: TriggerBy = TriggerBy.LAST
     created_by: CreatedBy = CreatedBy.USER
+    close_position: bool = False
+    ends_with_position: bool = False
+    reuse_ids: bool = False
+    stops_max: int = 10  # conditional orders of the account per symbol
 
 
 class OrderChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +237,7 @@ class Order(msgspec.Struct, kw_only=True):
     created_ms: int
     updated_ms: int
     last_price_on_created: Decimal
+    position_side: PositionSide = PositionSide.BOTH
     parent_client_order_id: str = ""
     price: Decimal | None = None  # of a market order: the protective price it will not go beyond
     time_in_force: TimeInForce = TimeInForce.GTC
@@ -202,6 +253,10 @@ class Order(msgspec.Struct, kw_only=True):
     take_profit: Decimal | None = None
     sl_trigger_by: TriggerBy = TriggerBy.LAST
     tp_trigger_by: TriggerBy = TriggerBy.LAST
+    close_position: bool = False
+    ends_with_position: bool = False
+    fired_ms: int = 0  # when a conditional order's trigger was crossed
+    fired_seq: int = 0  # a number of its own for the order that it became then
     filled_qty: Decimal = ZERO
     filled_value: Decimal = ZERO
     fee: Decimal = ZERO
@@ -226,7 +281,10 @@ class Order(msgspec.Struct, kw_only=True):
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution. `pnl` is price against entry of the part that closed, before fees."""
+    """One execution. `pnl` is price against entry of the part that closed, before fees.
+
+    Of funding `qty` is the position's size, `fee` what was paid (negative: received), and there is no order.
+    """
 
     fill_id: str
     seq: int
@@ -251,14 +309,17 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     stop_kind: StopKind
     created_by: CreatedBy
     at_ms: int
-    exec_type: str = "Trade"
+    position_side: PositionSide = PositionSide.BOTH
+    exec_type: ExecType = ExecType.TRADE
 
 
 class Position(msgspec.Struct, kw_only=True):
-    """One-way position: `qty` is signed, `cost` is the entry value of what is held (never negative)."""
+    """`qty` is signed in every mode (a short leg's is negative), `cost` is the entry value of what is held (never
+    negative)."""
 
     account: str
     symbol: str
+    position_side: PositionSide = PositionSide.BOTH
     qty: Decimal = ZERO
     cost: Decimal = ZERO
     open_fee: Decimal = ZERO  # fees paid for what is held
@@ -291,15 +352,37 @@ class Position(msgspec.Struct, kw_only=True):
         return self.qty * mark - (self.cost if self.qty > 0 else -self.cost)
 
 
+def position_key(symbol: str, position_side: PositionSide = PositionSide.BOTH) -> str:
+    """The key of `Account.positions`: text, since the books are kept as JSON."""
+    return symbol if position_side is PositionSide.BOTH else f"{symbol}/{position_side}"
+
+
 class Account(msgspec.Struct, kw_only=True):
     name: str
     balance: Decimal  # wallet: deposits + realised P&L - fees
     deposited: Decimal
-    leverage: dict[str, Decimal] = {}
-    positions: dict[str, Position] = {}
+    venue: str = "bybit"  # whose fees it pays
+    hedge: bool = False  # position mode where the symbol has none of its own
+    hedge_symbols: dict[str, bool] = {}
+    isolated: bool = False  # margin mode where the symbol has none of its own
+    isolated_symbols: dict[str, bool] = {}
+    taker_fee: Decimal = TAKER_FEE
+    maker_fee: Decimal = MAKER_FEE
+    leverage: dict[str, Decimal] = {}  # by symbol; of a leg that has its own by `position_key`
+    positions: dict[str, Position] = {}  # by `position_key`
     orders: dict[str, Order] = {}  # order id -> order, oldest first
     fills: list[Fill] = []
-    order_ids: dict[str, str] = {}  # client order id -> order id, never forgotten
+    order_ids: dict[str, str] = {}  # client order id -> id of the newest order with it, never forgotten
+
+    def is_hedge(self, symbol: str) -> bool:
+        return self.hedge_symbols.get(symbol, self.hedge)
+
+    def is_isolated(self, symbol: str) -> bool:
+        return self.isolated_symbols.get(symbol, self.isolated)
+
+    def position_sides(self, symbol: str) -> tuple[PositionSide, ...]:
+        """The positions that the symbol has in its present mode, flat or not."""
+        return HEDGE_SIDES if self.is_hedge(symbol) else (PositionSide.BOTH,)
 
 
 class OrderChanged(msgspec.Struct, frozen=True, tag=True):
@@ -326,7 +409,13 @@ class PositionChanged(msgspec.Struct, frozen=True, tag=True):
 
 
 class WalletChanged(msgspec.Struct, frozen=True, tag=True):
+    """`change` is what the event added to the balance, after fees."""
+
     account: str
+    exec_type: ExecType = ExecType.TRADE
+    symbol: str = ""
+    position_side: PositionSide = PositionSide.BOTH
+    change: Decimal = ZERO
 
 
 Event = OrderChanged | Filled | PositionChanged | WalletChanged

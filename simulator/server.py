@@ -8,10 +8,13 @@ from pathlib import Path
 from aiohttp import web
 
 from simulator import state
+from simulator.binance.face import Binance
 from simulator.bybit.private_ws import PrivateSocket
 from simulator.bybit.public_ws import PublicSocket
 from simulator.bybit.rest import Rest
-from simulator.control import Control, refusals
+from simulator.control import Control
+from simulator.control_accounts import ControlAccounts
+from simulator.control_parts import refusals
 from simulator.exchange import Config, Exchange
 from simulator.prices import Prices
 
@@ -26,24 +29,26 @@ def create_app(config: Config) -> web.Application:
     exchange = Exchange(config)
     prices = Prices(exchange)
     public, private = PublicSocket(exchange), PrivateSocket(exchange)
-    hubs = [public.hub, private.hub]
+    binance = Binance(exchange)
+    hubs = [public.hub, private.hub, *binance.hubs]
     app = web.Application(middlewares=[refusals], client_max_size=BODY_MAX)
     app[EXCHANGE] = exchange
-    app.add_routes(Control(exchange, prices, hubs).routes())
-    app.add_routes([*public.routes(), *private.routes(), *Rest(exchange).routes()])
+    app.add_routes([*Control(exchange, prices, hubs).routes(), *ControlAccounts(exchange).routes()])
+    app.add_routes([*public.routes(), *private.routes(), *Rest(exchange).routes(), *binance.routes()])
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         path = Path(config.state) if config.state else None
         if path is not None:
             state.load(exchange, path)
         await prices.start()
-        klines = asyncio.create_task(public.send_klines_for_ever())
+        beats = [asyncio.create_task(b) for b in (public.send_by_the_clock(), binance.run_for_ever())]
         stop = asyncio.Event()
         saver = asyncio.create_task(state.save_until(stop, exchange, path)) if path is not None else None
         yield
         await prices.stop()
-        klines.cancel()
-        await asyncio.gather(klines, return_exceptions=True)
+        for beat in beats:
+            beat.cancel()
+        await asyncio.gather(*beats, return_exceptions=True)
         stop.set()
         if saver is not None:
             await saver

@@ -15,6 +15,7 @@ import msgspec
 
 from simulator.exchange import Exchange
 from simulator.instruments import Instrument
+from simulator.keys import ApiKey
 from simulator.model import Account
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ DUTY = 20  # rest at least this many times as long as the last save took: big bo
 class Saved(msgspec.Struct, kw_only=True):
     seq: int
     accounts: list[Account]
-    secrets: dict[str, str]
+    keys: dict[str, ApiKey] = {}
+    secrets: dict[str, str] = {}  # how files of before kept them
     instruments: list[Instrument]
     prices: dict[str, Decimal]
 
@@ -37,7 +39,7 @@ def snapshot(exchange: Exchange) -> bytes:
     saved = Saved(
         seq=exchange.engine.seq,
         accounts=list(exchange.engine.accounts.values()),
-        secrets=exchange.secrets,
+        keys=exchange.keys,
         instruments=[m.instrument for m in markets.values()],
         prices={symbol: m.last for symbol, m in markets.items()},
     )
@@ -57,7 +59,8 @@ def load(exchange: Exchange, path: Path) -> bool:
         exchange.engine.markets[symbol].set_last(price)
     fresh = [a for a in exchange.engine.accounts.values() if a.name not in {s.name for s in saved.accounts}]
     exchange.engine.restore([*saved.accounts, *fresh], saved.seq)
-    exchange.secrets.update({k: v for k, v in saved.secrets.items() if k not in exchange.secrets})
+    keys = {name: ApiKey(secret=secret) for name, secret in saved.secrets.items()} | saved.keys
+    exchange.keys = keys | exchange.keys
     exchange.changed = False
     return True
 

@@ -4,7 +4,7 @@ Codes: https://bybit-exchange.github.io/docs/v5/error. The texts are those seen 
 changes them at will, so no client may branch on them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from simulator.model import Reason, Refused
 
@@ -12,10 +12,14 @@ from simulator.model import Reason, Refused
 class ApiError(Exception):
     """A business error: HTTP 200 with this code and text."""
 
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(
+        self, code: int, text: str, *, result: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(f"{code} {text}")
         self.code = code
         self.text = text
+        self.result = result or {}
+        self.headers = headers or {}
 
 
 class _Entry(NamedTuple):
@@ -27,16 +31,24 @@ PARAMS = 10001
 CLOCK = 10002
 BAD_KEY = 10003
 BAD_SIGN = 10004
+PERMISSION = 10005
 TOO_MANY_VISITS = 10006
+WRONG_ADDRESS = 10010
+EXPIRED = 33004
+MARGIN_MODE_FAILED = 3400045
 
 REQUESTS = {
     BAD_KEY: "API key is invalid.",
+    PERMISSION: "Permission denied, please check your API key permissions.",
+    WRONG_ADDRESS: "Unmatched IP, please check your API key's bound IP addresses.",
+    EXPIRED: "Your api key has expired.",
     TOO_MANY_VISITS: "Too many visits. Exceeded the API Rate Limit.",
 }
 
 _REFUSALS = {
     Reason.UNKNOWN_SYMBOL: _Entry(PARAMS, "params error: symbol invalid {}"),
     Reason.NOT_TRADING: _Entry(110074, "This contract is not live"),
+    Reason.DELISTING: _Entry(30228, "No new positions during delisting"),
     Reason.PRICE_TICK: _Entry(PARAMS, "params error: Price invalid"),
     Reason.PRICE_RANGE: _Entry(110003, "The price should be between {}."),
     Reason.QTY_STEP: _Entry(PARAMS, "params error: Qty invalid"),
@@ -62,12 +74,33 @@ _REFUSALS = {
     Reason.LEVERAGE_NOT_MODIFIED: _Entry(110043, "leverage not modified"),
     Reason.LEVERAGE_MAX: _Entry(110013, "can not set leverage gt maxLeverage by risk limit"),
     Reason.LEVERAGE_INVALID: _Entry(PARAMS, "leverage invalid"),
+    Reason.POSITION_SIDE: _Entry(PARAMS, "position idx not match position mode"),
+    Reason.POSITION_MODE_NOT_MODIFIED: _Entry(110025, "Position mode is not modified"),
+    Reason.POSITION_MODE_HELD: _Entry(110024, "Position mode cannot be switched: there is a position"),
+    Reason.POSITION_MODE_ORDERS: _Entry(
+        110028, "You have existing open orders, so the position mode cannot be switched"
+    ),
+    Reason.MARGIN_MODE_NOT_MODIFIED: _Entry(110026, "Cross/isolated margin mode is not modified"),
+    Reason.MARGIN_MODE_HELD: _Entry(MARGIN_MODE_FAILED, "Set margin mode failed"),
+    Reason.MARGIN_MODE_ORDERS: _Entry(MARGIN_MODE_FAILED, "Set margin mode failed"),
+}
+_MARGIN_MODE_REASONS = {
+    Reason.MARGIN_MODE_HELD: "There are positions",
+    Reason.MARGIN_MODE_ORDERS: "There are open orders",
 }
 
 
 def of_refusal(refused: Refused) -> ApiError:
     entry = _REFUSALS[refused.reason]
-    return ApiError(entry.code, entry.text.format(refused.detail))
+    result = {}
+    if entry.code == MARGIN_MODE_FAILED:
+        result = margin_mode_reasons(_MARGIN_MODE_REASONS[refused.reason])
+    return ApiError(entry.code, entry.text.format(refused.detail), result=result)
+
+
+def margin_mode_reasons(text: str, code: str = "3400000") -> dict[str, Any]:
+    """What /v5/account/set-margin-mode answers beside its code."""
+    return {"reasons": [{"reasonCode": code, "reasonMsg": text}]}
 
 
 def params(what: str) -> ApiError:

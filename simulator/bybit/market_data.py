@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 from simulator.bybit import requests
 from simulator.bybit.errors import params
-from simulator.bybit.rows import REST_TICKER_EXTRAS, Row, instrument_row, ticker_row
+from simulator.bybit.market_rows import REST_TICKER_EXTRAS, instrument_row, ticker_row
+from simulator.bybit.rows import Row
 from simulator.exchange import Exchange
 from simulator.numbers import text
 from simulator.tape import Print
@@ -58,7 +59,7 @@ def tickers(exchange: Exchange, query: Query) -> Row:
     rows = []
     for symbol in symbols:
         market = exchange.engine.market(symbol)
-        row = ticker_row(exchange.tapes[symbol], market.instrument, market.last, market.mark, exchange.now_ms())
+        row = ticker_row(exchange.tapes[symbol], market, exchange.now_ms())
         rows.append(row | REST_TICKER_EXTRAS)
     return {"category": "linear", "list": rows}
 
@@ -108,12 +109,11 @@ def orderbook(exchange: Exchange, query: Query) -> Row:
 def book(exchange: Exchange, symbol: str) -> Row:
     """One level each side; `u` counts the prints."""
     market, tape = exchange.engine.market(symbol), exchange.tapes[symbol]
-    tick, size = market.instrument.tick_size, text(market.instrument.min_qty * 1000)
-    bid = max(market.last - tick, market.instrument.min_price)
+    size = text(market.instrument.min_qty * 1000)
     return {
         "s": symbol,
-        "b": [[text(bid), size]],
-        "a": [[text(market.last + tick), size]],
+        "b": [[text(market.bid), size]],
+        "a": [[text(market.ask), size]],
         "u": tape.seq + 1,
         "seq": tape.seq + 1,
     }

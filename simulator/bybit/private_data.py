@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
-from simulator.bybit import requests, rows
+from simulator.bybit import account_rows, requests, rows
 from simulator.bybit.errors import params
 from simulator.bybit.rows import Row
-from simulator.checks import MAKER_FEE, TAKER_FEE
 from simulator.exchange import Exchange
 from simulator.faults import FaultKind
 from simulator.model import Account, Fill, Order, StopKind
@@ -20,6 +19,7 @@ from simulator.numbers import text
 
 Query = dict[str, str]
 
+SPAN_MS = 7 * 24 * 3600 * 1000
 CLOSED_IN_REALTIME = 500  # /v5/order/realtime remembers this many ended orders
 
 
@@ -37,16 +37,23 @@ def order_realtime(exchange: Exchange, account: Account, query: Query) -> Row:
     order_id, link_id = query.get("orderId", ""), query.get("orderLinkId", "")
     if order_id or link_id:
         found = exchange.engine.find(account, order_id, link_id)
-        wanted = [found] if found is not None else []
+        wanted = [found] if found is not None and not _is_forgotten(exchange, found) else []
     else:
         if not (query.get("symbol") or query.get("settleCoin") or query.get("baseCoin")):
             raise params("symbol, settleCoin or baseCoin is required")
         if query.get("openOnly", "0") == "1":
             wanted = [o for o in reversed(account.orders.values()) if not o.is_open][:CLOSED_IN_REALTIME]
+            wanted = [o for o in wanted if not _is_forgotten(exchange, o)]
         else:
             wanted = exchange.engine.open_orders(account)[::-1]
     picked = (o for o in wanted if _fits(exchange, o, query) and _passes_filter(o, query))
     return _page(exchange, _visible_orders(exchange, picked), query, 20, 50, rows.order_row)
+
+
+def _is_forgotten(exchange: Exchange, order: Order) -> bool:
+    """The memory of ended orders is lost when the exchange restarts; a fault says that it was."""
+    forgets = exchange.faults.find(FaultKind.FORGET_CLOSED, exchange.now_s(), symbol=order.symbol)
+    return forgets is not None and not order.is_open
 
 
 def order_history(exchange: Exchange, account: Account, query: Query) -> Row:
@@ -57,7 +64,7 @@ def order_history(exchange: Exchange, account: Account, query: Query) -> Row:
         one = exchange.engine.find(account, query.get("orderId", ""), query.get("orderLinkId", ""))
         found = [one] if one is not None else []
     else:
-        start, end = _span(query)
+        start, end = _span(exchange, query)
         found = (o for o in reversed(account.orders.values()) if start <= o.created_ms <= end)
     status = query.get("orderStatus")
     picked = (
@@ -76,7 +83,7 @@ def execution_list(exchange: Exchange, account: Account, query: Query) -> Row:
         order = exchange.engine.find(account, query.get("orderId", ""), query.get("orderLinkId", ""))
         found = (f for f in found if order is not None and f.order_id == order.order_id)
     else:
-        start, end = _span(query)
+        start, end = _span(exchange, query)
         if query.get("symbol"):
             exchange.engine.market(query["symbol"])
         symbol, kind = query.get("symbol"), query.get("execType")
@@ -95,18 +102,18 @@ def position_list(exchange: Exchange, account: Account, query: Query) -> Row:
     engine = exchange.engine
     if symbol := query.get("symbol"):
         engine.market(symbol)
-        views = [engine.view(account, symbol)]
+        views = engine.views(account, symbol)
     elif query.get("settleCoin"):
-        held = [s for s, p in account.positions.items() if p.qty and query["settleCoin"] == "USDT"]
-        views = [engine.view(account, s) for s in held]
+        held = engine.held(account) if query["settleCoin"] == "USDT" else []
+        views = [engine.view(account, p.symbol, p.position_side) for p in held]
     else:
         raise params("symbol or settleCoin is required")
-    return {"list": [rows.position_row(v) for v in views], "nextPageCursor": "", "category": "linear"}
+    return {"list": [account_rows.position_row(v) for v in views], "nextPageCursor": "", "category": "linear"}
 
 
 def closed_pnl(exchange: Exchange, account: Account, query: Query) -> Row:
     requests.check_category(query.get("category"))
-    start, end = _span(query)
+    start, end = _span(exchange, query)
     found = (
         o
         for o in reversed(account.orders.values())
@@ -122,7 +129,7 @@ def closed_pnl(exchange: Exchange, account: Account, query: Query) -> Row:
 def wallet_balance(exchange: Exchange, account: Account, query: Query) -> Row:
     if query.get("accountType") != "UNIFIED":
         raise params("accountType only support UNIFIED.")
-    row = rows.wallet_row(exchange.engine, account)
+    row = account_rows.wallet_row(exchange.engine, account)
     coins = query.get("coin")
     if coins and "USDT" not in coins.split(","):
         row["coin"] = []
@@ -131,7 +138,7 @@ def wallet_balance(exchange: Exchange, account: Account, query: Query) -> Row:
 
 def account_info(exchange: Exchange, account: Account, query: Query) -> Row:
     return {
-        "marginMode": "REGULAR_MARGIN",
+        "marginMode": "ISOLATED_MARGIN" if account.isolated else "REGULAR_MARGIN",
         "updatedTime": str(exchange.now_ms()),
         "unifiedMarginStatus": 5,
         "dcpStatus": "OFF",
@@ -145,32 +152,33 @@ def account_info(exchange: Exchange, account: Account, query: Query) -> Row:
 def fee_rate(exchange: Exchange, account: Account, query: Query) -> Row:
     if symbol := query.get("symbol"):
         exchange.engine.market(symbol)
-    fees = {"takerFeeRate": text(TAKER_FEE), "makerFeeRate": text(MAKER_FEE)}
+    fees = {"takerFeeRate": text(account.taker_fee), "makerFeeRate": text(account.maker_fee)}
     symbols = [query["symbol"]] if query.get("symbol") else list(exchange.engine.markets)
     return {"list": [{"symbol": s, **fees} for s in symbols]}
 
 
 def query_api(exchange: Exchange, account: Account, query: Query) -> Row:
-    """A key that may trade contracts and read, from any address, and never withdraw."""
+    """What the key may do. One that is bound to addresses never lapses."""
+    key = exchange.keys[account.name]
     return {
         "id": "1",
         "note": "simulator",
         "apiKey": account.name,
-        "readOnly": 0,
+        "readOnly": int(key.read_only),
         "secret": "",
         "permissions": {
-            "ContractTrade": ["Order", "Position"],
+            "ContractTrade": ["Order", "Position"] if key.trade else [],
             "Spot": [],
-            "Wallet": [],
+            "Wallet": ["AccountTransfer", "Withdraw"] if key.withdraw else [],
             "Options": [],
-            "Derivatives": ["DerivativesTrade"],
+            "Derivatives": ["DerivativesTrade"] if key.trade else [],
             "Exchange": [],
             "Earn": [],
         },
-        "ips": ["*"],
+        "ips": key.ips or ["*"],
         "type": 1,
-        "deadlineDay": 90,
-        "expiredAt": "2099-01-01T00:00:00Z",
+        "deadlineDay": 0 if key.ips else 90,
+        "expiredAt": "1970-01-01T00:00:00Z" if key.ips else "2099-01-01T00:00:00Z",
         "createdAt": "2024-01-01T00:00:00Z",
         "unified": 0,
         "uta": 1,
@@ -179,7 +187,7 @@ def query_api(exchange: Exchange, account: Account, query: Query) -> Row:
         "vipLevel": "No VIP",
         "mktMakerLevel": "0",
         "affiliateID": 0,
-        "rsaPublicKey": "",
+        "rsaPublicKey": key.public_key,
         "isMaster": True,
         "parentUid": "0",
         "kycLevel": "LEVEL_DEFAULT",
@@ -218,11 +226,19 @@ def _newest_visible_ms(exchange: Exchange, symbol: str) -> int:
     return exchange.now_ms() - (fault.ms or 0 if fault else 0)
 
 
-def _span(query: Query) -> tuple[int, int]:
-    start = requests.integer(query.get("startTime"), "startTime") or 0
-    end = requests.integer(query.get("endTime"), "endTime") or 2**62
-    if start and end < start:
+def _span(exchange: Exchange, query: Query) -> tuple[int, int]:
+    """From and to, ms; seven days at most, and the seven days beside the one end that is given."""
+    start = requests.integer(query.get("startTime"), "startTime")
+    end = requests.integer(query.get("endTime"), "endTime")
+    if start is None:
+        end = exchange.now_ms() if end is None else end
+        return end - SPAN_MS, end
+    if end is None:
+        return start, start + SPAN_MS
+    if end < start:
         raise params("startTime should be less than endTime")
+    if end - start > SPAN_MS:
+        raise params("The time range between startTime and endTime cannot exceed 7 days")
     return start, end
 
 

@@ -4,21 +4,23 @@ https://bybit-exchange.github.io/docs/v5/ws/connect#authentication and /websocke
 there are no snapshots: who connects asks REST first.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from simulator.bybit import rows, sign
+from simulator.bybit import account_rows, rows, sign
 from simulator.bybit.rows import Row
 from simulator.exchange import Exchange
 from simulator.faults import FaultKind
 from simulator.hub import Hub, Link, serve
-from simulator.model import Event, Filled, OrderChanged, PositionChanged, WalletChanged
+from simulator.model import Event, ExecType, Fill, Filled, OrderChanged, PositionChanged, WalletChanged
 
 ALL_IN_ONE = frozenset({"order", "execution", "execution.fast", "position", "wallet"})
+T = TypeVar("T")
 SPLIT = frozenset(f"{topic}.linear" for topic in ALL_IN_ONE - {"wallet"})
 
 
@@ -40,7 +42,7 @@ class PrivateSocket:
             now = str(self._exchange.now_ms())
             self._answer(link, message, {"op": "pong", "args": [now], "conn_id": link.id})
         elif op == "auth":
-            link.account = sign.check_socket(message.get("args"), self._exchange.secrets, self._exchange.now_ms())
+            link.account = sign.check_socket(message.get("args"), self._exchange.keys, self._exchange.now_ms())
             self._acknowledge(link, message, "" if link.account is not None else "Params Error")
             return link.account is not None  # the exchange hangs up on a bad one
         elif op not in ("subscribe", "unsubscribe"):
@@ -78,23 +80,43 @@ class PrivateSocket:
     # --- events
 
     def _on_events(self, events: list[Event]) -> None:
+        """The frames of one moment, in the order of its events; fills of one order share a frame."""
+        frames: list[Frame] = []
+        fills: defaultdict[str, list[Fill]] = defaultdict(list)  # by order; taken out when told
+        for event in events:
+            if isinstance(event, Filled):
+                fills[event.fill.order_id].append(event.fill)
         for event in events:
             match event:
                 case OrderChanged(order):
-                    self._send(order.account, order.symbol, order.seq, "order", partial(rows.order_event, order))
-                case Filled(fill):
-                    who = (fill.account, fill.symbol, fill.seq)
-                    self._send(*who, "execution", partial(rows.execution_event, fill))
-                    self._send(*who, "execution.fast", partial(rows.fast_execution_event, fill))
+                    who = (order.account, order.symbol, order.seq)
+                    frames += self._frames(*who, "order", partial(_one, rows.order_event, order))
+                case Filled(fill) if fill.order_id in fills:
+                    own = fills.pop(fill.order_id)
+                    who = (fill.account, fill.symbol, own[-1].seq)
+                    frames += self._frames(*who, "execution", partial(_each, rows.execution_event, own))
+                    if fill.exec_type is ExecType.TRADE:
+                        frames += self._frames(*who, "execution.fast", partial(_each, rows.fast_execution_event, own))
                 case PositionChanged(view):
                     p = view.position
-                    self._send(p.account, p.symbol, p.seq, "position", partial(rows.position_event, view))
+                    who = (p.account, p.symbol, p.seq)
+                    frames += self._frames(*who, "position", partial(_one, account_rows.position_event, view))
                 case WalletChanged(name):
                     engine = self._exchange.engine
-                    self._send(name, "", 0, "wallet", partial(rows.wallet_row, engine, engine.accounts[name]))
+                    wallet = partial(account_rows.wallet_row, engine)
+                    frames += self._frames(name, "", 0, "wallet", partial(_one, wallet, engine.accounts[name]))
+        take, now_s = self._exchange.faults.take, self._exchange.now_s()
+        if len(frames) > 1 and take(FaultKind.REORDER, now_s, channel="private") is not None:
+            frames.reverse()
+        for frame in frames:
+            twice = take(FaultKind.DUPLICATE_EVENTS, now_s, symbol=frame.symbol, channel="private")
+            for _ in range(2 if twice is not None else 1):
+                self.hub.publish(frame.key, frame.encoded, frame.symbol)
 
-    def _send(self, account: str, symbol: str, seq: int, topic: str, row: Callable[[], Row]) -> None:
-        """Make the row only if somebody listens; one encoding for each name of the topic."""
+    def _frames(
+        self, account: str, symbol: str, seq: int, topic: str, data: Callable[[], list[Row]]
+    ) -> Iterator["Frame"]:
+        """Rows are made only if somebody listens; one encoding for each name of the topic."""
         for name in (topic, f"{topic}.linear"):
             key = _key(account, name)
             if not self.hub.wanted(key):
@@ -104,15 +126,25 @@ class PrivateSocket:
                 "id": f"{account}_{symbol}_{seq}" if symbol else f"{account}_wallet_{now_ms}",
                 "topic": name,
                 "creationTime": now_ms,
-                "data": [row()],
+                "data": data(),
             }
             if topic == "execution.fast":
                 del frame["id"]
-            encoded = msgspec.json.encode(frame)
-            now_s = self._exchange.now_s()
-            twice = self._exchange.faults.take(FaultKind.DUPLICATE_EVENTS, now_s, symbol=symbol, channel="private")
-            for _ in range(2 if twice is not None else 1):
-                self.hub.publish(key, encoded, symbol)
+            yield Frame(key, msgspec.json.encode(frame), symbol)
+
+
+class Frame(NamedTuple):
+    key: str  # the hub's topic
+    encoded: bytes
+    symbol: str
+
+
+def _one(row: Callable[[T], Row], of: T) -> list[Row]:
+    return [row(of)]
+
+
+def _each(row: Callable[[T], Row], of: list[T]) -> list[Row]:
+    return [row(one) for one in of]
 
 
 def _key(account: str, topic: str) -> str:

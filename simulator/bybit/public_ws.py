@@ -11,14 +11,17 @@ import msgspec
 from aiohttp import web
 
 from simulator.bybit.market_data import INTERVALS, book
-from simulator.bybit.rows import Row, ticker_row
+from simulator.bybit.market_rows import ticker_row
+from simulator.bybit.rows import Row
 from simulator.exchange import Exchange
+from simulator.faults import FaultKind
 from simulator.hub import Hub, Link, serve
 from simulator.numbers import text
 from simulator.tape import MINUTE_MS, Bar, Print
 
 TICKER_MS = 100  # deltas come at most this often per symbol
 KLINE_MS = 1000
+BOOK_REPEAT_S = 3
 TRADES_PER_FRAME = 1024
 ARGS_MAX = 21_000  # characters of topics in one request
 
@@ -40,6 +43,7 @@ class PublicSocket:
         self.hub = Hub(exchange, "public")
         self._exchange = exchange
         self._tickers: dict[str, _Ticker] = {}
+        self._books_sent: dict[str, float] = {}  # symbol -> monotonic time of the last frame
         self._bars_sent: dict[str, tuple[int, object]] = {}  # kline topic -> (bars confirmed up to, last bar sent)
         exchange.on_prints.append(self._on_prints)
 
@@ -108,8 +112,7 @@ class PublicSocket:
             for start in range(0, len(prints), TRADES_PER_FRAME):
                 self._send_trades(topic, symbol, prints[start : start + TRADES_PER_FRAME])
         if self.hub.wanted(f"orderbook.1.{symbol}"):
-            frame = msgspec.json.encode(self._book_frame(symbol))
-            self.hub.publish(f"orderbook.1.{symbol}", frame, symbol)
+            self._send_book(symbol)
         if self.hub.wanted(f"tickers.{symbol}"):
             self._refresh_ticker(symbol)
 
@@ -131,6 +134,18 @@ class PublicSocket:
         ]
         frame = {"topic": topic, "type": "snapshot", "ts": self._exchange.now_ms(), "data": rows}
         self.hub.publish(topic, msgspec.json.encode(frame), symbol)
+
+    def _send_book(self, symbol: str) -> None:
+        self._books_sent[symbol] = self._exchange.now_s()
+        self.hub.publish(f"orderbook.1.{symbol}", msgspec.json.encode(self._book_frame(symbol)), symbol)
+
+    def repeat_books(self) -> None:
+        """A book that stood still is told again, with the same `u`."""
+        old_s = self._exchange.now_s() - BOOK_REPEAT_S
+        for topic in self.hub.topics:
+            kind, _, symbol = topic.rpartition(".")
+            if kind == "orderbook.1" and self._books_sent.setdefault(symbol, self._exchange.now_s()) <= old_s:
+                self._send_book(symbol)
 
     def _book_frame(self, symbol: str) -> Row:
         return {
@@ -172,12 +187,14 @@ class PublicSocket:
         ticker.sent_s = asyncio.get_running_loop().time()
         if len(delta) > 1:
             ticker.cs += 1
-            frame = self._ticker_frame(symbol, "delta", delta, ticker.cs)
+            again = self._exchange.faults.take(FaultKind.RESNAPSHOT, self._exchange.now_s(), symbol=symbol)
+            kind, told = ("delta", delta) if again is None else ("snapshot", row)
+            frame = self._ticker_frame(symbol, kind, told, ticker.cs)
             self.hub.publish(f"tickers.{symbol}", msgspec.json.encode(frame), symbol)
 
     def _ticker_row(self, symbol: str) -> Row:
         market, tape = self._exchange.engine.markets[symbol], self._exchange.tapes[symbol]
-        row = ticker_row(tape, market.instrument, market.last, market.mark, self._exchange.now_ms())
+        row = ticker_row(tape, market, self._exchange.now_ms())
         return row | {"tickDirection": tape.direction}
 
     def _ticker_frame(self, symbol: str, kind: str, row: Row, cs: int) -> Row:
@@ -185,10 +202,11 @@ class PublicSocket:
 
     # --- klines
 
-    async def send_klines_for_ever(self) -> None:
+    async def send_by_the_clock(self) -> None:
         while True:
             await asyncio.sleep(KLINE_MS / 1000)
             self.send_klines()
+            self.repeat_books()
 
     def send_klines(self) -> None:
         """For each wanted topic: bars that closed since (once, `confirm` true) and the open one if it changed."""

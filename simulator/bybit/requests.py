@@ -4,17 +4,20 @@ https://bybit-exchange.github.io/docs/v5/order/create-order and its neighbours. 
 """
 
 import re
-from decimal import Decimal, InvalidOperation
-from typing import TypeVar
+from decimal import Decimal
+from typing import Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from simulator.bybit.errors import ApiError, params
-from simulator.model import NewOrder, OrderChange, OrderType, Protection, Side, TimeInForce, TriggerBy
+from simulator.model import NewOrder, OrderChange, OrderType, PositionSide, Protection, Side, TimeInForce, TriggerBy
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"\d+(\.\d+)?")  # plain digits: no exponent, no sign
+
+ONE_WAY, HEDGE = 0, 3  # `mode` of /v5/position/switch-mode
+POSITION_SIDES = {0: PositionSide.BOTH, 1: PositionSide.LONG, 2: PositionSide.SHORT}
 
 
 class CreateOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +44,6 @@ class CreateOrder(msgspec.Struct, frozen=True, kw_only=True):
     triggerBy: TriggerBy | None = None
 
     def to_order(self) -> NewOrder:
-        check_position_idx(self.positionIdx)
         check_client_id(self.orderLinkId)
         only_full(self.tpslMode, self.tpOrderType, self.slOrderType)
         trigger_price = decimal_or_none(self.triggerPrice, "triggerPrice") or None
@@ -53,6 +55,7 @@ class CreateOrder(msgspec.Struct, frozen=True, kw_only=True):
         return NewOrder(
             symbol=self.symbol,
             side=self.side,
+            position_side=position_side(self.positionIdx),
             type=self.orderType,
             qty=decimal(self.qty, "Qty"),
             price=price if self.orderType is OrderType.LIMIT else None,
@@ -113,7 +116,7 @@ class TradingStop(msgspec.Struct, frozen=True, kw_only=True):
     category: str
     symbol: str
     positionIdx: int
-    tpslMode: str = "Full"
+    tpslMode: str
     takeProfit: str | None = None
     stopLoss: str | None = None
     trailingStop: str | None = None
@@ -124,7 +127,6 @@ class TradingStop(msgspec.Struct, frozen=True, kw_only=True):
     slOrderType: OrderType | None = None
 
     def to_protection(self) -> Protection:
-        check_position_idx(self.positionIdx)
         only_full(self.tpslMode, self.tpOrderType, self.slOrderType)
         wanted = Protection(
             stop_loss=decimal_or_none(self.stopLoss, "stopLoss"),
@@ -152,6 +154,17 @@ class SwitchMode(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str = ""
     coin: str = ""
 
+    def is_hedge(self) -> bool:
+        if self.mode not in (ONE_WAY, HEDGE):
+            raise params("mode invalid")
+        if not self.symbol and self.coin != "USDT":
+            raise params("symbol or coin is required")
+        return self.mode == HEDGE
+
+
+class SetMarginMode(msgspec.Struct, frozen=True, kw_only=True):
+    setMarginMode: Literal["ISOLATED_MARGIN", "REGULAR_MARGIN", "PORTFOLIO_MARGIN"]
+
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -161,7 +174,8 @@ def body(raw: bytes, kind: type[T]) -> T:
         value = msgspec.json.decode(raw, type=kind)
     except msgspec.DecodeError as exc:
         raise ApiError(10001, f"Request parameter error. {exc}") from None
-    check_category(getattr(value, "category", None))
+    if "category" in kind.__struct_fields__:
+        check_category(getattr(value, "category", None))
     return value
 
 
@@ -174,10 +188,12 @@ def check_category(category: str | None) -> None:
         raise params("category invalid: this exchange has linear only")
 
 
-def check_position_idx(position_idx: int) -> None:
-    """One-way mode only; https://bybit-exchange.github.io/docs/v5/position/position-mode."""
-    if position_idx != 0:
-        raise ApiError(10001, "position idx not match position mode")
+def position_side(position_idx: int) -> PositionSide:
+    """https://bybit-exchange.github.io/docs/v5/position/position-mode; whether it fits the mode the engine says."""
+    try:
+        return POSITION_SIDES[position_idx]
+    except KeyError:
+        raise params("positionIdx invalid") from None
 
 
 def check_client_id(client_id: str) -> None:
@@ -193,11 +209,8 @@ def only_full(mode: str | None, tp_type: OrderType | None, sl_type: OrderType | 
 def decimal(value: str, name: str) -> Decimal:
     if not _NUMBER.fullmatch(value):
         raise params(f"{name} invalid")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise params(f"{name} invalid") from None
-    if number < 0 or number > Decimal("1e15"):
+    number = Decimal(value)
+    if number > Decimal("1e15"):
         raise params(f"{name} invalid")
     return number
 

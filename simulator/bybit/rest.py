@@ -6,43 +6,42 @@ socket frames go out after its answer was written, as the exchange's own do near
 
 import asyncio
 import time
-from collections import Counter
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from simulator.bybit import market_data, private_data, requests, sign, trading
-from simulator.bybit.errors import REQUESTS, TOO_MANY_VISITS, ApiError, of_refusal
+from simulator.bybit.errors import ApiError, of_refusal
+from simulator.bybit.limits import Limits
 from simulator.exchange import Exchange, Received
 from simulator.faults import FaultKind, FaultOrder
 from simulator.model import Refused
 
-# Requests per second and account, https://bybit-exchange.github.io/docs/v5/rate-limit
-LIMIT_TRADING = 10
-LIMIT_QUERIES = 50
-
+# status -> what the exchange's front door says, and as what
 _STATUS_TEXTS = {
-    403: "403, access too frequent",
-    429: "System level frequency protection",
-    502: "<html><head><title>502 Bad Gateway</title></head></html>",
-    503: "<html><head><title>503 Service Temporarily Unavailable</title></head></html>",
+    403: ("403, access too frequent", "text/html"),
+    429: ("System level frequency protection", "text/plain"),
+    502: ("<html><head><title>502 Bad Gateway</title></head></html>", "text/html"),
+    503: ("<html><head><title>503 Service Temporarily Unavailable</title></head></html>", "text/html"),
 }
 
 
 class Rest:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._visits: Counter[tuple[str, str]] = Counter()  # (account, path) -> requests in the present second
-        self._visits_s = 0
+        self._limits = Limits(exchange)
+        exchange.market_data_paths |= set(market_data.ENDPOINTS)
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.route("*", "/v5/{tail:.*}", self.handle)]
+        return [*self._limits.routes(), web.route("*", "/v5/{tail:.*}", self.handle)]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         entry = self._log(request, raw)
         path, symbol = entry.path, _symbol_of(entry)
+        if not self._limits.admits(request.remote or ""):
+            return await self._answer(request, entry, _plain(403))
         if (delay := self._take(FaultKind.DELAY, path, symbol)) is not None:
             await asyncio.sleep((delay.ms or 0) / 1000)
         if self._take(FaultKind.DROP_REQUEST, path, symbol) is not None:
@@ -92,14 +91,14 @@ class Rest:
         headers: dict[str, str] = {}
         try:
             fault = self._take(FaultKind.RET_CODE, entry.path, symbol)
+            if fault is None or fault.after:
+                result = self._dispatch(request, raw, entry, headers)
             if fault is not None:
                 raise ApiError(fault.code or 0, fault.msg)
-            result = self._dispatch(request, raw, entry, headers)
-        except Refused as refused:
-            error = of_refusal(refused)
-            code, text = error.code, error.text
-        except ApiError as error:
-            code, text = error.code, error.text
+        except (Refused, ApiError) as refusal:
+            error = of_refusal(refusal) if isinstance(refusal, Refused) else refusal
+            code, text, result = error.code, error.text, error.result
+            headers |= error.headers
         except LookupError:
             entry.status = 404
             return web.Response(status=404, text="404 page not found")
@@ -124,27 +123,13 @@ class Rest:
         if request.method not in ("GET", "POST") or path not in known:
             raise LookupError(path)
         payload = entry.query.encode() if is_get else raw
-        key = sign.check_request(request.headers, payload, exchange.secrets, exchange.now_ms())
-        self._count_visit(key, path, LIMIT_QUERIES if is_get else LIMIT_TRADING, headers)
-        account = exchange.engine.accounts[key]
+        name = sign.check_request(request.headers, payload, exchange.keys, exchange.now_ms())
+        sign.check_rights(exchange.keys[name], request.remote or "", writes=not is_get)
+        headers |= self._limits.count(name, path, is_get=is_get)
+        account = exchange.engine.accounts[name]
         if is_get:
             return private_data.ENDPOINTS[path](exchange, account, requests.query(entry.query))
         return trading.ENDPOINTS[path](exchange, account, raw)
-
-    def _count_visit(self, key: str, path: str, limit: int, headers: dict[str, str]) -> None:
-        """Always counted and told in the headers, enforced only when a fault says so."""
-        now_ms = self._exchange.now_ms()
-        if self._visits_s != now_ms // 1000:
-            self._visits_s = now_ms // 1000
-            self._visits.clear()
-        self._visits[key, path] += 1
-        left = limit - self._visits[key, path]
-        over = left < 0 and self._take(FaultKind.RATE_LIMIT, path, "") is not None
-        headers["X-Bapi-Limit"] = str(limit)
-        headers["X-Bapi-Limit-Status"] = str(max(left, 0))
-        headers["X-Bapi-Limit-Reset-Timestamp"] = str((self._visits_s + 1) * 1000 if over else now_ms)
-        if over:
-            raise ApiError(TOO_MANY_VISITS, REQUESTS[TOO_MANY_VISITS])
 
     async def _answer(self, request: web.Request, entry: Received, response: web.Response) -> web.StreamResponse:
         """Write the answer out here, so that the private frames of this request follow it."""
@@ -167,7 +152,8 @@ def _symbol_of(entry: Received) -> str:
 
 
 def _plain(status: int) -> web.Response:
-    return web.Response(status=status, text=_STATUS_TEXTS.get(status, f"{status}"), content_type="text/html")
+    text, kind = _STATUS_TEXTS.get(status, (f"{status}", "text/html"))
+    return web.Response(status=status, text=text, content_type=kind)
 
 
 def _cut(request: web.Request) -> web.Response:

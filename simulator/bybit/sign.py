@@ -3,25 +3,20 @@
 https://bybit-exchange.github.io/docs/v5/guide#authentication
 """
 
-import hashlib
-import hmac
 from collections.abc import Mapping
 
-from simulator.bybit.errors import BAD_KEY, BAD_SIGN, CLOCK, REQUESTS, ApiError
+from simulator.bybit.errors import BAD_KEY, BAD_SIGN, CLOCK, EXPIRED, PERMISSION, REQUESTS, WRONG_ADDRESS, ApiError
+from simulator.keys import ApiKey
 
 AHEAD_MS_MAX = 1000  # a stamp must be younger than the server's clock + 1 s
 RECV_WINDOW_MS = 5000
 
 
-def signature(secret: str, payload: bytes) -> str:
-    return hmac.new(secret.encode(), payload, hashlib.sha256).hexdigest()
-
-
-def check_request(headers: Mapping[str, str], payload: bytes, secrets: Mapping[str, str], now_ms: int) -> str:
+def check_request(headers: Mapping[str, str], payload: bytes, keys: Mapping[str, ApiKey], now_ms: int) -> str:
     """The caller's key. `payload` is the raw query string of a GET or the raw body of a POST, as on the wire."""
-    key = headers.get("X-BAPI-API-KEY", "")
-    secret = secrets.get(key)
-    if secret is None:
+    name = headers.get("X-BAPI-API-KEY", "")
+    key = keys.get(name)
+    if key is None:
         raise ApiError(BAD_KEY, REQUESTS[BAD_KEY])
     stamp, window = headers.get("X-BAPI-TIMESTAMP", ""), headers.get("X-BAPI-RECV-WINDOW", "")
     window_ms = int(window) if window.isdecimal() else RECV_WINDOW_MS
@@ -31,20 +26,34 @@ def check_request(headers: Mapping[str, str], payload: bytes, secrets: Mapping[s
             "invalid request, please check your server timestamp or recv_window param. "
             f"req_timestamp[{stamp}],server_timestamp[{now_ms}],recv_window[{window_ms}]",
         )
-    origin = f"{stamp}{key}{window}".encode() + payload
-    if not hmac.compare_digest(signature(secret, origin).encode(), headers.get("X-BAPI-SIGN", "").encode()):
-        masked = f"{stamp}{'X' * len(key)}{window}" + payload.decode("utf-8", "replace")
+    origin = f"{stamp}{name}{window}".encode() + payload
+    if not _verifies(key, origin, headers.get("X-BAPI-SIGN", "")):
+        masked = f"{stamp}{'X' * len(name)}{window}" + payload.decode("utf-8", "replace")
         raise ApiError(BAD_SIGN, f"error sign! origin_string[{masked}]")
-    return key
+    return name
 
 
-def check_socket(args: object, secrets: Mapping[str, str], now_ms: int) -> str | None:
+def check_rights(key: ApiKey, address: str, *, writes: bool) -> None:
+    """What a key that signed well may still not do."""
+    if key.expired:
+        raise ApiError(EXPIRED, REQUESTS[EXPIRED])
+    if key.ips and address not in key.ips:
+        raise ApiError(WRONG_ADDRESS, REQUESTS[WRONG_ADDRESS])
+    if writes and (key.read_only or not key.trade):
+        raise ApiError(PERMISSION, REQUESTS[PERMISSION])
+
+
+def check_socket(args: object, keys: Mapping[str, ApiKey], now_ms: int) -> str | None:
     """The key of `{"op":"auth","args":[key, expires_ms, signature]}`, or None if it will not do."""
     if not isinstance(args, list) or len(args) != 3:
         return None
-    key, expires, given = str(args[0]), str(args[1]), str(args[2])
-    secret = secrets.get(key)
-    if secret is None or not expires.isdecimal() or int(expires) <= now_ms:
+    name, expires, given = str(args[0]), str(args[1]), str(args[2])
+    key = keys.get(name)
+    if key is None or not expires.isdecimal() or int(expires) <= now_ms:
         return None
-    wanted = signature(secret, f"GET/realtime{expires}".encode())
-    return key if hmac.compare_digest(wanted.encode(), given.encode()) else None
+    return name if _verifies(key, f"GET/realtime{expires}".encode(), given) else None
+
+
+def _verifies(key: ApiKey, payload: bytes, given: str) -> bool:
+    """HMAC in hex or RSA in base64; there is no Ed25519 here."""
+    return key.algorithm != "ED25519" and key.verifies(payload, given)

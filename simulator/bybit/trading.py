@@ -7,11 +7,11 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from simulator.bybit import requests
-from simulator.bybit.errors import ApiError, params
+from simulator.bybit.errors import MARGIN_MODE_FAILED, ApiError, margin_mode_reasons, params
 from simulator.bybit.rows import Row
 from simulator.exchange import Exchange
 from simulator.faults import FaultKind
-from simulator.model import Account, Order, OrderStatus, Reason, Refused, StopKind
+from simulator.model import Account, Order, OrderStatus, PositionSide, Reason, Refused, StopKind
 
 CREATE = "/v5/order/create"
 CANCEL_ALL_MAX = 500
@@ -23,17 +23,22 @@ def create(exchange: Exchange, account: Account, raw: bytes) -> Row:
     # A refused order uses up no fault: ask what is there, take it once the order is in.
     reject = exchange.faults.find(FaultKind.REJECT_ASYNC, now_s, path=CREATE, symbol=symbol)
     partial = exchange.faults.find(FaultKind.PARTIAL_FILL, now_s, path=CREATE, symbol=symbol)
+    split = exchange.faults.find(FaultKind.SPLIT_FILL, now_s, path=CREATE, symbol=symbol)
     order = exchange.engine.place(
         account,
         new,
         exchange.now_ms(),
         fill_share=Decimal(partial.fraction) if partial and partial.fraction and not reject else None,
+        in_two=split is not None,
         reject=reject is not None,
     )
-    if reject is not None:
-        exchange.faults.take(FaultKind.REJECT_ASYNC, now_s, path=CREATE, symbol=symbol)
-    elif partial is not None:
-        exchange.faults.take(FaultKind.PARTIAL_FILL, now_s, path=CREATE, symbol=symbol)
+    for kind, fault in (
+        (FaultKind.REJECT_ASYNC, reject),
+        (FaultKind.PARTIAL_FILL, None if reject else partial),
+        (FaultKind.SPLIT_FILL, None if reject else split),
+    ):
+        if fault is not None:
+            exchange.faults.take(kind, now_s, path=CREATE, symbol=symbol)
     return _ids(order)
 
 
@@ -87,25 +92,48 @@ def _is_meant(exchange: Exchange, order: Order, wanted: requests.CancelAll) -> b
 
 def trading_stop(exchange: Exchange, account: Account, raw: bytes) -> Row:
     wanted = requests.body(raw, requests.TradingStop)
-    exchange.engine.protect(account, wanted.symbol, wanted.to_protection(), exchange.now_ms())
+    side = requests.position_side(wanted.positionIdx)
+    exchange.engine.protect(account, wanted.symbol, wanted.to_protection(), exchange.now_ms(), side)
     return {}
 
 
 def set_leverage(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    """Two values only where long and short have margin of their own: in hedge mode with isolated margin."""
     wanted = requests.body(raw, requests.SetLeverage)
-    if wanted.buyLeverage != wanted.sellLeverage:
+    engine, symbol = exchange.engine, wanted.symbol
+    engine.market(symbol)
+    buy, sell = (requests.decimal(v, "leverage") for v in (wanted.buyLeverage, wanted.sellLeverage))
+    if buy == sell:
+        engine.set_leverage(account, symbol, buy)
+    elif account.is_hedge(symbol) and account.isolated:
+        pairs = ((PositionSide.LONG, buy), (PositionSide.SHORT, sell))
+        changed = [(side, leverage) for side, leverage in pairs if engine.leverage(account, symbol, side) != leverage]
+        if not changed:
+            raise Refused(Reason.LEVERAGE_NOT_MODIFIED)
+        for side, leverage in changed:
+            engine.set_leverage(account, symbol, leverage, side)
+    else:
         raise params("buy leverage not equal sell leverage")
-    exchange.engine.set_leverage(account, wanted.symbol, requests.decimal(wanted.buyLeverage, "leverage"))
     exchange.changed = True
     return {}
 
 
 def switch_mode(exchange: Exchange, account: Account, raw: bytes) -> Row:
-    """One-way is all there is."""
+    """Of one symbol, or of all that settle in a coin."""
     wanted = requests.body(raw, requests.SwitchMode)
-    if wanted.mode == 0:
-        raise ApiError(110025, "Position mode is not modified")
-    raise params("mode: this exchange has one-way positions only")
+    exchange.engine.set_position_mode(account, wanted.symbol, wanted.is_hedge())
+    exchange.changed = True
+    return {}
+
+
+def set_margin_mode(exchange: Exchange, account: Account, raw: bytes) -> Row:
+    wanted = requests.body(raw, requests.SetMarginMode).setMarginMode
+    if wanted == "PORTFOLIO_MARGIN":
+        reasons = margin_mode_reasons("Portfolio margin is not offered here")
+        raise ApiError(MARGIN_MODE_FAILED, "Set margin mode failed", result=reasons)
+    exchange.engine.set_margin_mode(account, None, wanted == "ISOLATED_MARGIN")
+    exchange.changed = True
+    return {"reasons": []}
 
 
 def _referred(exchange: Exchange, account: Account, ref: requests.OrderRef) -> Order:
@@ -129,4 +157,5 @@ ENDPOINTS: dict[str, Callable[[Exchange, Account, bytes], Row]] = {
     "/v5/position/trading-stop": trading_stop,
     "/v5/position/set-leverage": set_leverage,
     "/v5/position/switch-mode": switch_mode,
+    "/v5/account/set-margin-mode": set_margin_mode,
 }

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from simulator.exchange import Config
 from simulator.server import running
+from tests.simulator.binance_client import BinanceClient
 from tests.simulator.support import Client
 
 
@@ -14,3 +15,9 @@ from tests.simulator.support import Client
 async def client() -> AsyncIterator[Client]:
     async with running(Config(port=0, prices="manual")) as url, aiohttp.ClientSession() as session:
         yield Client(url, session)
+
+
+@pytest_asyncio.fixture
+async def binance() -> AsyncIterator[BinanceClient]:
+    async with running(Config(port=0, prices="manual")) as url, aiohttp.ClientSession() as session:
+        yield BinanceClient(url, session)

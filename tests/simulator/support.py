@@ -11,7 +11,7 @@ import msgspec
 from pybit.unified_trading import HTTP
 from yarl import URL
 
-from simulator.bybit.sign import signature
+from simulator.keys import hmac_hex
 
 KEY, SECRET = "sim-key", "sim-secret"
 PATIENCE_S = 10
@@ -57,10 +57,20 @@ class Socket:
 
 
 class Client:
-    """Talks to one running exchange; `key` and `secret` of the account it uses."""
+    """Talks to one running exchange; `key` and `secret` of the account it uses, or `signs` of a key of another kind."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, key: str = KEY, secret: str = SECRET) -> None:
-        self.url, self.session, self.key, self.secret = url, session, key, secret
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        key: str = KEY,
+        secret: str = SECRET,
+        signs: Callable[[bytes], str] | None = None,
+    ) -> None:
+        self.url, self.session, self.key, self.secret, self.signs = url, session, key, secret, signs
+
+    def sign(self, payload: bytes) -> str:
+        return hmac_hex(self.secret, payload) if self.signs is None else self.signs(payload)
 
     def headers(self, payload: bytes, *, stamp_ms: int | None = None, sign: str | None = None) -> dict[str, str]:
         stamp = str(time.time_ns() // 1_000_000 if stamp_ms is None else stamp_ms)
@@ -69,7 +79,7 @@ class Client:
             "X-BAPI-API-KEY": self.key,
             "X-BAPI-TIMESTAMP": stamp,
             "X-BAPI-RECV-WINDOW": "5000",
-            "X-BAPI-SIGN": signature(self.secret, origin) if sign is None else sign,
+            "X-BAPI-SIGN": self.sign(origin) if sign is None else sign,
         }
 
     async def get(self, path: str, query: str = "") -> Frame:
@@ -129,7 +139,7 @@ class Client:
     async def private(self, *topics: str) -> Socket:
         socket = Socket(await self.session.ws_connect(f"{self.url}/v5/private"))
         expires = str(time.time_ns() // 1_000_000 + 5000)
-        sign = signature(self.secret, f"GET/realtime{expires}".encode())
+        sign = self.sign(f"GET/realtime{expires}".encode())
         await socket.send({"op": "auth", "args": [self.key, expires, sign]})
         assert (await socket.next())["success"]
         if topics:

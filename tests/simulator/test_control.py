@@ -16,8 +16,8 @@ async def test_the_ledger_has_requests_orders_fills_positions_wallets(client: Cl
     assert (await client.ledger(f"since={request['n']}"))["requests"] == []
     order, child = books["orders"]
     assert set(order) == set(
-        """venue account order_id client_order_id symbol side type qty price reduce_only status filled_qty avg_price
-        stop_order_type create_type trigger_price created_at_ms updated_at_ms""".split()
+        """venue account order_id client_order_id symbol position_side side type qty price reduce_only status
+        filled_qty avg_price stop_order_type create_type trigger_price created_at_ms updated_at_ms""".split()
     )
     assert (order["client_order_id"], order["status"], order["avg_price"]) == ("l-1", "Filled", "67000")
     assert (child["stop_order_type"], child["trigger_price"]) == ("TakeProfit", "60000")

@@ -147,6 +147,68 @@ async def test_duplicate_events(client: Client) -> None:
     await socket.link.close()
 
 
+async def test_reordered_events(client: Client) -> None:
+    socket = await client.private("order", "execution", "position", "wallet")
+    await client.fault("reorder", times=1)
+    await client.post(CREATE, **ORDER)
+    topics = [(await socket.next())["topic"] for _ in range(5)]
+    assert topics == ["position", "wallet", "position", "order", "execution"]
+    await client.market("Buy", "0.01")
+    assert (await socket.next())["topic"] == "execution"  # once
+    await socket.link.close()
+
+
+async def test_a_fill_in_two_executions_of_one_frame(client: Client) -> None:
+    socket = await client.private("order", "execution")
+    await client.fault("split_fill")
+    await client.post(CREATE, **{**ORDER, "qty": "0.011"})
+    frame = await socket.next()
+    assert [(r["execQty"], r["leavesQty"]) for r in frame["data"]] == [("0.005", "0.006"), ("0.006", "0")]
+    assert len({r["execId"] for r in frame["data"]}) == 2
+    statuses = [(await socket.next())["data"][0]["orderStatus"] for _ in range(2)]
+    assert statuses == ["PartiallyFilled", "Filled"]
+    await socket.link.close()
+
+
+async def test_a_second_snapshot(client: Client) -> None:
+    socket = await client.public("tickers.BTCUSDT")
+    first = await socket.next()
+    await client.fault("resnapshot")
+    await client.price("66000")
+    again = await socket.next()
+    assert (again["type"], set(again["data"])) == ("snapshot", set(first["data"]))
+    assert again["data"]["lastPrice"] == "66000.0"
+    await client.price("66001")
+    assert (await socket.next())["type"] == "delta"
+    await socket.link.close()
+
+
+async def test_a_memory_that_was_lost(client: Client) -> None:
+    await client.post(CREATE, **ORDER)
+    await client.fault("forget_closed")
+    query = "category=linear&orderLinkId=f-1"
+    assert await client.rows("/v5/order/realtime", query) == []
+    assert await client.rows("/v5/order/realtime", "category=linear&symbol=BTCUSDT&openOnly=1") == []
+    assert len(await client.rows("/v5/order/history", query)) == 1
+
+
+async def test_a_server_error_after_the_order_was_taken(client: Client) -> None:
+    await client.fault("ret_code", code=10016, msg="Server error.", after=True)
+    assert (await client.post(CREATE, **ORDER))["retCode"] == 10016
+    assert await statuses(client) == ["Filled"]
+
+
+async def test_a_stop_that_is_refused_when_it_fires(client: Client) -> None:
+    await client.post(CREATE, **ORDER, stopLoss="66000")
+    await client.fault("reject_trigger")
+    socket = await client.private("order")
+    await client.price("65000")
+    row = await socket.until_order("Rejected", "StopLoss")
+    assert row["rejectReason"] != "EC_NoError"
+    assert (await client.position())["size"] == "0.01"  # and nothing protects it
+    await socket.link.close()
+
+
 async def test_rate_limit(client: Client) -> None:
     await client.fault("rate_limit")
     codes = []
@@ -179,6 +241,7 @@ async def test_maintenance_until_cleared(client: Client) -> None:
         {"fault": "delay"},
         {"fault": "delay", "ms": 1, "oops": 1},
         {"fault": "cut_socket", "channel": "x"},
+        {"fault": "ip_ban"},
     ],
 )
 async def test_bad_faults_are_refused(client: Client, body: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The REST face through pybit, as a client uses it."""
 
+import time
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ ORDER = {"side": "Buy", "orderType": "Market", "qty": "0.01"}
         ({"qty": "0.0105"}, 10001),
         ({"qty": "abc"}, 10001),
         ({"qty": 1}, 10001),
+        ({"qty": "1e-2"}, 10001),
+        ({"qty": "+1"}, 10001),
         ({"side": "Long"}, 10001),
         ({"positionIdx": 1}, 10001),
         ({"orderLinkId": "x" * 37}, 10001),
@@ -128,6 +131,17 @@ async def test_lists_are_paged_without_gap_or_double(client: Client) -> None:
         cursor = page["nextPageCursor"]
         await client.market("Buy", "0.001")  # a newcomer must shift nothing
     assert seen == [f"n-{n}" for n in (4, 3, 2, 1, 0)]
+
+
+async def test_a_span_is_seven_days_at_most(client: Client) -> None:
+    await client.market("Buy", "0.001")
+    day_ms, now_ms = 24 * 3600 * 1000, time.time_ns() // 1_000_000
+    for path in ("/v5/order/history", "/v5/execution/list"):
+        long = f"category=linear&startTime={now_ms - 8 * day_ms}&endTime={now_ms}"
+        assert (await client.get(path, long))["retCode"] == 10001
+        assert await client.rows(path, f"category=linear&startTime={now_ms - 8 * day_ms}") == []  # seven days from it
+        assert len(await client.rows(path, f"category=linear&startTime={now_ms - 6 * day_ms}")) == 1
+        assert await client.rows(path, f"category=linear&endTime={now_ms - day_ms}") == []
 
 
 async def test_instruments_are_paged(client: Client) -> None:

@@ -5,11 +5,12 @@ from urllib.parse import quote
 import pytest
 
 from simulator.bybit.errors import ApiError
-from simulator.bybit.sign import check_request, check_socket, signature
+from simulator.bybit.sign import check_request, check_socket
+from simulator.keys import ApiKey, hmac_hex
 from tests.simulator.support import Client
 
 NOW_MS = 1_764_547_200_000
-SECRETS = {"testkey": "testsecret"}
+KEYS = {"testkey": ApiKey(secret="testsecret")}
 QUERY = b"category=linear&symbol=BTCUSDT"
 QUERY_SIGN = "26a91136d075367a52f8916e905e9330cc9e0e930ac8779969656fe68d289f13"
 BODY = (
@@ -31,7 +32,7 @@ def headers(sign: str, *, stamp: int = NOW_MS, key: str = "testkey") -> dict[str
 
 @pytest.mark.parametrize(("payload", "sign"), [(QUERY, QUERY_SIGN), (BODY, BODY_SIGN)])
 def test_the_vectors_pass(payload: bytes, sign: str) -> None:
-    assert check_request(headers(sign), payload, SECRETS, NOW_MS) == "testkey"
+    assert check_request(headers(sign), payload, KEYS, NOW_MS) == "testkey"
 
 
 @pytest.mark.parametrize(
@@ -48,16 +49,16 @@ def test_the_vectors_pass(payload: bytes, sign: str) -> None:
 def test_what_is_refused(changed: dict[str, object], payload: bytes, code: int) -> None:
     given = headers(**({"sign": BODY_SIGN} | changed))  # type: ignore[arg-type]
     with pytest.raises(ApiError) as caught:
-        check_request(given, payload, SECRETS, NOW_MS)
+        check_request(given, payload, KEYS, NOW_MS)
     assert caught.value.code == code
 
 
 def test_the_socket_vector() -> None:
-    assert signature("testsecret", f"GET/realtime{NOW_MS}".encode()) == SOCKET_SIGN
-    assert check_socket(["testkey", NOW_MS, SOCKET_SIGN], SECRETS, NOW_MS - 1) == "testkey"
-    assert check_socket(["testkey", NOW_MS, SOCKET_SIGN], SECRETS, NOW_MS) is None  # expired
-    assert check_socket(["testkey", NOW_MS, "0" * 64], SECRETS, NOW_MS - 1) is None
-    assert check_socket(["testkey"], SECRETS, NOW_MS - 1) is None
+    assert hmac_hex("testsecret", f"GET/realtime{NOW_MS}".encode()) == SOCKET_SIGN
+    assert check_socket(["testkey", NOW_MS, SOCKET_SIGN], KEYS, NOW_MS - 1) == "testkey"
+    assert check_socket(["testkey", NOW_MS, SOCKET_SIGN], KEYS, NOW_MS) is None  # expired
+    assert check_socket(["testkey", NOW_MS, "0" * 64], KEYS, NOW_MS - 1) is None
+    assert check_socket(["testkey"], KEYS, NOW_MS - 1) is None
 
 
 async def test_over_the_wire(client: Client) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pybit import unified_trading
 
+from simulator.bybit import public_ws
 from simulator.exchange import Config
 from simulator.server import running
 from tests.simulator.support import PATIENCE_S, Client
@@ -142,6 +143,29 @@ async def test_a_late_subscriber_and_an_early_one_end_with_the_same_ticker(clien
     assert rows[0] == rows[1]
     for socket in (early, late):
         await socket.link.close()
+
+
+async def test_held_mark_bid_and_ask_reach_ticker_and_book(client: Client) -> None:
+    socket = await client.public("tickers.BTCUSDT", "orderbook.1.BTCUSDT")
+    await client.price("67000", mark="66990.5", bid="66980", ask="67020")
+    delta = await socket.until(lambda f: f.get("type") == "delta")
+    row = delta["data"]
+    assert (row["markPrice"], row["bid1Price"], row["ask1Price"]) == ("66990.5", "66980.0", "67020.0")
+    assert "lastPrice" not in row  # it did not change
+    books = [f["data"] for f in socket.seen if f.get("topic") == "orderbook.1.BTCUSDT"]
+    assert (books[-1]["b"][0][0], books[-1]["a"][0][0]) == ("66980", "67020")
+    await client.price("67000")
+    row = (await socket.until(lambda f: f.get("type") == "delta"))["data"]
+    assert (row["markPrice"], row["bid1Price"], row["ask1Price"]) == ("67000.0", "66999.9", "67000.1")
+    await socket.link.close()
+
+
+async def test_a_book_that_stands_still_is_repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_ws, "BOOK_REPEAT_S", 0)
+    socket = await client.public("orderbook.1.BTCUSDT")
+    first, again = await socket.next(), await socket.next()
+    assert (first["data"], first["type"]) == (again["data"], "snapshot")
+    await socket.link.close()
 
 
 async def test_klines_are_streamed(client: Client) -> None:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+import msgspec
 
 from simulator.exchange import Config
 from simulator.server import running
@@ -18,7 +19,9 @@ async def test_everything_but_faults_and_requests_survives(tmp_path: Path) -> No
     async with aiohttp.ClientSession() as session:
         async with running(config) as url:
             client = Client(url, session)
-            await client.control("accounts", api_key="second", api_secret="hidden")
+            await client.control("accounts", api_key="second", api_secret="hidden", hedge=True)
+            await client.control("positions", api_key="second", symbol="ETHUSDT", side="Buy", qty="1")
+            await client.control("positions", api_key="second", symbol="ETHUSDT", side="Sell", qty="2")
             await client.control(
                 "instruments", symbol="NEWUSDT", tick_size="1", qty_step="1", min_qty="1", max_qty="9",
                 max_market_qty="9", start_price="10",
@@ -35,9 +38,34 @@ async def test_everything_but_faults_and_requests_survives(tmp_path: Path) -> No
             assert after["requests"] == []
             assert (await client.market("Buy", "0.01", orderLinkId="s-1"))["retCode"] == 110072
             assert (await client.position())["leverage"] == "20"
-            assert (await Client(url, session, "second", "hidden").get("/v5/account/info"))["retCode"] == 0
+            second = Client(url, session, "second", "hidden")
+            legs = await second.rows("/v5/position/list", "category=linear&symbol=ETHUSDT")
+            assert [(leg["positionIdx"], leg["size"]) for leg in legs] == [(1, "1"), (2, "2")]
             await client.price("66000")  # the stop is still armed
             assert (await client.position())["size"] == "0"
+
+
+async def test_a_file_of_the_first_version_is_read(tmp_path: Path) -> None:
+    """It had secrets where there are keys now, and knew of one-way positions only."""
+    path = tmp_path / "state.json"
+    config = Config(port=0, prices="manual", state=str(path))
+    async with aiohttp.ClientSession() as session:
+        async with running(config) as url:
+            client = Client(url, session)
+            await client.control("accounts", api_key="second", api_secret="hidden")
+            await Client(url, session, "second", "hidden").market("Buy", "0.01", stopLoss="66000")
+        state = msgspec.json.decode(path.read_bytes())
+        state["secrets"] = {name: key["secret"] for name, key in state.pop("keys").items()}
+        newer = {"hedge", "hedge_symbols", "isolated", "isolated_symbols", "taker_fee", "maker_fee", "venue"}
+        for account in state["accounts"]:
+            for name in newer:
+                del account[name]
+            for row in (*account["positions"].values(), *account["orders"].values(), *account["fills"]):
+                del row["position_side"]
+        path.write_bytes(msgspec.json.encode(state))
+        async with running(config) as url:
+            row = await Client(url, session, "second", "hidden").position()
+            assert (row["size"], row["stopLoss"], row["positionIdx"]) == ("0.01", "66000", 0)
 
 
 async def start(*arguments: str) -> tuple[asyncio.subprocess.Process, str]:

@@ -1,0 +1,1 @@
+"""The Binance USD-M Futures face: REST, market streams and user data."""
