@@ -53,9 +53,16 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     commands.add_parser("migrate", help="bring the database to the current schema")
     doctor = commands.add_parser("doctor", help="check everything and say what to mend")
     doctor.add_argument("--data-dir", type=Path, metavar="DIR", help="of the `up` to check (default: ./data)")
+    doctor.add_argument("--account", metavar="NAME", help="look at this account alone (default: all)")
+    doctor.add_argument("--live", action="store_true", help="also open and close the smallest position there")
+    doctor.add_argument("--symbol", metavar="S", help="to look at and to trade with --live (default: BTCUSDT)")
+    doctor.add_argument("--yes-trade-minimum", action="store_true", help="with --live: do not ask before")
+    doctor.add_argument("--mainnet", action="store_true", help="with --live: allow real money")
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "simulator":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if arguments.command == "doctor" and not arguments.live and (arguments.yes_trade_minimum or arguments.mainnet):
+        parser.error("--yes-trade-minimum and --mainnet belong to --live")
     return arguments, rest
 
 
@@ -112,9 +119,11 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _doctor(arguments: argparse.Namespace, settings: Settings) -> int:
-    from app.up.doctor import run
+    from app.up.doctor import Live, run, symbol_of
 
-    return run(settings, data_dir=arguments.data_dir)
+    symbol = symbol_of(arguments.symbol)
+    live = Live(yes=arguments.yes_trade_minimum, mainnet=arguments.mainnet) if arguments.live else None
+    return run(settings, data_dir=arguments.data_dir, account=arguments.account, symbol=symbol, live=live)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {

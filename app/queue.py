@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from arq.connections import ArqRedis
@@ -27,8 +27,11 @@ log = logging.getLogger("queue")
 QUEUE = "levelhead:jobs"  # arq's sorted set of job ids
 WAKE = "levelhead:wake"  # list: the jobs that were enqueued just now; a worker waits on it instead of polling
 LEVELS = "levelhead:levels"  # pub/sub: a position id whose levels changed, or "+account:symbol" to follow its price
+BANS = "levelhead:bans"  # pub/sub: a ban was written; look into the table
+SENT = "levelhead:sent:"  # + address and limit: hash process -> "requests in the last seconds, at_ms"
 FEEDS = "levelhead:feeds"  # JSON: what the watcher hears of each symbol, gone when it stops writing
-PRICES = "levelhead:prices:"  # + the venue's REST origin: hash symbol -> "price at_ms"
+PRICES = "levelhead:prices:"  # + the market's name: hash symbol -> "price at_ms"
+MARKS = "levelhead:marks:"  # the same of mark prices
 
 EXECUTE_ALERT = "execute_alert"
 EXECUTE_BOOK = "execute_book"
@@ -72,6 +75,10 @@ class Doorbell:
     async def levels(self, position_id: UUID) -> None:
         """Levels of a position were armed, moved or disarmed."""
         await self._ring(lambda: self._redis.publish(LEVELS, str(position_id)))
+
+    async def bans(self) -> None:
+        """A ban was written."""
+        await self._ring(lambda: self._redis.publish(BANS, ""))
 
     def follow_soon(self, account_id: UUID, symbol: str) -> None:
         """Somebody is about to trade this: have its prices at hand. Does not wait."""
@@ -138,6 +145,41 @@ async def forget(redis: ArqRedis, job_id: str) -> None:
         await pipe.execute()
 
 
+SENT_TTL_S = 60
+
+
+class Traffic:
+    """How many requests each process sent to an address of late, where only we count them. A hint, never the truth."""
+
+    def __init__(self, redis: ArqRedis) -> None:
+        self._redis = redis
+        self._process = str(uuid4())
+
+    async def share(self, what: str, sent: int, *, window_s: float) -> int:
+        """Say how many this process sent in the last `window_s` seconds; answers how many the others did.
+
+        0 when Redis does not answer. All who share an address share a clock, or nearly so.
+        """
+        now_ms = int(time.time() * 1000)
+        try:
+            async with asyncio.timeout(RING_TIMEOUT_S), self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(SENT + what, self._process, f"{sent} {now_ms}")
+                pipe.expire(SENT + what, SENT_TTL_S)
+                pipe.hgetall(SENT + what)
+                found: dict[bytes, bytes] = (await pipe.execute())[-1]
+                said = {process.decode(): tuple(map(int, text.split())) for process, text in found.items()}
+                if gone := [process for process, (_, at_ms) in said.items() if now_ms - at_ms > SENT_TTL_S * 1000]:
+                    pipe.hdel(SENT + what, *gone)
+                    await pipe.execute()
+        except (RedisError, OSError, TimeoutError):
+            return 0
+        return sum(
+            count
+            for process, (count, at_ms) in said.items()
+            if process != self._process and now_ms - at_ms <= window_s * 1000
+        )
+
+
 class SymbolFeed(msgspec.Struct, frozen=True, kw_only=True):
     """What a watcher hears of one symbol: `age_ms` since its last trade, None before the first."""
 
@@ -156,13 +198,20 @@ class Prices:
     def __init__(self, redis: ArqRedis) -> None:
         self._redis = redis
 
-    async def put(self, origin: str, prices: dict[str, tuple[Decimal, int]]) -> None:
-        """Write symbol -> (price, exchange time in ms)."""
+    async def put(self, market: str, prices: dict[str, tuple[Decimal, int]]) -> None:
+        """Write symbol -> (last price, exchange time in ms)."""
+        await self._put(PRICES + market, prices)
+
+    async def put_marks(self, market: str, prices: dict[str, tuple[Decimal, int]]) -> None:
+        """Write symbol -> (mark price, exchange time in ms)."""
+        await self._put(MARKS + market, prices)
+
+    async def _put(self, key: str, prices: dict[str, tuple[Decimal, int]]) -> None:
         if not prices:
             return
         try:
             mapping = {symbol: f"{price} {at_ms}" for symbol, (price, at_ms) in prices.items()}
-            await self._redis.hset(PRICES + origin, mapping=mapping)  # type: ignore[misc]
+            await self._redis.hset(key, mapping=mapping)  # type: ignore[misc]
         except (RedisError, OSError):
             return  # whoever reads finds an old one and asks the venue
 
@@ -182,11 +231,18 @@ class Prices:
             return []
         return [] if raw is None else msgspec.json.decode(raw, type=list[SymbolFeed])
 
-    async def get(self, origin: str, symbol: str) -> LastPrice | None:
+    async def get(self, market: str, symbol: str) -> LastPrice | None:
         """The last price, or None when there is none or Redis does not answer."""
+        return await self._get(PRICES + market, symbol)
+
+    async def get_mark(self, market: str, symbol: str) -> LastPrice | None:
+        """The mark price, or None when there is none or Redis does not answer."""
+        return await self._get(MARKS + market, symbol)
+
+    async def _get(self, key: str, symbol: str) -> LastPrice | None:
         try:
             async with asyncio.timeout(RING_TIMEOUT_S):
-                raw: bytes | None = await self._redis.hget(PRICES + origin, symbol)  # type: ignore[misc]
+                raw: bytes | None = await self._redis.hget(key, symbol)  # type: ignore[misc]
         except (RedisError, OSError, TimeoutError):
             return None
         if raw is None:

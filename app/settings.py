@@ -108,6 +108,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     venue_timeout_s: int = 5
     """Seconds to wait for an exchange's answer before its outcome counts as unknown."""
 
+    clock_drift_max_ms: int = 1000
+    """Milliseconds that this machine's clock may be away from an exchange's; beyond it nothing is opened."""
+
+    address_name: str | None = None
+    """Name of this machine's public IP: processes of one name share an exchange's bans of it. The host's name if not
+    set; containers or machines behind one IP need a common one."""
+
     data_dir: Path | None = None
     """Directory in which `levelhead up` keeps everything; `./data` if not set."""
 
@@ -278,6 +285,8 @@ PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "alert_body_bytes_max": _integer(1024, 1024 * 1024, " of bytes"),
     "recv_window_ms": _integer(100, 60_000, " of milliseconds"),
     "venue_timeout_s": _integer(1, 60, " of seconds"),
+    "clock_drift_max_ms": _integer(10, 60_000, " of milliseconds"),
+    "address_name": _text,
     "data_dir": Path,
 }
 """Setting -> what makes a value of its text, or raises ValueError with the end of a sentence ("must be …")."""

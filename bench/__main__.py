@@ -1,4 +1,5 @@
-"""`python -m bench`, `make bench`: both paths beside the floor, the steps they are made of, and the level book.
+"""`python -m bench`, `make bench`: both paths beside the floor and the steps they are made of; what an adapter adds to
+an order; the socket clients; the level book.
 
 One position per book and round: an alert opens it (measured), a tick through its stop closes it (measured).
 """
@@ -11,12 +12,13 @@ import random
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
 
 from app.errors import LevelheadError
-from bench import alert_path, levels, tick_path
+from bench import alert_path, levels, order_overhead, readers, tick_path
 from bench.background import arm_far_away
 from bench.floor import Floor, references
 from bench.report import Summary, table, verdict
@@ -25,6 +27,8 @@ from bench.wire import Wire
 
 WARM_UP_ROUNDS = 2
 ALERT_AIM, TICK_AIM = 5.0, 1.0
+PARTS = ("paths", "orders", "readers", "levels")
+MARKET_ENV = "LEVELHEAD_SHARED_MARKET"  # a folder of recorded market data: bench/frames.py
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +42,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dir: Path | None
     log_level: str
     json: Path | None
+    only: list[str]
+    orders: int
+    reader_rounds: int
+    reader_seconds: float
+    market: Path | None
 
 
 def parse(argv: list[str]) -> Options:
@@ -52,6 +61,18 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--dir", type=Path, help="where the database lies meanwhile: its disk is what commits wait for")
     parser.add_argument("--log-level", default="info", help="of the processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="leave the other parts out")
+    parser.add_argument("--orders", type=int, default=150, help="orders to measure through each adapter")
+    parser.add_argument("--reader-rounds", type=int, default=3, help="rounds of the socket clients")
+    parser.add_argument("--reader-seconds", type=float, default=1, help="of each of them")
+    folder = os.environ.get(MARKET_ENV)
+    parser.add_argument(
+        "--market",
+        type=Path,
+        default=Path(folder) if folder else None,
+        metavar="DIR",
+        help=f"recorded frames lie in its folder ws ({MARKET_ENV} if that is set; else frames are made up)",
+    )
     return Options(**vars(parser.parse_args(argv)))
 
 
@@ -99,22 +120,42 @@ async def run(options: Options) -> dict[str, dict[str, Summary]]:
     return tables
 
 
+async def measure(options: Options) -> dict[str, Any]:
+    """The parts that were asked for, one after the other; answers their figures."""
+    found: dict[str, Any] = {}
+    rng = random.Random(options.seed)
+    if "paths" in options.only:
+        found["paths_ms"] = await run(options)
+    if "orders" in options.only:
+        found["orders_ms"] = {}
+        for venue in readers.VENUES:
+            rows = order_overhead.rows(await order_overhead.measure(venue, options.orders, rng))
+            found["orders_ms"][venue] = rows
+            print(order_overhead.told(venue, rows), end="\n\n", flush=True)
+    if "readers" in options.only:
+        found["readers"], origin = await readers.measure(options.market, options.reader_rounds, options.reader_seconds)
+        for venue, figures in found["readers"].items():
+            print(readers.table(venue, figures, origin), end="\n\n", flush=True)
+    return found
+
+
 def main() -> int:
     options = parse(sys.argv[1:])
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, loopback, load {load:.1f} before the start", end="\n\n", flush=True)
     try:
-        tables = uvloop.run(run(options))
+        found = uvloop.run(measure(options))
     except LevelheadError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         return 1
-    book = levels.measure()
-    print(levels.table(book))
+    if "levels" in options.only:
+        found["level_book_ns"] = levels.measure()
+        print(levels.table(found["level_book_ns"]))
     if options.json is not None:
-        found = {"load": load, "paths_ms": tables, "level_book_ns": book}
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+        whole = {"load": load, **found}
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(whole)) + b"\n")
     return 0
 
 

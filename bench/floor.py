@@ -18,7 +18,7 @@ from app.ids import new_id
 from app.keys import Credentials
 from app.queue import deserialize, open_redis, serialize
 from app.venues.base import NewOrder, Origins
-from app.venues.bybit import BybitVenue
+from app.venues.bybit.venue import BybitVenue
 from bench.report import Summary, summary
 from bench.stack import API_KEY, API_SECRET, Stack
 from bench.wire import Wire

@@ -27,6 +27,9 @@ from bench.wire import Wire
 HOST = "127.0.0.1"
 STRATEGY = "bench"
 API_KEY, API_SECRET = "bench-key", "bench-secret"
+# More orders a second than an account may place at the exchange: the limit would be measured instead of the path.
+LIMITED = ("/v5/order/create", "/v5/position/trading-stop", "/v5/position/set-leverage", "/v5/position/list")
+LIMITS = {"paths": dict.fromkeys(LIMITED, 10_000)}
 
 
 class Stack(msgspec.Struct, kw_only=True):
@@ -102,6 +105,8 @@ async def running(books: int, folder: Path | None, log_level: str = "info") -> A
                 )
                 exchange = await Wire.open(settings.simulator_url or "")
                 try:
+                    status, body = await exchange.post("/control/limits", msgspec.json.encode(LIMITS))
+                    assert status == 200, body
                     yield Stack(
                         resources=resources,
                         settings=settings,

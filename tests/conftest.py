@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import redis.asyncio
 
+from app.domain.order import PositionMode
 from tests.support.databases import Databases, MakeDatabase
 from tests.support.house import House, open_house
 from tests.support.servers import Servers, servers
@@ -42,6 +43,20 @@ async def redis_url(running_servers: Servers) -> str:
     async with redis.asyncio.Redis.from_url(running_servers.redis_url) as client:
         await client.flushdb()
     return running_servers.redis_url
+
+
+@pytest.fixture(params=["bybit", "binance"])
+async def each_house(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> AsyncIterator[House]:
+    """The house, once for each venue."""
+    async with open_house(database_url, redis_url, venue=request.param) as found:
+        yield found
+
+
+@pytest.fixture(params=["bybit", "binance"])
+async def hedge_house(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> AsyncIterator[House]:
+    """The house in hedge mode, once for each venue."""
+    async with open_house(database_url, redis_url, venue=request.param, mode=PositionMode.HEDGE) as found:
+        yield found
 
 
 @pytest.fixture

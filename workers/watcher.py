@@ -5,32 +5,31 @@ import gc
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-import msgspec
 import uvloop
 from redis.exceptions import RedisError
 
-from app.domain.level import Level, LevelKind, would_fire
-from app.domain.level_book import LevelBook
+from app.domain.level import Level, LevelKind, TriggerBy
 from app.errors import LevelheadError, Refused
-from app.flows import protect, reconcile
 from app.ids import new_id
 from app.log import event
 from app.queue import LEVELS, SymbolFeed
 from app.resources import Connected, Resources, open_resources
 from app.settings import Settings
-from app.store import accounts, leases, levels, positions
+from app.store import leases, levels, positions
 from app.store.db import store_errors
 from app.store.levels import Armed
-from app.venues.base import Trade, Venue
-from app.venues.bybit_stream import BybitPrivateStream
+from app.venues.base import Venue
 from workers.feed import Feed
+from workers.fires import fire
+from workers.gaps import SUBSCRIBED_S, Gaps, instant
+from workers.private import AccountStreams
 from workers.stop import heed_cancellation, until_asked_to_stop
+from workers.turns import every, guarded
 
 log = logging.getLogger("watcher")
 
@@ -42,11 +41,9 @@ RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
 RELOAD_CHUNK = 500  # levels between two breaths of the event loop
 PERSIST_S = 0.25
 REPORT_S = 1.0
-SILENCE_S = 2.0  # without a trade of a symbol (no link, a silent one, a quiet market): its price is asked for
-SUBSCRIBED_S = 1.0  # after this a new symbol's trades arrive
+ASK_S = 1.0
 FRESH = timedelta(seconds=1)  # a last price older than a level by more says nothing about it
-CHANGE_PAUSE_S = 0.3  # lets the worker settle its own fills before the account is read
-REFIRE_S = 0.5
+REDIS_PAUSE_S = 0.5
 DRAIN_S = 8.0
 
 
@@ -58,19 +55,27 @@ class Watcher:
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
         self.id = new_id()
-        self.feeds: dict[str, Feed] = {}  # socket origin -> feed
+        self.feeds: dict[tuple[str, str], Feed] = {}  # (venue, socket origin) -> feed
         self.connected: dict[UUID, Connected] = {}  # account id -> its venue; at hand, so that a fire reads nothing
         self.armed: dict[UUID, Armed] = {}  # level id -> level
         self.of_position: defaultdict[UUID, set[UUID]] = defaultdict(set)  # position id -> ids of its armed levels
         self.fired: set[UUID] = set()  # levels: each fires once
         self.ending: set[UUID] = set()  # positions whose closing order is on its way: nothing else of theirs fires
-        self.memory = reconcile.Memory()
+        self.inherited: set[str] | None = None  # client order ids that a watcher before us may have sent; None: all
         self.token = 0  # of the lease
+        self.taken_at = 0.0  # monotonic: since when the lease is ours
         self.lease_until = 0.0  # monotonic
         self.draining = False
         self.in_flight: set[asyncio.Task[None]] = set()  # fires whose record is not complete
         self.group = asyncio.TaskGroup()
-        self._private: dict[UUID, asyncio.Task[None]] = {}  # account id -> its private stream
+        self.accounts = AccountStreams(resources, self.id)
+        self.gaps = Gaps(
+            armed=self.armed,
+            venue_of=self._any_venue,
+            may_fire=self.may_fire,
+            on_crossed=self.fire,
+            group=self.group,
+        )
         self._reloading = asyncio.Lock()
         self._extremes: dict[UUID, tuple[Decimal, datetime | None]] = {}  # not stored yet
 
@@ -82,14 +87,15 @@ class Watcher:
         try:
             async with self.group as group:
                 group.create_task(self._keep_lease())
+                group.create_task(self.accounts.run())
                 group.create_task(self._listen())
                 group.create_task(self._reload_for_ever())
                 for seconds, what in (
                     (PERSIST_S, self._persist),
-                    (1.0, self._ask_prices),
+                    (ASK_S, self._ask_prices),
                     (REPORT_S, self._report),
                 ):
-                    group.create_task(self._every(seconds, what))
+                    group.create_task(every(seconds, what))
         finally:
             with suppress(LevelheadError, OSError), store_errors():
                 await leases.release(self.resources.pool, LEASE, self.id, self.token)
@@ -111,7 +117,7 @@ class Watcher:
             with store_errors():
                 token = await leases.acquire(self.resources.pool, LEASE, self.id, ttl_s=LEASE_TTL_S)
             if token is not None:
-                self.token = token
+                self.token, self.taken_at = token, time.monotonic()
                 self.lease_until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
                 return
             await asyncio.sleep(RENEW_S / 2)
@@ -131,23 +137,8 @@ class Watcher:
                 raise LeaseLost("another watcher has taken over")
             self.lease_until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
             for feed in self.feeds.values():
-                if feed.linked and feed.gap_from is not None:
-                    self._inspect_gap(feed)  # ticks passed by while the lease was in doubt
-
-    async def _every(self, seconds: float, what: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            heed_cancellation()
-            await asyncio.sleep(seconds)
-            await self._guarded(what)
-
-    async def _guarded(self, what: Callable[..., Awaitable[object]], *args: object) -> None:
-        """A failure is said and does not end the process: the next ring, reload or tick comes."""
-        try:
-            await what(*args)
-        except (LevelheadError, OSError) as error:
-            event(log, logging.WARNING, "will try again", why=str(error) or repr(error))
-        except Exception:
-            log.exception("unexpected")
+                if feed.linked and feed.gap is not None:
+                    self.gaps.inspect_all(feed)  # ticks passed by while the lease was in doubt
 
     # -- what is armed -----------------------------------------------------------------------------------------------
 
@@ -156,8 +147,8 @@ class Watcher:
         gc.collect()
         gc.freeze()  # a full collection over all levels would stop everything for milliseconds
         for feed in self.feeds.values():
-            self._inspect_gap(feed)
-        await self._every(RELOAD_S, self._reload)
+            self.gaps.inspect_all(feed)
+        await every(RELOAD_S, self._reload)
 
     async def _reload(self) -> None:
         """Everything anew from the tables."""
@@ -165,16 +156,20 @@ class Watcher:
             with store_errors():
                 used = await positions.symbols_to_watch(self.resources.pool)
                 armed = await levels.armed(self.resources.pool)
+            if self.inherited is None:
+                self.inherited = {one.client_order_id for one in armed}
             for account_id in {account_id for account_id, _ in used}:
-                await self._guarded(self._connect, account_id)
+                await guarded(self._connect, account_id)
             for account_id, symbol in used:
-                await self._guarded(self._follow, account_id, symbol)
+                await guarded(self._follow, account_id, symbol)
             for level_id in set(self.armed) - {one.level.id for one in armed}:
                 self._disarm(level_id)
             for number, one in enumerate(armed):
                 if number % RELOAD_CHUNK == RELOAD_CHUNK - 1:
                     await asyncio.sleep(0)
-                await self._guarded(self._arm, one)
+                await guarded(self._arm, one)
+            for feed in self.feeds.values():
+                feed.trim()
 
     async def _reload_position(self, position_id: UUID) -> None:
         async with self._reloading:
@@ -192,22 +187,25 @@ class Watcher:
         known = self.armed.get(level.id)
         if known is not None and (known.level.order_id, known.level.armed_at) == (level.order_id, level.armed_at):
             return
-        feed = await self._follow(one.account_id, one.symbol)
+        feed = await self._follow(one.account_id, one.symbol, level.trigger_by)
+        if known is not None and known.level.trigger_by is not level.trigger_by:
+            feed.disarm(one.symbol, known.level)
         self.armed[level.id] = one
         self.of_position[level.position_id].add(level.id)
-        feed.books.setdefault(one.symbol, LevelBook()).arm(level)  # keeps the further of the two extremes
+        feed.arm(one.symbol, level)
         if known is not None:
             return
-        last = feed.last.get(one.symbol)
-        if last is not None and feed.linked and _instant(last[1]) >= level.armed_at - FRESH:
-            feed.on_price(one.symbol, last[0])  # it may have gone through it while it was being committed
-        if one.symbol not in feed.heard:
-            self.group.create_task(self._inspect_soon(feed, one.symbol))
+        last = feed.prices[level.trigger_by].get(one.symbol)
+        if last is not None and feed.linked and instant(last[1]) >= level.armed_at - FRESH:
+            # It may have gone through it while it was being committed.
+            feed.on_price(one.symbol, level.trigger_by, last[0])
+        if one.symbol not in feed.heard[level.trigger_by]:
+            self.gaps.inspect(feed, one.symbol, after_s=SUBSCRIBED_S)
 
     def _disarm(self, level_id: UUID) -> None:
         one = self.armed.pop(level_id)
         self._forget(one)
-        self._feed(one.account_id).books[one.symbol].disarm(level_id)
+        self._feed(one.account_id).disarm(one.symbol, one.level)
 
     def _forget(self, one: Armed) -> None:
         ids = self.of_position[one.level.position_id]
@@ -215,32 +213,40 @@ class Watcher:
         if not ids:
             del self.of_position[one.level.position_id]
 
-    async def _follow(self, account_id: UUID, symbol: str) -> Feed:
+    async def _follow(self, account_id: UUID, symbol: str, by: TriggerBy = TriggerBy.LAST) -> Feed:
         """The feed of this account's venue, with this symbol subscribed."""
         if account_id not in self.connected:
             await self._connect(account_id)
         feed = self._feed(account_id)
-        feed.follow(symbol)
+        feed.follow(symbol, by)
         return feed
 
     def _feed(self, account_id: UUID) -> Feed:
-        return self.feeds[self.connected[account_id].origins.ws]
+        return self.feeds[_feed_key(self.connected[account_id])]
 
     async def _connect(self, account_id: UUID) -> None:
         """Have the account's venue at hand, its connections warm, and its two streams running."""
         connected = await self.resources.venues.of(account_id)
         if self.connected.get(account_id) is connected:
             return
-        self.connected[account_id] = connected
-        if connected.origins.ws not in self.feeds:
-            feed = Feed(connected.origins, may_fire=self.may_fire, on_crossed=self.fire, on_back=self._inspect_gap)
-            self.feeds[connected.origins.ws] = feed
+        key = _feed_key(connected)
+        if key not in self.feeds:
+            feed = Feed(
+                connected.account.venue,
+                connected.origins,
+                may_fire=self.may_fire,
+                on_crossed=self.fire,
+                on_back=self.gaps.inspect_all,
+                on_missed=self.gaps.inspect,
+            )
+            self.feeds[key] = feed
             self.group.create_task(feed.stream.run())
-        if account_id in self._private:
-            self._private[account_id].cancel()
-        self._private[account_id] = self.group.create_task(
-            self._guarded(self._read_when_changed, account_id, connected)
-        )
+        if account_id in self.connected and self._feed(account_id) is not self.feeds[key]:
+            for one in [one for one in self.armed.values() if one.account_id == account_id]:
+                self._disarm(one.level.id)  # armed at the new feed by who reloads
+        self.connected[account_id] = connected
+        self.group.create_task(guarded(connected.venue.server_time))  # kept warm for a fire from here on
+        self.accounts.want(connected)
 
     async def _listen(self) -> None:
         """Hear of changes; while Redis is away, look at everything again and again."""
@@ -249,15 +255,15 @@ class Watcher:
             try:
                 async with self.resources.redis.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(LEVELS)
-                    await self._guarded(self._reload)
+                    await guarded(self._reload)
                     while True:
                         heed_cancellation()
                         message = await channel.get_message(timeout=2.0)
                         if message is not None:
-                            await self._guarded(self._heard, message["data"].decode())
+                            await guarded(self._heard, message["data"].decode())
             except (RedisError, OSError):
-                await asyncio.sleep(REFIRE_S)
-                await self._guarded(self._reload)
+                await asyncio.sleep(REDIS_PAUSE_S)
+                await guarded(self._reload)
 
     async def _heard(self, message: str) -> None:
         if message.startswith("+"):
@@ -275,7 +281,7 @@ class Watcher:
             return
         self._forget(one)
         self.fired.add(level.id)
-        task = self.group.create_task(self._fire(msgspec.structs.replace(one, level=level), price, trade_id))
+        task = self.group.create_task(self._fire(one, price, trade_id))
         self.in_flight.add(task)
         task.add_done_callback(self.in_flight.discard)
         if level.kind is not LevelKind.TAKE_PROFIT:
@@ -285,83 +291,32 @@ class Watcher:
                 self._disarm(other)
 
     async def _fire(self, one: Armed, price: Decimal | None, trade_id: str | None) -> None:
-        """Until it is sent and recorded. Sending it again is safe: the same client order id, and reduce-only."""
-        while True:
-            try:
-                await protect.fire(self.resources, self.connected[one.account_id], one, price, trade_id)
-                break
-            except Exception as error:
-                event(log, logging.ERROR, "fire failed, firing again", symbol=one.symbol, kind=one.level.kind,
-                      error=repr(error))  # fmt: skip
-                await asyncio.sleep(REFIRE_S)
-        self.ending.discard(one.level.position_id)
-        await self._guarded(self._reload_position, one.level.position_id)
-
-    # -- gaps --------------------------------------------------------------------------------------------------------
-
-    def _inspect_gap(self, feed: Feed) -> None:
-        """Ticks were missed (a restart, a lost link, a lease in doubt): what was traded meanwhile counts as well."""
-        judged_ms = feed.end_gap()
-        for symbol, book in feed.books.items():
-            if len(book):
-                self.group.create_task(self._guarded(self._inspect, feed, symbol, judged_ms.get(symbol, 0)))
-
-    async def _inspect_soon(self, feed: Feed, symbol: str) -> None:
-        """A symbol that is new here: what was traded before its first trade arrived counts as well."""
-        await asyncio.sleep(SUBSCRIBED_S)
-        await self._guarded(self._inspect, feed, symbol, 0)
-
-    async def _inspect(self, feed: Feed, symbol: str, judged_ms: int) -> None:
-        """Judge what was traded after `judged_ms`, for each level from when on it is to be judged."""
-        waiting = sorted(
-            ((max(level.judged_from, _instant(judged_ms)), level) for level in feed.books[symbol].levels()),
-            key=lambda pair: pair[0],
+        inherited = self.inherited is None or one.client_order_id in self.inherited
+        await fire(
+            self.resources,
+            self.connected[one.account_id],
+            one,
+            price,
+            trade_id,
+            inherited_at=self.taken_at if inherited else None,
         )
-        if not waiting:
-            return
-        venue = self._any_connected(feed).venue
-        trades = await venue.trades_since(symbol, waiting[0][0])
-        if trades is not None:
-            self._replay(feed, symbol, waiting, trades)
-        else:
-            # A minute in which a level's time began also shows prices from before: only whole minutes count.
-            for candle in await venue.candles_since(symbol, waiting[0][0]):
-                judged = [level for since, level in waiting if since <= candle.start]
-                crossed = [level for level in judged if would_fire(level, candle.high, candle.low)]
-                for level in sorted(crossed, key=lambda level: level.kind is LevelKind.TAKE_PROFIT):
-                    self._fire_missed(feed, symbol, level, level.trigger_price, None)
-        feed.on_price(symbol, (await venue.quote(symbol)).last)
-
-    def _replay(self, feed: Feed, symbol: str, waiting: list[tuple[datetime, Level]], trades: list[Trade]) -> None:
-        """Play the missed trades to a copy of the book, each level from its own moment on."""
-        copy = LevelBook()
-        for trade in trades:
-            at = _instant(trade.at_ms)
-            while waiting and waiting[0][0] < at:
-                copy.arm(waiting.pop(0)[1])
-            for level in copy.on_price(trade.price):
-                self._fire_missed(feed, symbol, level, trade.price, trade.trade_id)
-        for level in copy.levels():
-            if level.id in self.armed:
-                feed.books[symbol].arm(level)
-
-    def _fire_missed(self, feed: Feed, symbol: str, level: Level, price: Decimal | None, trade_id: str | None) -> None:
-        if level.id in self.armed and self.may_fire():
-            event(log, logging.WARNING, "crossed while nobody watched", symbol=symbol, kind=level.kind)
-            feed.books[symbol].disarm(level.id)
-            self.fire(level, price, trade_id)
+        self.ending.discard(one.level.position_id)
+        await guarded(self._reload_position, one.level.position_id)
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
     async def _persist(self) -> None:
         """Last prices for whoever asks, and how far the trailing stops have come."""
+        prices = self.resources.prices
         for feed in list(self.feeds.values()):
-            unsaved, feed.unsaved = feed.unsaved, set()
-            await self.resources.prices.put(feed.origins.rest, {symbol: feed.last[symbol] for symbol in unsaved})
-            for symbol, book in list(feed.books.items()):
-                judged_ms = feed.judged_ms.get(symbol)
-                at = None if judged_ms is None else _instant(judged_ms)
-                self._extremes |= {x.id: (x.extreme, at) for x in book.changed() if x.extreme is not None}
+            for by, put in ((TriggerBy.LAST, prices.put), (TriggerBy.MARK, prices.put_marks)):
+                unsaved, feed.unsaved[by] = feed.unsaved[by], set()
+                await put(feed.market, {symbol: feed.prices[by][symbol] for symbol in unsaved})
+            for by, books in feed.books.items():
+                for symbol, book in list(books.items()):
+                    if by is not TriggerBy.LAST or self.gaps.all_judged(feed, symbol):
+                        at = self._judged_to(feed, by, symbol)
+                        self._extremes |= {x.id: (x.extreme, at) for x in book.changed() if x.extreme is not None}
         if self._extremes:
             unstored, self._extremes = self._extremes, {}
             try:
@@ -372,6 +327,12 @@ class Watcher:
                 self._extremes = unstored | self._extremes
                 raise
 
+    def _judged_to(self, feed: Feed, by: TriggerBy, symbol: str) -> datetime | None:
+        """Exchange time up to which prices are in the extremes."""
+        if by is TriggerBy.LAST:
+            return instant(feed.judged_ms[symbol]) if symbol in feed.judged_ms else None
+        return instant(feed.prices[by][symbol][1]) if symbol in feed.prices[by] else None
+
     async def _report(self) -> None:
         """How well each symbol is heard, for health."""
         now = time.monotonic()
@@ -380,56 +341,35 @@ class Watcher:
                 SymbolFeed(
                     symbol=symbol,
                     linked=feed.linked,
-                    age_ms=int((now - feed.heard[symbol]) * 1000) if symbol in feed.heard else None,
-                    levels=len(feed.books.get(symbol, ())),
+                    age_ms=int((now - heard[symbol]) * 1000) if symbol in heard else None,
+                    levels=feed.levels(symbol),
                 )
                 for feed in self.feeds.values()
-                for symbol in sorted(feed.symbols)
+                for heard in (feed.heard[TriggerBy.LAST],)
+                for symbol in sorted(feed.topics)
             ]
         )
 
     async def _ask_prices(self) -> None:
-        """A symbol of which nothing is heard has its price asked for."""
-        for feed in list(self.feeds.values()):
-            silent = feed.silent(SILENCE_S)
-            if silent:
-                venue = self._any_connected(feed).venue
-                await asyncio.gather(*(self._guarded(self._ask_price, feed, venue, symbol) for symbol in silent))
+        """A symbol of which nothing is heard has its prices asked for."""
+        await asyncio.gather(*(self.gaps.ask_prices(feed) for feed in list(self.feeds.values())))
 
-    async def _ask_price(self, feed: Feed, venue: Venue, symbol: str) -> None:
-        feed.on_price(symbol, (await venue.quote(symbol)).last)
-
-    async def _read_when_changed(self, account_id: UUID, connected: Connected) -> None:
-        """Read the account again whenever its private stream says that something changed."""
-        await self._guarded(connected.venue.server_time)  # from here on its connections are kept warm for a fire
-        changed = asyncio.Event()
-        credentials = await accounts.credentials_of(self.resources.pool, self.resources.keys, account_id)
-        origin = connected.origins.ws_private or connected.origins.ws
-        stream = asyncio.create_task(BybitPrivateStream(origin, credentials, lambda symbol: changed.set()).run())
-        try:
-            while True:
-                await changed.wait()
-                await asyncio.sleep(CHANGE_PAUSE_S)
-                changed.clear()
-                await self._guarded(reconcile.account, self.resources, account_id, self.memory)
-        finally:
-            stream.cancel()
-
-    def _any_connected(self, feed: Feed) -> Connected:
-        """Some account at this feed's venue, for what is public."""
+    def _any_venue(self, feed: Feed) -> Venue:
+        """Some account's at this feed's venue, for what is public."""
         for connected in self.connected.values():
-            if connected.origins.ws == feed.origins.ws:
-                return connected
+            if self.feeds[_feed_key(connected)] is feed:
+                return connected.venue
         raise Refused("no_account", "no account trades on this feed any more")
 
 
-def _instant(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+def _feed_key(connected: Connected) -> tuple[str, str]:
+    return (connected.account.venue, connected.origins.ws)
 
 
 async def run(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Ends with an error when the lease is lost."""
     async with open_resources(settings) as resources:
+        await resources.venues.load()
         watcher = Watcher(resources)
         await until_asked_to_stop(watcher.run(), watcher.drain)
 

@@ -34,7 +34,9 @@ LEASE_TTL_S = 4.0
 HEARTBEAT_S = 1.0
 SWEEP_S = 1.0
 SWEEP_BOOKS_MAX = 200
-RECONCILE_S = 2.0
+ASK_ORDERS_S = 2.0  # about orders whose end is not known
+RECONCILE_S = 6.0  # all that is held
+RECONCILER_TTL_S = 8.0
 POLL_S = 1.0  # a look at the queue without a ring: for jobs that were put off
 JOB_TIMEOUT_S = 60
 REDIS_PAUSE_S = 0.5
@@ -141,6 +143,7 @@ class Process:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._every(HEARTBEAT_S, self._renew))
                 group.create_task(self._every(SWEEP_S, self._sweep))
+                group.create_task(self._every(ASK_ORDERS_S, self._ask_orders))
                 group.create_task(self._every(RECONCILE_S, self._reconcile))
                 group.create_task(queue.main())
         finally:
@@ -196,17 +199,25 @@ class Process:
         except Exception:
             log.exception("book failed")
 
+    async def _ask_orders(self) -> None:
+        if await self._is_reconciler():
+            await reconcile.all_orders(self.resources)
+
     async def _reconcile(self) -> None:
+        if await self._is_reconciler():
+            await reconcile.all_accounts(self.resources, self.memory)
+
+    async def _is_reconciler(self) -> bool:
         """One worker of all compares with the exchanges at a time."""
         with store_errors():
-            ours = await leases.acquire(self.resources.pool, "reconciler", self.id, ttl_s=3 * RECONCILE_S)
-        if ours is not None:
-            await reconcile.all_accounts(self.resources, self.memory)
+            token = await leases.acquire(self.resources.pool, "reconciler", self.id, ttl_s=RECONCILER_TTL_S)
+        return token is not None
 
 
 async def run(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; what cannot be finished then is resumed by the next worker."""
     async with open_resources(settings) as resources:
+        await resources.venues.load()
         process = Process(resources)
         await until_asked_to_stop(process.run(), process.drain)
 

@@ -107,11 +107,16 @@ def _close(action: Action, size: Size | None, size_field: str) -> tuple[Action, 
     """A share of the position is a reduction. Any other size belongs to a fixed template: a close takes all."""
     if size is None or size.unit is not SizeUnit.PCT_POSITION or size.value >= HUNDRED:
         return action, None
-    if action is not Action.CLOSE:
-        raise _later(size_field, f"a part of {action} can't be asked for; write reduce")
     if size.value == 0:
         raise InvalidInput(AlertCode.BAD_SIZE, "Closing 0 per cent does nothing; write the share to close.", size_field)
-    return Action.REDUCE, size
+    return _REDUCES[action], size
+
+
+_REDUCES = {
+    Action.CLOSE: Action.REDUCE,
+    Action.CLOSE_LONG: Action.REDUCE_LONG,
+    Action.CLOSE_SHORT: Action.REDUCE_SHORT,
+}
 
 
 def _leaves(word: Word, target: Target) -> bool:

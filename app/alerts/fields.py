@@ -30,10 +30,8 @@ _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:?[0-9]{2})"
 )
 
-# What the alert calls a unit -> ours. Linear perpetuals count contracts in base units on both venues.
-_SIZE_UNITS = {unit.value: unit for unit in SizeUnit} | {"contracts": SizeUnit.BASE}
-_SIZE_UNITS_LATER = frozenset({"pct_available"})
-_SIZE_WORDS = "base, quote, pct_equity, risk_pct, pct_position or contracts"
+_SIZE_UNITS = {unit.value: unit for unit in SizeUnit}
+_SIZE_WORDS = "base, quote, contracts, pct_equity, pct_available, risk_pct or pct_position"
 
 _DEFAULTS = frozenset({"size", "leverage", "stop_loss", "take_profit", "trailing", "break_even", "time_exit"})
 
@@ -152,16 +150,10 @@ def read_size(value: object, field: str = "size", *, zero_ok: bool = False) -> S
         raise InvalidInput(code, f"{field} must name exactly one of {_SIZE_WORDS}.", field)
     ((name, amount),) = given.items()
     path = f"{field}.{name[:40]}"
-    if name in _SIZE_UNITS_LATER:
-        raise InvalidInput(
-            AlertCode.NOT_SUPPORTED_YET,
-            f"This version cannot size by {name}; write pct_equity, quote or base instead.",
-            path,
-        )
     if name not in _SIZE_UNITS:
         raise InvalidInput(code, f"{name[:40]!r} is not a unit of size; write {_SIZE_WORDS}.", path)
     unit = _SIZE_UNITS[name]
-    if unit not in (SizeUnit.BASE, SizeUnit.QUOTE) and isinstance(amount, str):
+    if not unit.counts_units and unit is not SizeUnit.QUOTE and isinstance(amount, str):
         amount = amount.strip().removesuffix("%")
     number = read_number(amount, path, code)
     if unit is SizeUnit.RISK_PCT and number > HUNDRED:

@@ -18,9 +18,7 @@ def read(obj: Mapping[str, object]) -> Understood:
     action = fields.read_text(obj.get("action"), "action", AlertCode.BAD_ACTION)
     target = fields.read_text(obj.get("target"), "target", AlertCode.BAD_TARGET)
     previous = fields.read_text(obj.get("previous"), "previous", AlertCode.BAD_TARGET)
-    if symbol is None:
-        raise InvalidInput(AlertCode.MISSING_FIELD, 'The alert names no symbol; add "symbol": "BTCUSDT.P".', "symbol")
-    name = symbols.normalise(symbol, "symbol")
+    name = symbols.normalise(symbol, "symbol") if symbol is not None else _pair(obj)
     word = words.read_action(action, "action") if action is not None else None
     before = words.read_target(previous, "previous") if previous is not None else None
     if target is not None:
@@ -37,6 +35,15 @@ def read(obj: Mapping[str, object]) -> Understood:
     price = fields.read_chart_price(obj.get("price"), "price", repairs)
     signal = aim.build(obj, goal, name, price, fields.read_time(obj.get("time")))
     return Understood(signal=signal, key=fields.read_id(obj.get("id")), repairs=tuple(repairs))
+
+
+def _pair(obj: Mapping[str, object]) -> str:
+    """The symbol of an alert that names base and quote in fields of their own."""
+    base = fields.read_text(obj.get("base"), "base", AlertCode.BAD_SYMBOL)
+    quote = fields.read_text(obj.get("quote"), "quote", AlertCode.BAD_SYMBOL)
+    if base is None or quote is None:
+        raise InvalidInput(AlertCode.MISSING_FIELD, 'The alert names no symbol; add "symbol": "BTCUSDT.P".', "symbol")
+    return symbols.normalise_pair(base, quote, "quote")
 
 
 def _size(obj: Mapping[str, object], *, flat: bool) -> Size | None:

@@ -10,15 +10,19 @@ from litestar import Controller, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
+from app.alerts.symbols import normalise
 from app.api.access import at_least
+from app.api.credentials import checked
 from app.api.inject import Injected
 from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, one_page, read_cursor
 from app.api.problems import not_found
+from app.domain.order import MarginMode, PositionMode
 from app.errors import InvalidInput
+from app.flows.verify import Check, verify
 from app.keys import Credentials
 from app.settings import Settings
 from app.store import accounts
-from app.store.accounts import AccountRow, Environment, PositionMode, VenueName
+from app.store.accounts import AccountRow, Environment, VenueName
 from app.store.db import transaction
 from app.store.users import Role
 from app.store.views import reading
@@ -45,6 +49,8 @@ class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     api_secret: KeyText | None = None
     private_key: KeyText | None = None
     position_mode: PositionMode = PositionMode.ONE_WAY
+    margin_mode: MarginMode | None = None
+    """None: it stays as it is at the exchange."""
     urls: Urls | None = None
 
     def __repr__(self) -> str:
@@ -52,12 +58,18 @@ class NewAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class AccountChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is left out stays. A key is changed as a whole; venue and environment never: make another account."""
+    """What is left out stays. A key is changed as a whole; venue and environment never: make another account.
+
+    The position mode can be changed only while the account holds nothing and has nothing to do.
+    """
 
     name: Name | None = None
     api_key: KeyText | None = None
     api_secret: KeyText | None = None
     private_key: KeyText | None = None
+    position_mode: PositionMode | None = None
+    margin_mode: MarginMode | msgspec.UnsetType | None = msgspec.UNSET
+    """null: from now on it stays as it is at the exchange."""
     urls: Urls | None = None
 
     def __repr__(self) -> str:
@@ -72,10 +84,24 @@ class AccountJson(msgspec.Struct, frozen=True, kw_only=True):
     venue: VenueName
     environment: Environment
     position_mode: PositionMode
+    margin_mode: MarginMode | None
     urls: Urls | None
     api_key: str
     created_at: datetime
     updated_at: datetime
+
+
+class Verify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`symbol` is the instrument to look at; BTCUSDT if left out."""
+
+    symbol: Annotated[str, Meta(max_length=100)] = "BTCUSDT"
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """`ok` is false as soon as one check failed; a check that could not be told (null) leaves it true."""
+
+    ok: bool
+    checks: list[Check]
 
 
 class AccountController(Controller):
@@ -96,14 +122,8 @@ class AccountController(Controller):
     @post()
     async def create_account(self, data: JSONBody[NewAccount], resources: Injected) -> AccountJson:
         """Make an account."""
-        if data.venue is VenueName.BINANCE:
-            raise InvalidInput("not_supported_yet", "This version can't trade on Binance yet: use bybit.", "venue")
-        if data.position_mode is PositionMode.HEDGE:
-            raise InvalidInput(
-                "not_supported_yet", "This version can't trade in hedge mode yet: use one_way.", "position_mode"
-            )
         urls = _checked_urls(data.environment, data.urls, resources.settings, required=True)
-        credentials = _credentials(data.api_key, data.api_secret, data.private_key)
+        credentials = checked(data.venue, data.api_key, data.api_secret, data.private_key)
         async with transaction(resources.pool) as db:
             row = await accounts.create(
                 db,
@@ -113,6 +133,7 @@ class AccountController(Controller):
                 environment=data.environment,
                 credentials=credentials,
                 position_mode=data.position_mode,
+                margin_mode=data.margin_mode,
                 rest_url=urls.rest if urls else None,
                 ws_url=urls.ws if urls else None,
             )
@@ -131,7 +152,7 @@ class AccountController(Controller):
     async def change_account(
         self, account_id: FromPath[UUID], data: JSONBody[AccountChange], resources: Injected
     ) -> AccountJson:
-        """Change an account's name, key or urls."""
+        """Change an account's name, key, modes or urls."""
         async with transaction(resources.pool) as db:
             row = await accounts.get(db, account_id)
             if row is None:
@@ -142,7 +163,9 @@ class AccountController(Controller):
                 resources.keys,
                 account_id,
                 name=data.name,
-                credentials=_changed_credentials(data),
+                credentials=_changed_credentials(row.venue, data),
+                position_mode=data.position_mode,
+                margin_mode=data.margin_mode,
                 rest_url=urls.rest if urls else None,
                 ws_url=urls.ws if urls else None,
             )
@@ -158,6 +181,18 @@ class AccountController(Controller):
             if not await accounts.remove(db, account_id):
                 raise not_found("account")
 
+    @post("/{account_id:uuid}/verify", status_code=200)
+    async def verify_account(
+        self, account_id: FromPath[UUID], resources: Injected, data: JSONBody[Verify | None] = None
+    ) -> Verified:
+        """Try key, clock, modes and feed at the exchange and say what to mend. Nothing is ordered or changed there."""
+        symbol = normalise((data or Verify()).symbol, "symbol")
+        async with reading(resources.pool) as db:
+            if await accounts.get(db, account_id) is None:
+                raise not_found("account")
+        checks = await verify(resources, account_id, symbol)
+        return Verified(ok=all(check.ok is not False for check in checks), checks=checks)
+
 
 def _json(row: AccountRow, api_key: str) -> AccountJson:
     return AccountJson(
@@ -166,6 +201,7 @@ def _json(row: AccountRow, api_key: str) -> AccountJson:
         venue=row.venue,
         environment=row.environment,
         position_mode=row.position_mode,
+        margin_mode=row.margin_mode,
         urls=None if row.rest_url is None or row.ws_url is None else Urls(rest=row.rest_url, ws=row.ws_url),
         api_key="…" + (api_key[-HINT_CHARS:] if len(api_key) >= 2 * HINT_CHARS else ""),
         created_at=row.created_at,
@@ -173,18 +209,12 @@ def _json(row: AccountRow, api_key: str) -> AccountJson:
     )
 
 
-def _credentials(api_key: str, api_secret: str | None, private_key: str | None) -> Credentials:
-    if (api_secret is None) == (private_key is None):
-        raise InvalidInput("bad_value", "Give either api_secret or private_key, and not both.", "api_secret")
-    return Credentials(api_key=api_key, api_secret=api_secret, private_key=private_key)
-
-
-def _changed_credentials(data: AccountChange) -> Credentials | None:
+def _changed_credentials(venue: VenueName, data: AccountChange) -> Credentials | None:
     if data.api_key is None and data.api_secret is None and data.private_key is None:
         return None
     if data.api_key is None:
         raise InvalidInput("missing_field", "A key is changed as a whole: give api_key and its secret.", "api_key")
-    return _credentials(data.api_key, data.api_secret, data.private_key)
+    return checked(venue, data.api_key, data.api_secret, data.private_key)
 
 
 def _checked_urls(environment: Environment, urls: Urls | None, settings: Settings, *, required: bool) -> Urls | None:

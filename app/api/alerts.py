@@ -1,5 +1,6 @@
 """Alerts: what came in, and what became of it."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,15 +15,29 @@ from app.api.problems import not_found
 from app.store import views
 from app.store.inbox import AlertStatus
 from app.store.users import Role
-from app.store.views import AlertView, EventView, FillView, InstructionView, OrderView, reading
+from app.store.views import AlertView, EventView, FillView, InstructionView, OrderView, OutcomeView, reading
+
+
+class AccountOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How the alert ended on one of its accounts; each stands for itself."""
+
+    account: UUID
+    account_name: str
+    multiplier: str
+    status: str
+    outcome: OutcomeView | None
+    attempts: int
+    finished_at: datetime | None
 
 
 class AlertDetail(AlertView, frozen=True, kw_only=True):
     body: str
     content_type: str
     source: str
-    instructions: list[InstructionView]
+    accounts: list[AccountOutcome]
     """One per account that the alert was for."""
+    instructions: list[InstructionView]
+    """The same with what was asked of each, by the ids that orders and events refer to."""
     orders: list[OrderView]
     fills: list[FillView]
     events: list[EventView]
@@ -57,13 +72,19 @@ class AlertController(Controller):
             if row is None or source is None:
                 raise not_found("alert")
             orders = await views.orders_of_alert(db, alert_id)
+            instructions = await views.instructions_of_alert(db, alert_id)
             more: dict[str, Any] = {
-                "instructions": await views.instructions_of_alert(db, alert_id),
+                "accounts": [_account_outcome(instruction) for instruction in instructions],
+                "instructions": instructions,
                 "orders": orders,
                 "fills": await views.fills_of_orders(db, [order.id for order in orders]),
                 "events": await views.events_of_alert(db, alert_id),
             }
         return AlertDetail(**msgspec.structs.asdict(row.alert), **msgspec.structs.asdict(source), **more)
+
+
+def _account_outcome(instruction: InstructionView) -> AccountOutcome:
+    return AccountOutcome(**{name: getattr(instruction, name) for name in AccountOutcome.__struct_fields__})
 
 
 def _seq(place: str) -> int:

@@ -22,7 +22,7 @@ from app.domain.position import CloseReason, PositionStatus
 from app.errors import InvalidInput, Refused
 from app.flows import manual
 from app.queue import LastPrice
-from app.resources import Resources, origins_of
+from app.resources import Resources, market_of, origins_of
 from app.store import accounts, views
 from app.store.users import Role, User
 from app.store.views import EventView, FillView, LevelView, OrderView, PositionRow, reading
@@ -149,26 +149,34 @@ async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[Posi
         watched = WATCHER_LEASE in await views.live_leases(db)
         # A removed account has no live position, so no price is asked for.
         live = {row.account for row in rows if row.status != PositionStatus.CLOSED}
-        origins = {account_id: await _origin(resources, db, account_id) for account_id in live}
+        markets = {account_id: await _market(resources, db, account_id) for account_id in live}
     books = {(row.account, row.symbol) for row in rows if row.account in live}
-    prices = {book: await _price(resources, origins[book[0]], book[1]) for book in books}
+    prices = {book: await _price(resources, markets[book[0]], book[1]) for book in books}
     return [
         _json(row, levels[row.id], prices.get((row.account, row.symbol)), resources.now(), watched=watched)
         for row in rows
     ]
 
 
-async def _origin(resources: Resources, db: Any, account_id: UUID) -> str | None:
-    """Where the account's prices come from, which is also under what name they are kept."""
+async def _market(resources: Resources, db: Any, account_id: UUID) -> str | None:
+    """The name under which the account's prices are kept; None where it has no exchange to ask."""
     account = await accounts.get(db, account_id)
     try:
-        return None if account is None else origins_of(account, resources.settings.simulator_url).rest
+        if account is None:
+            return None
+        return market_of(account.venue, origins_of(account, resources.settings.simulator_url))
     except Refused:
         return None
 
 
-async def _price(resources: Resources, origin: str | None, symbol: str) -> LastPrice | None:
-    return None if origin is None else await resources.prices.get(origin, symbol)
+async def _price(resources: Resources, market: str | None, symbol: str) -> LastPrice | None:
+    """The mark price, by which the exchange values a position; the last price where the mark is not followed."""
+    if market is None:
+        return None
+    mark = await resources.prices.get_mark(market, symbol)
+    if mark is not None and mark.age_s(resources.now()) <= PRICE_FRESH_S:
+        return mark
+    return await resources.prices.get(market, symbol) or mark
 
 
 def _json(

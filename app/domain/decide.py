@@ -2,18 +2,23 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import msgspec
 
 from app.domain.exits import check_exits, native_stop_price
 from app.domain.instrument import Instrument
 from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
-from app.domain.order import PositionSide
+from app.domain.order import PositionSide, opposite
 from app.domain.position import CloseReason, Position
 from app.domain.refusals import Outcome
 from app.domain.signal import REDUCING, Action, Defaults, Exits, Signal, Size, SizeUnit, Target
 
 MAX_AGE_S = 60
+
+# An opening above the exchange's largest market order is sent as several, one after the other; more than this many is
+# rather a slip of the decimal point.
+ORDERS_MAX = 20
 
 # The native stop rests this much of the entry price beyond the stop that the watcher holds: far enough that the
 # watcher is always first while it lives, near enough to end the position on the day when it does not.
@@ -21,15 +26,17 @@ NATIVE_STOP_BUFFER_PCT = Decimal("0.5")
 
 
 class Reduce(msgspec.Struct, frozen=True, kw_only=True, tag="reduce"):
-    """Close part of what is held."""
+    """Close part of what is held on a side."""
 
+    side: PositionSide
     qty: Decimal
     reason: CloseReason
 
 
 class Close(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
-    """Close all of what is held, however much that is by then."""
+    """Close all of what is held on a side, however much that is by then."""
 
+    side: PositionSide
     reason: CloseReason
 
 
@@ -60,6 +67,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     legs: tuple[Leg, ...] = ()
     refusal: Refusal | None = None
     reason: str = ""  # why there is nothing to do
+    held: tuple[UUID, ...] = ()  # ids of the positions that it was made for
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +83,18 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the case when the decision is made. `price` is the last price, `equity` in quote currency."""
+    """What is the case when the decision is made. `price` is the last price; `equity` and `available` (for new
+    positions) are in quote currency.
 
-    held: Position | None
+    `held` is what we hold of the symbol: one position at most, or in hedge mode one a side.
+    """
+
+    held: tuple[Position, ...] = ()
+    hedge: bool = False
     instrument: Instrument
     price: Decimal
     equity: Decimal | None
+    available: Decimal | None = None
     received_at: datetime
     now: datetime
 
@@ -93,7 +107,10 @@ class _Refused(Exception):
 def needs_equity(signal: Signal, rules: Rules) -> bool:
     """Whether the account's equity has to be known first."""
     size = signal.size or rules.defaults.size
-    return not signal.only_closes and size is not None and size.unit in (SizeUnit.PCT_EQUITY, SizeUnit.RISK_PCT)
+    return not signal.only_closes and size is not None and size.unit in _OF_THE_ACCOUNT
+
+
+_OF_THE_ACCOUNT = frozenset({SizeUnit.PCT_EQUITY, SizeUnit.PCT_AVAILABLE, SizeUnit.RISK_PCT})
 
 
 def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: CloseReason = CloseReason.SIGNAL) -> Plan:
@@ -101,29 +118,32 @@ def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: Clo
 
     A reversal whose opening has to be refused still closes: the sender no longer wants what is held.
     """
-    held = situation.held
+    if situation.hedge:
+        return _decide_hedged(signal, rules, situation, close_reason)
+    held = situation.held[0] if situation.held else None
     if held is not None and held.strategy_id != rules.strategy_id:
-        return Plan(
-            refusal=Refusal(
-                code=Outcome.OTHER_STRATEGY,
-                reason=f"{held.symbol} is held by strategy {held.strategy_id}; one position per symbol and account: "
-                "close it there, or trade this strategy on another account",
-            )
-        )
+        return _of_another(held)
+    return _decide_one(signal, rules, situation, held, close_reason)
+
+
+def _decide_one(
+    signal: Signal, rules: Rules, situation: Situation, held: Position | None, close_reason: CloseReason
+) -> Plan:
+    """The plan for one position, or for where there is none."""
     wish = _wish(signal, held)
     if isinstance(wish, Plan):
         return wish
     if wish is Target.FLAT:
         assert held is not None
-        return Plan(legs=(Close(reason=close_reason),))
+        return Plan(legs=(Close(side=held.side, reason=close_reason),))
     if signal.action in REDUCING:
         assert held is not None
         return _reduce(signal, rules, held, situation, close_reason)
     side = PositionSide(wish.value)
     if held is None or held.side is not side:
-        closing = () if held is None else (Close(reason=CloseReason.REVERSED),)
+        closing = () if held is None else (Close(side=held.side, reason=CloseReason.REVERSED),)
         try:
-            opening = _open(signal, rules, situation, side)
+            opening = _open(signal, rules, situation, side, reverses=held)
         except _Refused as refused:
             return Plan(legs=closing, refusal=refused.refusal)
         return Plan(legs=(*closing, opening))
@@ -134,6 +154,60 @@ def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: Clo
             return Plan(refusal=refused.refusal)
     return _align(signal, rules, situation, held, close_reason)
 
+
+def _decide_hedged(signal: Signal, rules: Rules, situation: Situation, close_reason: CloseReason) -> Plan:
+    """Long and short are two positions. An action that names its side is about that one alone; a target speaks of all
+    that the strategy holds of the symbol, and so does a close that names no side.
+    """
+    ours = {held.side: held for held in situation.held if held.strategy_id == rules.strategy_id}
+    others = {held.side: held for held in situation.held if held.strategy_id != rules.strategy_id}
+    side = _OPENING.get(signal.action) if signal.action else None
+    meant = _MEANT.get(signal.action, side) if signal.action else None
+    if meant is None and signal.target not in (None, Target.FLAT):
+        meant = PositionSide(signal.target.value)
+    if signal.action is Action.REVERSE and len(ours) == 1:
+        [turned] = ours
+        meant = opposite(turned) if opposite(turned) in others else None
+    if meant is not None and meant in others:
+        # What is ours and no longer wanted is closed all the same.
+        unwanted = signal.target is not None or signal.action is Action.REVERSE
+        closing = tuple(Close(side=side, reason=CloseReason.REVERSED) for side in ours) if unwanted else ()
+        return msgspec.structs.replace(_of_another(others[meant]), legs=closing)
+    if not ours and others and meant is None:
+        return _of_another(next(iter(others.values())))
+    closes_all = signal.target is Target.FLAT or signal.action is Action.CLOSE
+    if signal.target is not None or closes_all:
+        keeps = meant if not closes_all else None
+        reason = close_reason if closes_all else CloseReason.REVERSED
+        closing = tuple(Close(side=held.side, reason=reason) for held in ours.values() if held.side is not keeps)
+        if keeps is None:
+            return Plan(legs=closing, reason="" if closing else "nothing is held")
+        rest = _decide_one(signal, rules, situation, ours.get(keeps), close_reason)
+        return msgspec.structs.replace(rest, legs=(*closing, *rest.legs))
+    if meant is not None:
+        return _decide_one(signal, rules, situation, ours.get(meant), close_reason)
+    if len(ours) > 1:
+        return Plan(
+            refusal=Refusal(
+                code=Outcome.AMBIGUOUS_SIDE,
+                reason=f"both a long and a short of {signal.symbol} are held, and {signal.action} does not say which "
+                "it means; write for example reduce_long, close_short or open_long",
+            )
+        )
+    return _decide_one(signal, rules, situation, next(iter(ours.values()), None), close_reason)
+
+
+def _of_another(held: Position) -> Plan:
+    return Plan(
+        refusal=Refusal(
+            code=Outcome.OTHER_STRATEGY,
+            reason=f"{held.symbol} is held by strategy {held.strategy_id}; one position per symbol and account: "
+            "close it there, or trade this strategy on another account",
+        )
+    )
+
+
+_OPENING = {Action.OPEN_LONG: PositionSide.LONG, Action.OPEN_SHORT: PositionSide.SHORT}
 
 # Actions that are meant for one side only.
 _MEANT = {
@@ -163,12 +237,12 @@ def _wish(signal: Signal, held: Position | None) -> Target | Plan:
     if signal.action in (Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT):
         return Target.FLAT
     if signal.action is Action.REVERSE:
-        return Target.SHORT if held.side is PositionSide.LONG else Target.LONG
+        return Target(opposite(held.side).value)
     return Target(held.side.value)
 
 
 def _reduce(signal: Signal, rules: Rules, held: Position, situation: Situation, reason: CloseReason) -> Plan:
-    if signal.size is None or signal.size.unit in (SizeUnit.PCT_EQUITY, SizeUnit.RISK_PCT):
+    if signal.size is None or signal.size.unit in _OF_THE_ACCOUNT:
         return Plan(
             refusal=Refusal(
                 code=Outcome.NO_SIZE,
@@ -181,16 +255,16 @@ def _reduce(signal: Signal, rules: Rules, held: Position, situation: Situation, 
 
 def _reduce_by(wanted: Decimal, held: Position, instrument: Instrument, reason: CloseReason) -> Plan:
     if wanted >= held.qty:
-        return Plan(legs=(Close(reason=reason),))
+        return Plan(legs=(Close(side=held.side, reason=reason),))
     qty = floor_to_step(wanted, instrument.qty_step)
     if qty < instrument.qty_min:
         return Plan(refusal=_too_small(wanted, qty, instrument))
-    return Plan(legs=(Reduce(qty=qty, reason=reason),))
+    return Plan(legs=(Reduce(side=held.side, qty=qty, reason=reason),))
 
 
 def _align(signal: Signal, rules: Rules, situation: Situation, held: Position, reason: CloseReason) -> Plan:
     """The right side is held: bring it to the size that the signal states in base units, if it does."""
-    if signal.size is None or signal.size.unit is not SizeUnit.BASE:
+    if signal.size is None or not signal.size.unit.counts_units:
         return Plan(reason=f"already {held.side} {plain(held.qty)}")
     wanted = signal.size.value * rules.multiplier
     target = floor_to_step(wanted, situation.instrument.qty_step)
@@ -214,9 +288,12 @@ def _open(
     side: PositionSide,
     *,
     held: Position | None = None,
+    reverses: Position | None = None,
     qty: Decimal | None = None,
 ) -> Open:
-    """The opening leg; `held` when it adds to a position, `qty` when it is known already. Raises _Refused."""
+    """The opening leg; `held` when it adds to a position, `reverses` when it turns one round, `qty` when it is known
+    already. Raises _Refused.
+    """
     instrument = situation.instrument
     if not rules.enabled:
         raise _Refused(Outcome.STRATEGY_DISABLED, f"strategy {rules.strategy_id} is disabled; enable it to trade")
@@ -249,8 +326,8 @@ def _open(
         )
     if qty is None:
         size = signal.size or rules.defaults.size
-        if size is None and signal.action is Action.REVERSE and situation.held is not None:
-            qty = situation.held.qty  # a plain reversal keeps the size
+        if size is None and signal.action is Action.REVERSE and reverses is not None:
+            qty = reverses.qty  # a plain reversal keeps the size
         elif size is None:
             raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
         else:
@@ -294,7 +371,7 @@ def _base_qty(size: Size, situation: Situation, *, held: Position | None, exits:
     """The size in base units, not rounded yet."""
     price = situation.price
     match size.unit:
-        case SizeUnit.BASE:
+        case SizeUnit.BASE | SizeUnit.CONTRACTS:
             return size.value
         case SizeUnit.QUOTE:
             return size.value / price
@@ -304,6 +381,9 @@ def _base_qty(size: Size, situation: Situation, *, held: Position | None, exits:
             return held.qty * size.value / HUNDRED
         case SizeUnit.PCT_EQUITY:
             return _equity(situation) * size.value / HUNDRED / price
+        case SizeUnit.PCT_AVAILABLE:
+            assert situation.available is not None, "needs_equity() said so"
+            return situation.available * size.value / HUNDRED / price
         case SizeUnit.RISK_PCT:
             distance = _stop_distance(exits, price)
             return _equity(situation) * size.value / HUNDRED / distance
@@ -347,9 +427,10 @@ def _tradable(wanted: Decimal, situation: Situation) -> Decimal:
             f"{plain(qty)} {instrument.symbol} is worth {plain(notional)}; "
             f"the exchange takes {plain(instrument.notional_min)} at least",
         )
-    if qty > instrument.market_qty_max:
+    if qty > instrument.market_qty_max * ORDERS_MAX:
         raise _Refused(
             Outcome.SIZE_ABOVE_MAXIMUM,
-            f"{plain(qty)} {instrument.symbol} is above the largest market order, {plain(instrument.market_qty_max)}",
+            f"{plain(qty)} {instrument.symbol} is more than {ORDERS_MAX} of the largest market orders, "
+            f"{plain(instrument.market_qty_max)} each",
         )
     return qty

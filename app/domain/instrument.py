@@ -1,8 +1,10 @@
 """A contract with its rules on a venue."""
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 import msgspec
+
+from app.domain.money import floor_to_step
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,3 +18,13 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     notional_min: Decimal
     leverage_max: Decimal
     trading: bool
+
+    def order_qty(self, rest: Decimal) -> Decimal:
+        """How much of `rest` the next market order takes: all, or an even share where one order must not take all.
+
+        Even shares, because a small last one might be below the venue's minimum.
+        """
+        if rest <= self.market_qty_max:
+            return rest
+        orders = (rest / self.market_qty_max).to_integral_value(ROUND_CEILING)
+        return floor_to_step(rest / orders, self.qty_step)

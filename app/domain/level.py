@@ -22,6 +22,15 @@ class LevelKind(StrEnum):
     BREAK_EVEN = "break_even"
 
 
+class TriggerBy(StrEnum):
+    """Which price a level is compared with."""
+
+    LAST = "last"  # each trade
+    MARK = "mark"
+    BID = "bid"
+    ASK = "ask"
+
+
 class LevelStatus(StrEnum):
     ARMED = "armed"
     TRIGGERED = "triggered"  # crossed; its order is on the way
@@ -62,6 +71,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     distance_pct: Decimal | None = None
     extreme: Decimal | None = None
     extreme_at: datetime | None = None  # exchange time up to which trades are in it, as stored
+    trigger_by: TriggerBy = TriggerBy.LAST
     armed_at: datetime
     order_id: UUID
     intent_id: UUID

@@ -66,6 +66,15 @@ class LevelBook:
         self._changed.pop(level_id, None)
         self._trailing[level.side].remove(level_id)
 
+    def advance(self, level_id: UUID, extreme: Decimal) -> None:
+        """An extreme that was found elsewhere; it counts if it is better than the level's own."""
+        level = self._levels.get(level_id)
+        if level is None or level.extreme == _better(level.side, extreme, level.extreme):
+            return
+        self.disarm(level_id)
+        self._move(_with_extreme(level, extreme))
+        self._place(self._levels[level_id])
+
     def on_price(self, price: Decimal) -> list[Level]:
         """The levels that this price fires, in the order in which they are to be carried out; they leave the book.
 

@@ -32,6 +32,24 @@ class PositionSide(StrEnum):
         return 1 if self is PositionSide.LONG else -1
 
 
+def opposite(side: PositionSide) -> PositionSide:
+    return PositionSide.SHORT if side is PositionSide.LONG else PositionSide.LONG
+
+
+class PositionMode(StrEnum):
+    """How many positions a symbol may have at once."""
+
+    ONE_WAY = "one_way"  # one: an opposite order takes off, then turns it round
+    HEDGE = "hedge"  # a long and a short side by side, each with its own orders
+
+
+class MarginMode(StrEnum):
+    """What a position may lose before it is liquidated."""
+
+    CROSS = "cross"  # all of the account
+    ISOLATED = "isolated"  # the margin set aside for it
+
+
 class OrderStatus(StrEnum):
     ARMED = "armed"  # written in advance with its level; leaves only if the level is crossed
     SENT = "sent"  # committed; the next thing that happens is the first byte, so it may be at the venue
@@ -74,6 +92,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     side: Side
     qty: Decimal
     reduce_only: bool
+    hedge: bool = False
     status: OrderStatus
     stop_loss: Decimal | None = None
     venue_order_id: str | None = None

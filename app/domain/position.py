@@ -1,4 +1,4 @@
-"""A position: the fold of fills for account + instrument. Never edited by hand."""
+"""A position: the fold of fills for account + instrument (+ side, in hedge mode). Never edited by hand."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -53,6 +53,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     origin: FillOrigin
     symbol: str
     side: Side
+    position_side: PositionSide | None = None  # that it acted on, where the venue says so (hedge mode)
     qty: Decimal
     price: Decimal
     fee: Decimal  # paid is positive
@@ -68,6 +69,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     strategy_id: str
     symbol: str
     side: PositionSide
+    hedge: bool = False  # the other side of the symbol may be held at the same time
     epoch: int
     status: PositionStatus
     qty: Decimal

@@ -31,9 +31,16 @@ class Target(StrEnum):
 class SizeUnit(StrEnum):
     BASE = "base"  # base units
     QUOTE = "quote"  # quote currency, notional
+    CONTRACTS = "contracts"  # of a linear perpetual one contract is one base unit, at both venues
     PCT_EQUITY = "pct_equity"  # notional as per cent of the account's equity
+    PCT_AVAILABLE = "pct_available"  # notional as per cent of the balance that new positions may use
     RISK_PCT = "risk_pct"  # per cent of equity lost if the stop is hit
     PCT_POSITION = "pct_position"  # per cent of what is held (reduce, add)
+
+    @property
+    def counts_units(self) -> bool:
+        """Whether it states base units outright."""
+        return self in (SizeUnit.BASE, SizeUnit.CONTRACTS)
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):

@@ -171,14 +171,14 @@ async def _carry_out(
             found = await orders.intents_of(resources.pool, IntentCause.INSTRUCTION, instruction.id)
     refused = (instruction.outcome_code, instruction.outcome_reason)
     if not found:
-        looking = plan.look(connected, instruction)
+        looking = plan.look(resources, connected, instruction)
         decided = await plan.make(resources, connected, instruction)
         marks["decided"] = resources.now()
         if not decided.legs:
             if decided.refusal is None:
                 return InstructionStatus.DONE, Outcome.NOTHING_TO_DO, decided.reason
             return _refusal_status(decided.refusal.code), decided.refusal.code, decided.refusal.reason
-        found, order = await plan.write(resources, book, instruction, decided)
+        found, order = await plan.write(resources, connected, book, instruction, decided)
         refused = (decided.refusal.code, decided.refusal.reason) if decided.refusal else (None, None)
     done: list[str] = []
     for leg in found:

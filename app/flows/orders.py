@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -11,6 +12,7 @@ import msgspec
 
 from app.domain.money import ZERO, plain
 from app.domain.order import FINAL, UNRESOLVED, Order, OrderStatus, client_order_id
+from app.domain.position import Fill
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows.settle import settle
 from app.ids import new_id
@@ -31,13 +33,14 @@ ASK_DELAYS_S = (0.0, 0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0,
 # A request is refused by the venue when it arrives later than its receive window. So an order that the venue does not
 # show this long after the window has closed never arrived, and never will. Queries may lag behind by some seconds.
 QUERY_LAG = timedelta(seconds=4)
+CLOCK_DOUBT = timedelta(seconds=5)  # between this machine's clock, which stamps orders, and the venue's
 MISSES_FOR_ABSENCE = 3
 NEVER_ARRIVED = "never arrived at the exchange"
 
 
-def first(resources: Resources, book: Book, intent: Intent) -> Order:
+def first(resources: Resources, book: Book, intent: Intent, qty: Decimal) -> Order:
     """The first order of an opening intent, to be committed with it."""
-    return _order(resources, book, intent, 0, intent.qty, intent.native_stop)
+    return _order(resources, book, intent, 0, qty, intent.native_stop)
 
 
 def _order(
@@ -54,6 +57,7 @@ def _order(
         side=intent.side,
         qty=qty,
         reduce_only=not intent.opens,
+        hedge=intent.hedge,
         stop_loss=native_stop,
         status=OrderStatus.SENT,
         created_at=now,
@@ -90,6 +94,7 @@ def closing(armed: Armed, signed_at: datetime) -> NewOrder:
         side=armed.close_side,
         qty=armed.close_qty,
         reduce_only=True,
+        hedge=armed.hedge,
         signed_at=signed_at,
     )
 
@@ -120,6 +125,7 @@ async def send(resources: Resources, connected: Connected, order: Order) -> Orde
             side=order.side,
             qty=order.qty,
             reduce_only=order.reduce_only,
+            hedge=order.hedge,
             signed_at=order.sent_at or resources.now(),
             stop_loss=order.stop_loss,
         ),
@@ -159,10 +165,18 @@ async def withdraw(resources: Resources, order: Order, to: OrderStatus, why: str
         await orders.move(resources.pool, order.id, to, reason=why)
 
 
-async def resolve(resources: Resources, connected: Connected, order: Order, *, patience_s: float) -> Order:
+async def resolve(
+    resources: Resources,
+    connected: Connected,
+    order: Order,
+    *,
+    patience_s: float,
+    on_unlisted: Callable[[], Awaitable[None]] | None = None,
+) -> Order:
     """Ask the venue until the order's end is known and its fills are settled, or `patience_s` is over.
 
     Answers the order as it stands: unresolved still, if the venue could not be asked or has not made up its mind.
+    `on_unlisted` is called once if the venue says that something was filled and does not list the fills yet.
     """
     until = time.monotonic() + patience_s
     misses = 0
@@ -172,37 +186,58 @@ async def resolve(resources: Resources, connected: Connected, order: Order, *, p
             break
         await asyncio.sleep(delay)
         try:
-            order, seen = await ask(resources, connected, order)
+            asked = await ask(resources, connected, order)
         except (Transient, OutcomeUnknown) as error:
             event(log, logging.WARNING, "cannot ask about order", order=order.client_order_id, why=str(error))
             continue
+        order = asked.order
         if order.status in FINAL or order.status is OrderStatus.ABSENT:
             return order
-        misses = 0 if seen else misses + 1
+        if asked.unlisted and on_unlisted is not None:
+            await on_unlisted()
+            on_unlisted = None
+        misses = 0 if asked.seen else misses + 1
         if misses >= MISSES_FOR_ABSENCE and _window_is_over(resources, order):
             return await _absent(resources, order)
     return order
 
 
-async def ask(resources: Resources, connected: Connected, order: Order) -> tuple[Order, bool]:
-    """Ask once for the order and its fills, and record both; whether the venue showed anything of it."""
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What asking about an order came to. `seen`: the venue showed something of it. `unlisted`: the venue says that
+    more was filled than the fills that it lists.
+    """
+
+    order: Order
+    seen: bool
+    unlisted: bool = False
+
+
+async def ask(resources: Resources, connected: Connected, order: Order) -> Asked:
+    """Ask once for the order and its fills, and record both."""
     instrument = await connected.venue.instrument(order.symbol)
     report = await connected.venue.order(order.symbol, order.client_order_id)
-    filled = ZERO
-    if report is None or report.filled_qty > ZERO:
-        fills = await connected.venue.fills(order.symbol, client_order_id=order.client_order_id)
-        filled = sum((fill.qty for fill in fills), ZERO)
-        if fills:
-            await settle(resources, order.account_id, instrument, fills)
+    listed: list[Fill] = []
+    if report is None or report.filled_qty > ZERO or report.status is OrderStatus.FILLED:
+        since = (order.sent_at or order.created_at) - CLOCK_DOUBT
+        try:
+            listed = await connected.venue.fills(order.symbol, client_order_id=order.client_order_id, since=since)
+        except Transient:
+            if report is None:
+                raise
+        if listed:
+            await settle(resources, order.account_id, instrument, listed)
+    filled = sum((fill.qty for fill in listed), ZERO)
     if report is None:
         if filled >= order.qty:
-            return await _finish(resources, order, OrderStatus.FILLED, None), True
-        return order, filled > ZERO
-    if report.status in FINAL and filled >= report.filled_qty:
-        return await _finish(resources, order, report.status, report), True
-    if report.status is OrderStatus.ACCEPTED and order.status is not OrderStatus.ACCEPTED:
+            return Asked(order=await _finish(resources, order, OrderStatus.FILLED, None), seen=True)
+        return Asked(order=order, seen=filled > ZERO)
+    # A report that says "filled" and no quantity is not believed: what was not counted is not proven.
+    said = order.qty if report.status is OrderStatus.FILLED else report.filled_qty
+    if report.status in FINAL and filled >= said:
+        return Asked(order=await _finish(resources, order, report.status, report), seen=True)
+    if report.status is not OrderStatus.REJECTED and order.status is not OrderStatus.ACCEPTED:
         order = await orders.move(resources.pool, order.id, OrderStatus.ACCEPTED, venue_order_id=report.venue_order_id)
-    return order, True
+    return Asked(order=order, seen=True, unlisted=filled < said)
 
 
 async def _finish(resources: Resources, order: Order, status: OrderStatus, report: OrderReport | None) -> Order:

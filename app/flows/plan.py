@@ -3,14 +3,19 @@
 import asyncio
 from decimal import Decimal
 
+import msgspec
+
 from app.alerts.fields import read_defaults
-from app.domain.decide import Close, Leg, Open, Plan, Refusal, Rules, Situation, decide, needs_equity
-from app.domain.money import ZERO, plain
-from app.domain.order import Order
+from app.domain.decide import Close, Leg, Open, Plan, Rules, Situation, decide, needs_equity
+from app.domain.instrument import Instrument
+from app.domain.money import ZERO
+from app.domain.order import Order, PositionMode, PositionSide
 from app.domain.position import CloseReason, Position, PositionStatus
 from app.domain.refusals import Outcome
 from app.errors import Conflict, Refused
 from app.flows import orders as road
+from app.flows import preflight
+from app.flows.preflight import Readiness
 from app.ids import new_id
 from app.resources import Connected, Resources
 from app.store import inbox, levels, orders, positions, strategies
@@ -18,7 +23,7 @@ from app.store.books import Book
 from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind, Instruction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
-from app.venues.base import Holding
+from app.venues.base import Equity
 
 PRICE_AGE_MAX_S = 2.0  # an older price is asked for again
 
@@ -37,8 +42,12 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
             strategies.get(pool, instruction.strategy_id),
             _price(resources, connected, symbol) if opens or signal.size is not None else _nothing(),
         )
-    if instruction.position_id is not None and (held is None or held.id != instruction.position_id):
-        return Plan(reason="the position is closed already")
+    hedge = connected.account.position_mode is PositionMode.HEDGE
+    if instruction.position_id is not None:
+        # One position is meant, whatever else is held.
+        held, hedge = [one for one in held if one.id == instruction.position_id], False
+        if not held:
+            return Plan(reason="the position is closed already")
     if strategy is None:
         raise Refused(Outcome.STRATEGY_DISABLED, "the strategy was removed")
     rules = Rules(
@@ -50,39 +59,31 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
         trade_without_stop=strategy.limits.trade_without_stop,
         notional_max=strategy.limits.max_notional,
     )
-    if held is None and signal.only_closes:
+    if not held and signal.only_closes:
         return Plan(reason="nothing is held")
     instrument = await connected.venue.instrument(symbol)
-    equity = (await connected.venue.equity()).equity if needs_equity(signal, rules) else None
+    wealth: Equity | None = await connected.venue.equity() if needs_equity(signal, rules) else None
     situation = Situation(
-        held=held,
+        held=tuple(held),
+        hedge=hedge or any(one.hedge for one in held),
         instrument=instrument,
         price=price or ZERO,
-        equity=equity,
+        equity=None if wealth is None else wealth.equity,
+        available=None if wealth is None else wealth.available,
         received_at=instruction.received_at,
         now=resources.now(),
     )
-    return decide(signal, rules, situation, await _close_reason(resources, instruction))
+    made = decide(signal, rules, situation, await _close_reason(resources, instruction))
+    return msgspec.structs.replace(made, held=tuple(one.id for one in held))
 
 
-def look(connected: Connected, instruction: Instruction) -> asyncio.Task[Holding] | None:
-    """Start to ask what the exchange holds, before an opening: answered while the plan is made and committed."""
+def look(resources: Resources, connected: Connected, instruction: Instruction) -> asyncio.Task[Readiness] | None:
+    """Start to ask how things stand at the exchange before an opening: answered while the plan is made and written."""
     if instruction.request.only_closes:
         return None
-    task = asyncio.ensure_future(connected.venue.holding(instruction.symbol))
+    task = asyncio.ensure_future(preflight.look(resources, connected, instruction.symbol))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())  # who needs it awaits it
     return task
-
-
-def foreign(holding: Holding) -> Refusal | None:
-    """What a hand or another program holds is not ours to add to, to reverse or to net against."""
-    if holding.side is None:
-        return None
-    return Refusal(
-        code=Outcome.FOREIGN_POSITION,
-        reason=f"the exchange holds {holding.side} {plain(holding.qty)} {holding.symbol} that Levelhead did not open; "
-        "close it there, or trade this symbol on another account",
-    )
 
 
 async def _nothing() -> None:
@@ -91,7 +92,7 @@ async def _nothing() -> None:
 
 async def _price(resources: Resources, connected: Connected, symbol: str) -> Decimal:
     """The last price: the watcher's if it is fresh, else the venue's."""
-    last = await resources.prices.get(connected.origins.rest, symbol)
+    last = await resources.prices.get(connected.market, symbol)
     if last is not None and last.age_s(resources.now()) <= PRICE_AGE_MAX_S:
         return last.price
     return (await connected.venue.quote(symbol)).last
@@ -111,50 +112,64 @@ async def _close_reason(resources: Resources, instruction: Instruction) -> Close
 
 
 async def write(
-    resources: Resources, book: Book, instruction: Instruction, plan: Plan
+    resources: Resources, connected: Connected, book: Book, instruction: Instruction, plan: Plan
 ) -> tuple[list[Intent], Order | None]:
     """Commit the plan's legs, and with them the first one's order, which may leave from now on.
 
-    Answers the legs and that order; none when the first leg still has to be prepared (its leverage).
+    Answers the legs and that order; none when the first leg closes.
     """
     pool = resources.pool
+    instrument = await connected.venue.instrument(book.symbol)
     closes = any(not isinstance(leg, Open) or leg.adds for leg in plan.legs)
     if not closes and plan.refusal is None:
-        legs, order = _legs(resources, book, instruction, plan, None)
+        legs, order = _legs(resources, connected, book, instruction, plan, {}, instrument)
         with store_errors():
             await orders.insert_plan(pool, book, legs, order)
         return legs, order
     async with transaction(pool) as connection:
-        held = await positions.live(connection, book.account_id, book.symbol)
-        if held is None and closes:
+        live = await positions.live(connection, book.account_id, book.symbol)
+        held = {one.side: one for one in live if one.id in plan.held}
+        if any(leg.side not in held for leg in plan.legs if not isinstance(leg, Open) or leg.adds):
             raise Conflict("the position ended while it was decided what to do with it")
-        legs, order = _legs(resources, book, instruction, plan, held)
+        legs, order = _legs(resources, connected, book, instruction, plan, held, instrument)
         await orders.insert_plan(connection, book, legs, order)
         if plan.refusal is not None:
             await inbox.foretell(connection, instruction.id, plan.refusal.code, plan.refusal.reason)
-        if held is not None and any(isinstance(leg, Close) for leg in plan.legs):
-            await positions.set_status(connection, held.id, PositionStatus.CLOSING)
+        for leg in plan.legs:
+            if isinstance(leg, Close):
+                await positions.set_status(connection, held[leg.side].id, PositionStatus.CLOSING)
     return legs, order
 
 
+Held = dict[PositionSide, Position]
+
+
 def _legs(
-    resources: Resources, book: Book, instruction: Instruction, plan: Plan, held: Position | None
+    resources: Resources,
+    connected: Connected,
+    book: Book,
+    instruction: Instruction,
+    plan: Plan,
+    held: Held,
+    instrument: Instrument,
 ) -> tuple[list[Intent], Order | None]:
-    legs = [_intent(instruction, held, leg, number) for number, leg in enumerate(plan.legs)]
-    leaves_at_once = legs[0].opens and (legs[0].kind is IntentKind.ADD or legs[0].leverage is None)
-    return legs, road.first(resources, book, legs[0]) if leaves_at_once else None
+    legs = [_intent(connected, instruction, held, leg, number) for number, leg in enumerate(plan.legs)]
+    first = legs[0]
+    return legs, road.first(resources, book, first, instrument.order_qty(first.qty)) if first.opens else None
 
 
-def _intent(instruction: Instruction, held: Position | None, leg: Leg, number: int) -> Intent:
+def _intent(connected: Connected, instruction: Instruction, held: Held, leg: Leg, number: int) -> Intent:
+    side = leg.side
     if isinstance(leg, Open):
-        position_id = held.id if leg.adds and held is not None else new_id()
-        side, qty, kind = leg.side, leg.qty, IntentKind.ADD if leg.adds else IntentKind.OPEN
+        position_id = held[side].id if leg.adds else new_id()
+        qty, kind = leg.qty, IntentKind.ADD if leg.adds else IntentKind.OPEN
         order_side, reason = side.opens_with, CloseReason.SIGNAL
+        hedge = connected.account.position_mode is PositionMode.HEDGE
     else:
-        assert held is not None
-        position_id, side, order_side, reason = held.id, held.side, held.side.closes_with, leg.reason
+        position_id, order_side, reason = held[side].id, side.closes_with, leg.reason
         kind = IntentKind.CLOSE if isinstance(leg, Close) else IntentKind.REDUCE
-        qty = held.qty if isinstance(leg, Close) else leg.qty
+        qty = held[side].qty if isinstance(leg, Close) else leg.qty
+        hedge = held[side].hedge
     return Intent(
         id=new_id(),
         cause_kind=IntentCause.INSTRUCTION,
@@ -165,12 +180,13 @@ def _intent(instruction: Instruction, held: Position | None, leg: Leg, number: i
         strategy_id=instruction.strategy_id,
         position_id=position_id,
         position_side=side,
+        hedge=hedge,
         kind=kind,
         reason=reason,
         side=order_side,
         qty=qty,
         leverage=leg.leverage if isinstance(leg, Open) else None,
         exits=leg.exits if isinstance(leg, Open) else None,
-        native_stop=leg.native_stop if isinstance(leg, Open) else None,
+        native_stop=leg.native_stop if isinstance(leg, Open) and connected.venue.traits.attaches_stops else None,
         status=IntentStatus.PLANNED,
     )

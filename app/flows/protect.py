@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
+
+import msgspec
 
 from app.domain.decide import NATIVE_STOP_BUFFER_PCT
 from app.domain.exits import native_stop_price
@@ -14,6 +17,7 @@ from app.domain.position import Position, PositionStatus
 from app.domain.signal import Action, Signal, Size, SizeUnit
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows import orders as road
+from app.flows.orders import Answer
 from app.ids import new_id
 from app.log import event
 from app.resources import Connected, Resources
@@ -21,6 +25,7 @@ from app.store import books, inbox, levels, orders, positions
 from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind
 from app.store.levels import Armed
+from app.store.orders import Intent
 
 log = logging.getLogger("protect")
 
@@ -51,12 +56,14 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
     why = ""
     for turn in range(STOP_TRIES):
         try:
-            holding = await connected.venue.holding(position.symbol)
-            if holding.qty == ZERO:
-                return False  # closed meanwhile; its fills are on their way to settle
-            rests = holding.stop_loss
+            standing = await connected.venue.standing(position.symbol)
+            holding = standing.on(position.side)
+            if holding is None and standing.holdings and not position.hedge:
+                return False  # turned round meanwhile; its fills are on their way to settle
+            # Right after a fill the venue's list may not show the position yet: only `set_stop` knows that it is gone.
+            rests = None if holding is None else holding.stop_loss
             if rests is None or abs(rests - wanted) > position.entry_price * TOLERANCE_PCT / HUNDRED:
-                await connected.venue.set_stop(position.symbol, position.side, wanted)
+                await connected.venue.set_stop(position.symbol, position.side, wanted, hedge=position.hedge)
                 rests = wanted
             await _protected(resources, position, rests)
             return True
@@ -70,6 +77,24 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
             await asyncio.sleep(STOP_TRY_DELAY_S * (turn + 1))
     await _unprotected(resources, connected, position, why)
     return False
+
+
+async def cover(resources: Resources, connected: Connected, intent: Intent) -> None:
+    """Have a native stop rest for what an opening's order has filled although its fills are not known yet."""
+    symbol, side = intent.symbol, intent.position_side
+    if connected.venue.traits.attaches_stops or intent.exits is None:
+        return
+    try:
+        holding = (await connected.venue.standing(symbol)).on(side)
+        if holding is None or holding.stop_loss is not None or holding.entry_price is None:
+            return
+        instrument = await connected.venue.instrument(symbol)
+        wanted = native_stop_price(intent.exits, side, holding.entry_price, instrument, NATIVE_STOP_BUFFER_PCT)
+        if wanted is not None:
+            await connected.venue.set_stop(symbol, side, wanted, hedge=intent.hedge)
+            event(log, logging.INFO, "covered before its fills are listed", symbol=symbol, native_stop=plain(wanted))
+    except (Refused, Conflict, Transient, OutcomeUnknown) as error:
+        event(log, logging.WARNING, "cannot cover what was filled yet", symbol=symbol, why=str(error))
 
 
 async def _protected(resources: Resources, position: Position, price: Decimal) -> None:
@@ -90,7 +115,8 @@ async def _protected(resources: Resources, position: Position, price: Decimal) -
 async def _unprotected(resources: Resources, connected: Connected, position: Position, why: str) -> None:
     """No native stop can be placed. One that rests already is enough; without any, the position is closed."""
     try:
-        rests = (await connected.venue.holding(position.symbol)).stop_loss
+        holding = (await connected.venue.standing(position.symbol)).on(position.side)
+        rests = None if holding is None else holding.stop_loss
     except (Refused, Transient, OutcomeUnknown):
         rests = position.native_stop  # cannot be looked at now: what rode on the entry was accepted with it
     if rests is not None:
@@ -112,15 +138,19 @@ async def _unprotected(resources: Resources, connected: Connected, position: Pos
 async def _clear(resources: Resources, connected: Connected, position: Position) -> None:
     """Nothing of an ended position may rest at the exchange: it would touch a later one."""
     try:
-        holding = await connected.venue.holding(position.symbol)
-        if holding.qty != ZERO or not await connected.venue.resting_stops(position.symbol):
+        account_id, symbol, side = position.account_id, position.symbol, position.side
+        resting = await connected.venue.resting_stops(symbol)
+        if not any(stop.side is side for stop in resting):
+            return
+        standing = await connected.venue.standing(symbol)
+        if standing.on(side) is not None:
             return
         with store_errors():
-            later = await positions.live(resources.pool, position.account_id, position.symbol)
-            opening = await orders.opening_in_flight(resources.pool, position.account_id, position.symbol)
-        if later is not None or opening:
+            live = await positions.live(resources.pool, account_id, symbol)
+            opening = await orders.opening_in_flight(resources.pool, account_id, symbol, side)
+        if opening or any(later.side is side or not later.hedge for later in live):
             return  # it may be the next one's
-        await connected.venue.set_stop(position.symbol, position.side, None)
+        await connected.venue.set_stop(symbol, side, None, hedge=position.hedge)
         event(log, logging.INFO, "native stop removed", symbol=position.symbol, position=position.id)
     except (Refused, Transient, OutcomeUnknown, Conflict) as error:
         event(log, logging.WARNING, "cannot look for leftover stops", symbol=position.symbol, why=str(error))
@@ -151,17 +181,37 @@ async def instruct_close(
     return instruction_id
 
 
+class Fired(msgspec.Struct, frozen=True, kw_only=True):
+    """A level's close that has left (or may have): what crossed it, when it was sent, what the venue answered."""
+
+    armed: Armed
+    price: Decimal | None
+    trade_id: str | None
+    sent_at: datetime
+    answer: Answer
+
+
 async def fire(
     resources: Resources, connected: Connected, armed: Armed, price: Decimal | None, trade_id: str | None
-) -> None:
-    """A level was crossed: its close leaves at once, the record follows.
+) -> Fired:
+    """A level was crossed: its close leaves at once, and once; `follow_up` records it.
 
-    The closing order was committed when the level was armed, so nothing is written before the first byte. Whatever
-    goes wrong afterwards is handed to the book as an instruction, which goes on until the level's part is closed.
+    The closing order was committed when the level was armed, so nothing is written before the first byte. Never raises
+    for what the venue does.
     """
-    level = armed.level
+    sent_at = resources.now()
+    answer = await road.place(connected, road.closing(armed, sent_at))
+    return Fired(armed=armed, price=price, trade_id=trade_id, sent_at=sent_at, answer=answer)
+
+
+async def follow_up(resources: Resources, connected: Connected, fired: Fired) -> None:
+    """Record a close that was sent, and see it through; may be repeated when it fails.
+
+    Whatever is left open is handed to the book as an instruction, which goes on until the level's part is closed.
+    """
+    armed, level = fired.armed, fired.armed.level
     with store_errors():
-        order = await _send_armed(resources, connected, armed, price, trade_id)
+        order = await _record(resources, fired)
     if order.status not in (OrderStatus.REJECTED, OrderStatus.ABSENT):
         order = await road.resolve(resources, connected, order, patience_s=FIRE_PATIENCE_S)
     with store_errors():
@@ -184,12 +234,9 @@ async def fire(
     await instruct_close(resources, position, CauseKind.LEVEL, level.id, qty=rest)
 
 
-async def _send_armed(
-    resources: Resources, connected: Connected, armed: Armed, price: Decimal | None, trade_id: str | None
-) -> Order:
-    level = armed.level
-    sent_at = resources.now()
-    answer = await road.place(connected, road.closing(armed, sent_at))
+async def _record(resources: Resources, fired: Fired) -> Order:
+    armed, level, answer = fired.armed, fired.armed.level, fired.answer
+    price, trade_id = fired.price, fired.trade_id
     event(
         log,
         logging.INFO,
@@ -208,7 +255,7 @@ async def _send_armed(
         await books.lock(connection, armed.account_id, armed.symbol)
         await levels.trigger(connection, level.id, price, trade_id)
         try:
-            await orders.move(connection, level.order_id, OrderStatus.SENT, sent_at=sent_at)
+            await orders.move(connection, level.order_id, OrderStatus.SENT, sent_at=fired.sent_at)
         except Conflict:
             pass  # its fill was settled already, by whoever saw it first
         else:

@@ -4,7 +4,7 @@ The exchange is the truth about what is held. A read that fails changes nothing.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -13,6 +13,7 @@ import msgspec
 
 from app.domain.level import LevelKind
 from app.domain.money import plain
+from app.domain.order import opposite
 from app.domain.position import Position, PositionStatus
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows import orders as road
@@ -31,6 +32,7 @@ LOOK_BACK = timedelta(minutes=1)  # before the last visit that succeeded: execut
 UNRESOLVED_AGE_S = 3.0
 ASK_S = 0.2
 DRIFT_AGE = timedelta(seconds=10)  # longer than executions lag behind positions
+STOP_GRACE = timedelta(seconds=2)  # whoever opened the position is placing its stop
 
 TROUBLE = (Refused, Transient, OutcomeUnknown, Conflict)
 
@@ -50,11 +52,29 @@ class Memory:
         self.visited: dict[UUID, datetime] = {}  # position -> when its fills were last fetched
         self.drifts: dict[UUID, Drift] = {}  # position -> the difference that the last visit found
         self.foreign: set[tuple[UUID, str, str]] = set()  # (account, symbol, what) that people were told of
+        self.again_soon = False  # something could not be judged yet
 
 
 async def account(resources: Resources, account_id: UUID, memory: Memory) -> None:
     """Visit one account: orders whose end is not known, fills that nobody has settled, differences in what is held."""
     connected = await resources.venues.of(account_id)
+    await _orders(resources, connected)
+    holdings = {(holding.symbol, holding.side): holding for holding in await connected.venue.holdings()}
+    with store_errors():
+        held = await positions.live_of_account(resources.pool, account_id)
+    for position in held:
+        holding = holdings.pop((position.symbol, position.side), None)
+        if holding is None and not position.hedge:
+            holding = holdings.pop((position.symbol, opposite(position.side)), None)
+        with _reported(position.symbol):
+            await _position(resources, connected, position, holding, memory)
+    for holding in holdings.values():
+        await _foreign(resources, connected, holding, memory)
+
+
+async def _orders(resources: Resources, connected: Connected) -> None:
+    """Ask about orders whose end is not known."""
+    account_id = connected.account.id
     with store_errors():
         waiting = await orders.unresolved(resources.pool, account_id, older_than_s=UNRESOLVED_AGE_S)
         doubtful = await orders.doubtful(resources.pool, account_id)
@@ -63,26 +83,31 @@ async def account(resources: Resources, account_id: UUID, memory: Memory) -> Non
             await road.resolve(resources, connected, order, patience_s=ASK_S)
     for order in doubtful:
         with _reported(order.symbol):
-            _, seen = await road.ask(resources, connected, order)
-            if seen:
+            asked = await road.ask(resources, connected, order)
+            if asked.seen:
                 event(log, logging.WARNING, "an order given up as absent has arrived", order=order.client_order_id)
-    holdings = {holding.symbol: holding for holding in await connected.venue.holdings()}
-    with store_errors():
-        held = await positions.live_of_account(resources.pool, account_id)
-    for position in held:
-        with _reported(position.symbol):
-            await _position(resources, connected, position, holdings.pop(position.symbol, None), memory)
-    for holding in holdings.values():
-        await _foreign(resources, connected, holding, memory)
 
 
 async def all_accounts(resources: Resources, memory: Memory) -> None:
     """Visit every account with something at stake; one that fails does not keep the others waiting."""
+    await _each_in_use(resources, lambda account_id: account(resources, account_id, memory))
+
+
+async def all_orders(resources: Resources) -> None:
+    """Ask about the orders of every account whose end is not known: what cannot wait for the next full visit."""
+
+    async def visit(account_id: UUID) -> None:
+        await _orders(resources, await resources.venues.of(account_id))
+
+    await _each_in_use(resources, visit)
+
+
+async def _each_in_use(resources: Resources, visit: Callable[[UUID], Awaitable[None]]) -> None:
     with store_errors():
         found = await positions.accounts_in_use(resources.pool)
     for account_id in found:
         try:
-            await account(resources, account_id, memory)
+            await visit(account_id)
         except TROUBLE as error:
             event(log, logging.WARNING, "cannot compare with the exchange", account=account_id, why=str(error))
 
@@ -99,8 +124,8 @@ def _reported(symbol: str) -> Iterator[None]:
 async def book(resources: Resources, connected: Connected, symbol: str) -> None:
     """Catch up with one book now: something was refused that should not have been."""
     with store_errors():
-        position = await positions.live(resources.pool, connected.account.id, symbol)
-    if position is not None:
+        held = await positions.live(resources.pool, connected.account.id, symbol)
+    for position in held:
         await _fetch(resources, connected, position, Memory())
 
 
@@ -145,7 +170,7 @@ async def _foreign(resources: Resources, connected: Connected, holding: Holding,
     """The exchange holds what we do not: never traded by us, said once. Ours, if an order of ours is behind it."""
     account_id, what = connected.account.id, f"{holding.side} {plain(holding.qty)}"
     with store_errors():
-        if await orders.opening_in_flight(resources.pool, account_id, holding.symbol):
+        if await orders.opening_in_flight(resources.pool, account_id, holding.symbol, holding.side):
             return  # on its way into our tables
     if (account_id, holding.symbol, what) in memory.foreign:
         return
@@ -178,11 +203,15 @@ async def _compare(
     difference: str | None,
     memory: Memory,
 ) -> None:
-    if difference is None:
-        memory.drifts.pop(position.id, None)
-        if holding is not None and holding.stop_loss is None and position.exits.names_a_stop:
+    covers = holding is not None and (holding.side is not position.side or holding.stop_loss is not None)
+    if holding is not None and not covers and position.exits.names_a_stop:
+        if resources.now() - position.opened_at > STOP_GRACE:
             event(log, logging.WARNING, "the native stop is missing", symbol=position.symbol, position=position.id)
             await protect.secure(resources, connected, position.id)
+        else:
+            memory.again_soon = True
+    if difference is None:
+        memory.drifts.pop(position.id, None)
         return
     before = memory.drifts.get(position.id)
     if before is None or before.what != difference:

@@ -37,40 +37,57 @@ REASON_OF_ORIGIN = {
 }
 
 
-async def settle(
-    resources: Resources, account_id: UUID, instrument: Instrument, fills: Sequence[Fill]
-) -> Position | None:
-    """Fold fills of one book; answers its live position afterwards (None when flat)."""
+async def settle(resources: Resources, account_id: UUID, instrument: Instrument, fills: Sequence[Fill]) -> None:
+    """Fold fills of one book: each into the position that it acted on."""
     symbol = instrument.symbol
     notes: list[tuple[str, dict[str, object]]] = []
-    touched: UUID | None = None
+    touched: set[UUID] = set()
     async with transaction(resources.pool) as connection:
         await books.lock(connection, account_id, symbol)
-        before = position = await positions.live_for_update(connection, account_id, symbol)
+        before = {held.id: held for held in await positions.live_for_update(connection, account_id, symbol)}
+        held = dict(before)
         for fill in fills:
-            position, note = await _count(connection, account_id, position, fill)
+            order = await orders.by_client_id(connection, fill.client_order_id) if fill.client_order_id else None
+            intent = await orders.intent(connection, order.intent_id) if order is not None else None
+            position = _meant(list(held.values()), intent, fill)
+            position, note = await _count(connection, account_id, position, fill, order, intent)
             if note is not None:
                 notes.append((note, _facts(fill)))
             if position is not None:
-                touched = position.id
+                touched.add(position.id)
+                held[position.id] = position
                 if position.status is PositionStatus.CLOSED:
                     notes.append(("position closed", _result(position)))
-                    position = None
-        if position is not None and position != before:
-            await arm(connection, resources, position, instrument)
+                    del held[position.id]
+        for position in held.values():
+            if position != before.get(position.id):
+                await arm(connection, resources, position, instrument)
     for message, facts in notes:
         event(log, logging.INFO, message, **facts)
-    if touched is not None:
-        await resources.bell.levels(touched)
-    return position
+    for position_id in touched:
+        await resources.bell.levels(position_id)
+
+
+def _meant(held: list[Position], intent: Intent | None, fill: Fill) -> Position | None:
+    """The position that a fill acted on: the only one, or in hedge mode that of its side."""
+    hedge = intent.hedge if intent is not None else any(position.hedge for position in held)
+    if not hedge:
+        return held[0] if held else None
+    side = intent.position_side if intent is not None else fill.position_side
+    return next((position for position in held if position.side is side), None)
 
 
 async def _count(
-    connection: Connection, account_id: UUID, position: Position | None, fill: Fill
+    connection: Connection,
+    account_id: UUID,
+    position: Position | None,
+    fill: Fill,
+    order: Order | None,
+    intent: Intent | None,
 ) -> tuple[Position | None, str | None]:
-    """Count one fill; answers the position after it (closed, perhaps) and what to say about it."""
-    order = await orders.by_client_id(connection, fill.client_order_id) if fill.client_order_id else None
-    intent = await orders.intent(connection, order.intent_id) if order is not None else None
+    """Count one fill for the order and intent behind it; answers the position after it (closed, perhaps) and what to
+    say about it.
+    """
     if intent is not None and intent.opens and position is None:
         position = await _begin(connection, intent, fill)
     if position is None or not _concerns(position, intent, fill):
@@ -147,6 +164,7 @@ async def _begin(connection: Connection, intent: Intent, fill: Fill) -> Position
         strategy_id=intent.strategy_id,
         symbol=intent.symbol,
         side=intent.position_side,
+        hedge=intent.hedge,
         epoch=await books.next_epoch(connection, intent.account_id, intent.symbol),
         status=PositionStatus.OPENING,
         qty=ZERO,
@@ -253,6 +271,7 @@ def _closing_intent(position: Position, plan: PlannedLevel) -> Intent:
         strategy_id=position.strategy_id,
         position_id=position.id,
         position_side=position.side,
+        hedge=position.hedge,
         kind=IntentKind.CLOSE if plan.qty >= position.qty else IntentKind.REDUCE,
         reason=CloseReason(plan.kind.value),
         side=position.side.closes_with,
@@ -276,6 +295,7 @@ def _closing_order(
         side=intent.side,
         qty=qty,
         reduce_only=True,
+        hedge=position.hedge,
         status=OrderStatus.ARMED,
         created_at=now,
     )
@@ -335,8 +355,9 @@ async def settle_external_close(resources: Resources, position: Position) -> Non
     """The exchange holds nothing and tells of no fill: the position has ended, at a price that nobody told us."""
     async with transaction(resources.pool) as connection:
         await books.lock(connection, position.account_id, position.symbol)
-        current = await positions.live_for_update(connection, position.account_id, position.symbol)
-        if current is None or current.id != position.id:
+        held = await positions.live_for_update(connection, position.account_id, position.symbol)
+        current = next((one for one in held if one.id == position.id), None)
+        if current is None:
             return
         ended = msgspec.structs.replace(
             current,

@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from app.domain.order import MarginMode, PositionMode
 from app.errors import Conflict, InvalidInput
 from app.ids import new_id
 from app.keys import Credentials, Keys
@@ -27,11 +28,6 @@ class Environment(StrEnum):
     CUSTOM = "custom"  # any other server that speaks the venue's protocol
 
 
-class PositionMode(StrEnum):
-    ONE_WAY = "one_way"
-    HEDGE = "hedge"
-
-
 class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
     name: str
@@ -39,16 +35,17 @@ class AccountRow(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     rest_url: str | None = None
     ws_url: str | None = None
-    position_mode: PositionMode
+    position_mode: PositionMode  # as its owner says; the exchange is asked before each opening
+    margin_mode: MarginMode | None = None  # None: whatever the exchange has
     created_at: datetime
     updated_at: datetime
 
 
-COLUMNS = "id, name, venue, environment, rest_url, ws_url, position_mode, created_at, updated_at"
+COLUMNS = "id, name, venue, environment, rest_url, ws_url, position_mode, margin_mode, created_at, updated_at"
 
 CREATE = f"""
-INSERT INTO accounts (id, name, venue, environment, rest_url, ws_url, credentials, position_mode)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO accounts (id, name, venue, environment, rest_url, ws_url, credentials, position_mode, margin_mode)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 RETURNING {COLUMNS}
 """
 
@@ -65,12 +62,13 @@ SEALED = "SELECT id, credentials FROM accounts WHERE id = any($1) AND removed_at
 UPDATE = f"""
 UPDATE accounts
    SET name = coalesce($2, name), rest_url = coalesce($3, rest_url), ws_url = coalesce($4, ws_url),
-       credentials = coalesce($5, credentials), updated_at = clock_timestamp()
+       credentials = coalesce($5, credentials), position_mode = coalesce($6, position_mode),
+       margin_mode = CASE WHEN $7 THEN $8 ELSE margin_mode END, updated_at = clock_timestamp()
  WHERE id = $1 AND removed_at IS NULL
 RETURNING {COLUMNS}
 """
 
-LOCK = "SELECT id FROM accounts WHERE id = $1 AND removed_at IS NULL FOR UPDATE"
+LOCK = "SELECT id, position_mode FROM accounts WHERE id = $1 AND removed_at IS NULL FOR UPDATE"
 IN_USE = """
 SELECT EXISTS (SELECT FROM positions WHERE account_id = $1 AND status <> 'closed') AS position,
        EXISTS (SELECT FROM instructions WHERE account_id = $1 AND status IN ('pending', 'executing')) AS instruction
@@ -96,6 +94,7 @@ async def create(
     environment: Environment,
     credentials: Credentials,
     position_mode: PositionMode = PositionMode.ONE_WAY,
+    margin_mode: MarginMode | None = None,
     rest_url: str | None = None,
     ws_url: str | None = None,
 ) -> AccountRow:
@@ -105,7 +104,7 @@ async def create(
     try:
         async with connection.transaction():
             row = await connection.fetchrow(
-                CREATE, account_id, name, venue, environment, rest_url, ws_url, sealed, position_mode
+                CREATE, account_id, name, venue, environment, rest_url, ws_url, sealed, position_mode, margin_mode
             )
     except asyncpg.UniqueViolationError:
         raise _name_taken(name) from None
@@ -160,14 +159,26 @@ async def update(
     *,
     name: str | None = None,
     credentials: Credentials | None = None,
+    position_mode: PositionMode | None = None,
+    margin_mode: MarginMode | msgspec.UnsetType | None = msgspec.UNSET,
     rest_url: str | None = None,
     ws_url: str | None = None,
 ) -> AccountRow | None:
-    """Change what is given; None if there is no such account. InvalidInput if the name is taken."""
+    """Change what is given; None if there is no such account. InvalidInput if the name is taken.
+
+    Conflict when the position mode would change while something is held or asked for.
+    """
+    if position_mode is not None:
+        row = await connection.fetchrow(LOCK, account_id)
+        if row is not None and row["position_mode"] != position_mode:
+            await _at_rest(connection, account_id, "then change its position mode")
     sealed = None if credentials is None else _seal(keys, account_id, credentials)
     try:
         async with connection.transaction():
-            row = await connection.fetchrow(UPDATE, account_id, name, rest_url, ws_url, sealed)
+            row = await connection.fetchrow(
+                UPDATE, account_id, name, rest_url, ws_url, sealed, position_mode,
+                margin_mode is not msgspec.UNSET, None if margin_mode is msgspec.UNSET else margin_mode,
+            )  # fmt: skip
     except asyncpg.UniqueViolationError:
         raise _name_taken(name) from None
     return as_struct_or_none(row, AccountRow)
@@ -181,9 +192,13 @@ async def remove(connection: Connection, account_id: UUID) -> bool:
     """
     if await connection.fetchval(LOCK, account_id) is None:
         return False
+    await _at_rest(connection, account_id, "then remove it")
+    await connection.execute(REMOVE, account_id)
+    return True
+
+
+async def _at_rest(connection: Connection, account_id: UUID, then: str) -> None:
     busy = await connection.fetchrow(IN_USE, account_id)
     if busy["position"] or busy["instruction"]:
         what = "holds an open position: close it" if busy["position"] else "still has work to do: wait for it"
-        raise Conflict(f"The account {what} first, then remove it.", kind="in_use")
-    await connection.execute(REMOVE, account_id)
-    return True
+        raise Conflict(f"The account {what} first, {then}.", kind="in_use")

@@ -183,6 +183,20 @@ async def instruct(
     )
 
 
+CLOSING_WAITS = """
+SELECT EXISTS (
+    SELECT FROM instructions
+     WHERE account_id = $1 AND symbol = $2 AND id <> $3 AND status IN ('pending', 'executing')
+       AND (cause_kind <> 'alert' OR request->>'target' = 'flat' OR request->>'action' LIKE 'close%'))
+"""
+
+
+async def closing_waits(connection: Connection | Pool, account_id: UUID, symbol: str, but: UUID) -> bool:
+    """Whether something else than the instruction `but` is to close what the book holds."""
+    found: bool = await connection.fetchval(CLOSING_WAITS, account_id, symbol, but)
+    return found
+
+
 WAITING_BOOKS = """
 SELECT account_id, symbol FROM instructions
  WHERE status IN ('pending', 'executing') AND retry_at <= clock_timestamp()

@@ -1,5 +1,6 @@
 """Leases: who may act for something, until when. Database time only; a new holder gets a greater token."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -22,6 +23,34 @@ UPDATE leases SET expires_at = clock_timestamp() + make_interval(secs => $4)
 # The row stays: its token has to go on growing.
 RELEASE = "UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1 AND holder = $2 AND token = $3"
 
+# What somebody else holds is left out before the insertion, which would lock its row. In the order of their names, so
+# that two who want the same ones do not wait for each other.
+ACQUIRE_ALL = """
+INSERT INTO leases AS l (name, holder, token, expires_at)
+SELECT wanted.name, $2, 1, clock_timestamp() + make_interval(secs => $3)
+  FROM unnest($1::text[]) AS wanted (name)
+ WHERE NOT EXISTS (SELECT FROM leases held
+                    WHERE held.name = wanted.name AND held.holder <> $2 AND held.expires_at > clock_timestamp())
+ ORDER BY wanted.name
+ON CONFLICT (name) DO UPDATE
+   SET holder = excluded.holder, token = l.token + 1, expires_at = excluded.expires_at
+ WHERE l.expires_at <= clock_timestamp() OR l.holder = excluded.holder
+RETURNING l.name, l.token
+"""
+
+RENEW_ALL = """
+UPDATE leases l SET expires_at = clock_timestamp() + make_interval(secs => $4)
+  FROM unnest($2::text[], $3::bigint[]) AS held (name, token)
+ WHERE l.name = held.name AND l.token = held.token AND l.holder = $1 AND l.expires_at > clock_timestamp()
+RETURNING l.name
+"""
+
+RELEASE_ALL = """
+UPDATE leases l SET expires_at = clock_timestamp()
+  FROM unnest($2::text[], $3::bigint[]) AS held (name, token)
+ WHERE l.name = held.name AND l.token = held.token AND l.holder = $1 AND l.expires_at > clock_timestamp()
+"""
+
 LAST_SEEN = "SELECT expires_at FROM leases WHERE name = $1"
 
 
@@ -40,6 +69,30 @@ async def renew(connection: Connection | Pool, name: str, holder: UUID, token: i
 async def release(connection: Connection | Pool, name: str, holder: UUID, token: int) -> None:
     """Free it for the next one; nothing happens if it is not ours any more."""
     await connection.execute(RELEASE, name, holder, token)
+
+
+async def acquire_all(
+    connection: Connection | Pool, names: Collection[str], holder: UUID, *, ttl_s: float
+) -> dict[str, int]:
+    """The tokens of those of these leases that are now held; somebody else has the others."""
+    rows = await connection.fetch(ACQUIRE_ALL, list(names), holder, ttl_s) if names else []
+    return {row["name"]: row["token"] for row in rows}
+
+
+async def renew_all(
+    connection: Connection | Pool, tokens: Mapping[str, int], holder: UUID, *, ttl_s: float
+) -> set[str]:
+    """Those of these leases (name -> token) that were still ours; what is done under the others must stop."""
+    if not tokens:
+        return set()
+    rows = await connection.fetch(RENEW_ALL, holder, list(tokens), list(tokens.values()), ttl_s)
+    return {row["name"] for row in rows}
+
+
+async def release_all(connection: Connection | Pool, tokens: Mapping[str, int], holder: UUID) -> None:
+    """Free these leases (name -> token) for the next one."""
+    if tokens:
+        await connection.execute(RELEASE_ALL, holder, list(tokens), list(tokens.values()))
 
 
 async def expires_at(connection: Connection | Pool, name: str) -> datetime | None:

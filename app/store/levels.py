@@ -25,17 +25,19 @@ class Armed(msgspec.Struct, frozen=True, kw_only=True):
     client_order_id: str
     close_side: Side
     close_qty: Decimal
+    hedge: bool
 
 
 LEVEL_COLUMNS = """
     l.id, l.position_id, l.kind, l.rung, p.side, l.fraction, l.qty, l.price, l.activation_price, l.distance,
-    l.distance_pct, l.extreme, l.extreme_at, l.armed_at, l.order_id, l.intent_id, l.status
+    l.distance_pct, l.extreme, l.extreme_at, l.trigger_by, l.armed_at, l.order_id, l.intent_id, l.status
 """
 
 OF_POSITION = f"SELECT {LEVEL_COLUMNS} FROM levels l JOIN positions p ON p.id = l.position_id WHERE l.position_id = $1"
 
 ARMED = f"""
-SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side, o.qty AS close_qty
+SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side, o.qty AS close_qty,
+       o.hedge
   FROM levels l
   JOIN positions p ON p.id = l.position_id
   JOIN orders o ON o.id = l.order_id
@@ -63,6 +65,7 @@ async def armed(connection: Connection | Pool, position_id: UUID | None = None) 
             client_order_id=row["client_order_id"],
             close_side=Side(row["close_side"]),
             close_qty=row["close_qty"],
+            hedge=row["hedge"],
         )
         for row in rows
     ]
@@ -111,6 +114,9 @@ UPDATE levels l
 """
 
 KIND = "SELECT kind FROM levels WHERE id = $1"
+STOPPED = """
+SELECT EXISTS (SELECT FROM levels WHERE position_id = $1 AND kind <> 'take_profit' AND status IN ('triggered', 'done'))
+"""
 # Crossed, and neither an order nor an instruction is on its way that would close what the level stands for.
 # A stop stands for all that is held, also for what was added a moment before it fired.
 INTERRUPTED = """
@@ -168,6 +174,12 @@ async def done(connection: Connection | Pool, level_id: UUID) -> None:
 async def of_intent(connection: Connection | Pool, intent_id: UUID) -> UUID | None:
     level_id: UUID | None = await connection.fetchval(OF_INTENT, intent_id)
     return level_id
+
+
+async def stopped(connection: Connection | Pool, position_id: UUID) -> bool:
+    """Whether a stop of the position was crossed: what is left of it is being closed."""
+    found: bool = await connection.fetchval(STOPPED, position_id)
+    return found
 
 
 async def kind(connection: Connection | Pool, level_id: UUID) -> LevelKind:

@@ -52,6 +52,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     strategy_id: str
     position_id: UUID
     position_side: PositionSide
+    hedge: bool = False
     kind: IntentKind
     reason: CloseReason
     side: Side
@@ -70,8 +71,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 INSERT_INTENT = """
 INSERT INTO intents (id, cause_kind, cause_id, leg, account_id, symbol, strategy_id, position_id, position_side,
-                     kind, reason, side, qty, leverage, exits, native_stop, status)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                     kind, reason, side, qty, leverage, exits, native_stop, status, hedge)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 """
 
 
@@ -81,7 +82,7 @@ async def insert_intents(connection: Connection, intents: Sequence[Intent]) -> N
         [
             (
                 i.id, i.cause_kind, i.cause_id, i.leg, i.account_id, i.symbol, i.strategy_id, i.position_id,
-                i.position_side, i.kind, i.reason, i.side, i.qty, i.leverage, i.exits, i.native_stop, i.status,
+                i.position_side, i.kind, i.reason, i.side, i.qty, i.leverage, i.exits, i.native_stop, i.status, i.hedge,
             )
             for i in intents
         ],
@@ -90,11 +91,11 @@ async def insert_intents(connection: Connection, intents: Sequence[Intent]) -> N
 
 INTENT_COLUMNS = """
 id, cause_kind, cause_id, leg, account_id, symbol, strategy_id, position_id, position_side, kind, reason, side, qty,
-leverage, exits, native_stop, status
+leverage, exits, native_stop, status, hedge
 """
 ORDER_COLUMNS = """
 id, intent_id, attempt, client_order_id, account_id, symbol, side, qty, reduce_only, stop_loss, status, created_at,
-sent_at
+sent_at, hedge
 """
 
 # The fence, the plan and its first order in one round trip: on the way of an alert each one counts.
@@ -163,8 +164,8 @@ async def finish_intent(
 
 INSERT_ORDER = """
 INSERT INTO orders (id, intent_id, attempt, client_order_id, account_id, symbol, side, qty, reduce_only, stop_loss,
-                    status, created_at, sent_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                    status, created_at, sent_at, hedge)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 
 
@@ -174,7 +175,7 @@ async def insert_orders(connection: Connection, orders: Sequence[Order]) -> None
         [
             (
                 o.id, o.intent_id, o.attempt, o.client_order_id, o.account_id, o.symbol, o.side, o.qty, o.reduce_only,
-                o.stop_loss, o.status, o.created_at, o.sent_at,
+                o.stop_loss, o.status, o.created_at, o.sent_at, o.hedge,
             )
             for o in orders
         ],
@@ -199,7 +200,7 @@ SELECT EXISTS (SELECT FROM orders WHERE account_id = $1 AND symbol = $2 AND stat
 
 OPENING_IN_FLIGHT = """
 SELECT EXISTS (SELECT FROM orders WHERE account_id = $1 AND symbol = $2 AND NOT reduce_only
-                  AND status IN ('sent', 'unknown', 'accepted'))
+                  AND status IN ('sent', 'unknown', 'accepted') AND (NOT hedge OR side = $3))
 """
 
 # Called absent by every evidence there was; it is asked for a while longer, since a venue has been seen to show an
@@ -244,9 +245,9 @@ async def in_flight(connection: Connection | Pool, account_id: UUID, symbol: str
     return found
 
 
-async def opening_in_flight(connection: Connection | Pool, account_id: UUID, symbol: str) -> bool:
-    """Whether an opening order may be on its way to the book, or just filled."""
-    found: bool = await connection.fetchval(OPENING_IN_FLIGHT, account_id, symbol)
+async def opening_in_flight(connection: Connection | Pool, account_id: UUID, symbol: str, side: PositionSide) -> bool:
+    """Whether an order may be on its way that opens what would be held on this side, or has just been filled."""
+    found: bool = await connection.fetchval(OPENING_IN_FLIGHT, account_id, symbol, side.opens_with)
     return found
 
 
@@ -320,8 +321,8 @@ async def disarm_orders(connection: Connection, intent_ids: Sequence[UUID]) -> N
 
 INSERT_FILL = """
 INSERT INTO fills (account_id, symbol, venue_fill_id, order_id, position_id, venue_order_id, client_order_id, origin,
-                   side, qty, price, fee, fee_currency, filled_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                   side, qty, price, fee, fee_currency, filled_at, position_side)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (account_id, symbol, venue_fill_id) DO NOTHING
 """
 
@@ -348,7 +349,7 @@ async def insert_fill(
     status = await connection.execute(
         INSERT_FILL, account_id, fill.symbol, fill.venue_fill_id, order_id, position_id, fill.venue_order_id,
         fill.client_order_id, fill.origin, fill.side, fill.qty, fill.price, fill.fee, fill.fee_currency,
-        fill.filled_at,
+        fill.filled_at, fill.position_side,
     )  # fmt: skip
     if status != "INSERT 0 1":
         return False

@@ -10,15 +10,15 @@ from app.domain.position import Position
 from app.domain.signal import Exits
 from app.store.db import Connection, Pool, as_struct_or_none, as_structs
 
-LIVE = "SELECT * FROM positions WHERE account_id = $1 AND symbol = $2 AND status <> 'closed'"
+LIVE = "SELECT * FROM positions WHERE account_id = $1 AND symbol = $2 AND status <> 'closed' ORDER BY side"
 LIVE_FOR_UPDATE = LIVE + " FOR UPDATE"
 GET = "SELECT * FROM positions WHERE id = $1"
 LIVE_OF_ACCOUNT = "SELECT * FROM positions WHERE account_id = $1 AND status <> 'closed'"
 
 INSERT = """
 INSERT INTO positions (id, account_id, strategy_id, symbol, side, epoch, status, qty, qty_opened, entry_price,
-                       realized_pnl, fees, leverage, exits, native_stop, opened_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+                       realized_pnl, fees, leverage, exits, native_stop, opened_at, hedge)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 """
 
 UPDATE_FOLD = """
@@ -35,6 +35,11 @@ UPDATE positions SET status = 'open'
 """
 SET_NATIVE_STOP = "UPDATE positions SET native_stop = $2 WHERE id = $1 AND status <> 'closed'"
 SET_EXITS = "UPDATE positions SET exits = $2 WHERE id = $1 AND status <> 'closed'"
+
+CHANGED_LATELY = """
+SELECT EXISTS (SELECT FROM fills WHERE account_id = $1 AND symbol = $2
+                  AND recorded_at > clock_timestamp() - make_interval(secs => $3))
+"""
 
 ACCOUNTS_IN_USE = """
 SELECT account_id FROM positions WHERE status <> 'closed'
@@ -53,13 +58,13 @@ SELECT DISTINCT account_id, symbol FROM (
 """
 
 
-async def live(connection: Connection | Pool, account_id: UUID, symbol: str) -> Position | None:
-    """The book's position that is not closed; there is at most one."""
-    return as_struct_or_none(await connection.fetchrow(LIVE, account_id, symbol), Position)
+async def live(connection: Connection | Pool, account_id: UUID, symbol: str) -> list[Position]:
+    """The book's positions that are not closed: at most one, or in hedge mode one a side."""
+    return as_structs(await connection.fetch(LIVE, account_id, symbol), Position)
 
 
-async def live_for_update(connection: Connection, account_id: UUID, symbol: str) -> Position | None:
-    return as_struct_or_none(await connection.fetchrow(LIVE_FOR_UPDATE, account_id, symbol), Position)
+async def live_for_update(connection: Connection, account_id: UUID, symbol: str) -> list[Position]:
+    return as_structs(await connection.fetch(LIVE_FOR_UPDATE, account_id, symbol), Position)
 
 
 async def live_of_account(connection: Connection | Pool, account_id: UUID) -> list[Position]:
@@ -68,6 +73,12 @@ async def live_of_account(connection: Connection | Pool, account_id: UUID) -> li
 
 async def get(connection: Connection | Pool, position_id: UUID) -> Position | None:
     return as_struct_or_none(await connection.fetchrow(GET, position_id), Position)
+
+
+async def changed_lately(connection: Connection | Pool, account_id: UUID, symbol: str, *, within_s: float) -> bool:
+    """Whether a fill of the book was counted within the last seconds."""
+    found: bool = await connection.fetchval(CHANGED_LATELY, account_id, symbol, within_s)
+    return found
 
 
 async def accounts_in_use(connection: Connection | Pool) -> list[UUID]:
@@ -83,7 +94,7 @@ async def symbols_to_watch(connection: Connection | Pool) -> list[tuple[UUID, st
 async def insert(connection: Connection, p: Position) -> None:
     await connection.execute(
         INSERT, p.id, p.account_id, p.strategy_id, p.symbol, p.side, p.epoch, p.status, p.qty, p.qty_opened,
-        p.entry_price, p.realized_pnl, p.fees, p.leverage, p.exits, p.native_stop, p.opened_at,
+        p.entry_price, p.realized_pnl, p.fees, p.leverage, p.exits, p.native_stop, p.opened_at, p.hedge,
     )  # fmt: skip
 
 

@@ -1,10 +1,15 @@
 """Where each venue's environments are reached, unless an account names other origins.
 
 The simulator is wherever somebody started it, so it has no default. Accounts at a regional site of Bybit (`.eu`, `.kz`,
-`.tr` …) have to name that site's hosts.
+`.tr` …), or elsewhere than here, have the environment `custom` and name their hosts.
+
+Origins only: Bybit's paths are `/v5/…`; Binance's sockets are split into `/public`, `/market` and `/private` below the
+one origin, and its orders go to `/fapi/…`.
 """
 
 from app.venues.base import Origins
+
+_BINANCE_DEMO = Origins(rest="https://demo-fapi.binance.com", ws="wss://demo-fstream.binance.com")
 
 _DEFAULTS = {
     # https://bybit-exchange.github.io/docs/v5/guide and …/docs/v5/ws/connect
@@ -16,9 +21,10 @@ _DEFAULTS = {
     ),
     # https://developers.binance.com/docs/derivatives/usds-margined-futures/general-info
     ("binance", "mainnet"): Origins(rest="https://fapi.binance.com", ws="wss://fstream.binance.com"),
-    # Binance keeps one practice environment and calls it both names.
-    ("binance", "testnet"): Origins(rest="https://demo-fapi.binance.com", ws="wss://demo-fstream.binance.com"),
-    ("binance", "demo"): Origins(rest="https://demo-fapi.binance.com", ws="wss://demo-fstream.binance.com"),
+    # Binance keeps one practice environment and calls it both names. The page gives wss://fstream.binancefuture.com for
+    # its sockets; demo-fstream, beside the REST host, was seen to deliver prices in 2026-09.
+    ("binance", "testnet"): _BINANCE_DEMO,
+    ("binance", "demo"): _BINANCE_DEMO,
 }
 
 

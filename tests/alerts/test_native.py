@@ -115,7 +115,8 @@ def test_people_write_actions_in_many_ways(word: str, action: Action) -> None:
     [
         ({"size": {"base": "0.01"}}, base("0.01")),
         ({"size": {"base": 1e-2}}, base("0.01")),
-        ({"size": {"contracts": "3"}}, base("3")),  # linear perpetuals count in base units
+        ({"size": {"contracts": "3"}}, Size(unit=SizeUnit.CONTRACTS, value=D(3))),
+        ({"size": {"pct_available": "25%"}}, Size(unit=SizeUnit.PCT_AVAILABLE, value=D(25))),
         ({"size": {"quote": 150}}, Size(unit=SizeUnit.QUOTE, value=D(150))),
         ({"size": {"pct_equity": "10%"}}, Size(unit=SizeUnit.PCT_EQUITY, value=D(10))),
         ({"size": {"risk_pct": 1}}, Size(unit=SizeUnit.RISK_PCT, value=D(1))),
@@ -180,6 +181,7 @@ def test_trailing_may_wake_at_once_and_be_given_in_prices() -> None:
         ({"action": "buy", "target": "flat", "previous": "flat"}, None, Target.FLAT, None),
         # a share of the position is a reduction, any other size of a close belongs to a fixed template
         ({"action": "close", "size": {"pct_position": 50}}, Action.REDUCE, None, "50"),
+        ({"action": "close_short", "size": {"pct_position": 50}}, Action.REDUCE_SHORT, None, "50"),
         ({"action": "close", "size": {"pct_position": 100}}, Action.CLOSE, None, None),
         ({"action": "close", "size": {"pct_equity": 10}}, Action.CLOSE, None, None),
         ({"action": "close_long", "size": {"base": "0"}}, Action.CLOSE_LONG, None, None),
@@ -251,10 +253,10 @@ def test_a_bad_chart_price_does_not_cost_the_trade() -> None:
         ({"size": {"base": "5%"}}, "bad_size", "size.base"),
         ({"size": {"base": "{{strategy.order.contracts}}"}}, "unfilled_placeholder", "size.base"),
         ({"size": {"risk_pct": 101}}, "bad_size", "size.risk_pct"),
-        ({"size": {"pct_available": 10}}, "not_supported_yet", "size.pct_available"),
+        ({"size": {"pct_available": 0}}, "bad_size", "size.pct_available"),
         ({"size": {"pct_position": 50}}, "bad_size", "size"),  # of nothing
         ({"action": "reduce", "size": {"pct_position": 150}}, "bad_size", "size"),
-        ({"action": "close_long", "size": {"pct_position": 50}}, "not_supported_yet", "size"),
+        ({"action": "close_long", "size": {"pct_position": 0}}, "bad_size", "size"),
         # exits
         ({"stop_loss": 1.5}, "bad_stop_loss", "stop_loss"),
         ({"stop_loss": ""}, "bad_stop_loss", "stop_loss"),

@@ -45,6 +45,7 @@ LEAST_ROLE = {
     ("GET", "/api/v1/accounts/{account_id}"): Role.ADMIN,
     ("PATCH", "/api/v1/accounts/{account_id}"): Role.ADMIN,
     ("DELETE", "/api/v1/accounts/{account_id}"): Role.ADMIN,
+    ("POST", "/api/v1/accounts/{account_id}/verify"): Role.ADMIN,
 }
 UNKNOWN_ID = "01900000-0000-7000-8000-000000000000"
 

@@ -3,6 +3,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from app.errors import Conflict
 from app.keys import Credentials, Keys, SealBroken
@@ -11,6 +12,7 @@ from app.store import accounts
 from app.store.db import transaction
 from tests.api import rows
 from tests.api.conftest import make_settings, serving
+from tests.api.test_account_keys import private_pem
 from tests.support.servers import Servers
 
 KEY, SECRET = "the-api-key-9876", "the-api-secret"
@@ -28,24 +30,26 @@ async def make(admin: httpx.AsyncClient, **more: object) -> dict[str, Any]:
 
 
 async def test_an_account_is_made_read_changed_and_removed(admin: httpx.AsyncClient, resources: Resources) -> None:
+    pem = private_pem(rsa.generate_private_key(65537, 2048))
     made = await make(admin)
     assert made.keys() == {
-        *("id", "name", "venue", "environment", "position_mode", "urls", "api_key", "created_at", "updated_at")
+        *("id", "name", "venue", "environment", "position_mode", "margin_mode", "urls", "api_key"),
+        *("created_at", "updated_at"),
     }
     assert made["api_key"] == "…9876"
-    assert made["position_mode"] == "one_way"
+    assert (made["position_mode"], made["margin_mode"]) == ("one_way", None)
     assert (await admin.get(f"/accounts/{made['id']}")).json() == made
     assert made in (await admin.get("/accounts")).json()["items"]
 
     changed = await admin.patch(
-        f"/accounts/{made['id']}", json={"name": "Renamed", "api_key": "another-key-1234", "private_key": "PEM"}
+        f"/accounts/{made['id']}", json={"name": "Renamed", "api_key": "another-key-1234", "private_key": pem}
     )
     assert changed.status_code == 200
     assert (changed.json()["name"], changed.json()["api_key"]) == ("Renamed", "…1234")
     assert changed.json()["updated_at"] > made["updated_at"]
     account = UUID(made["id"])
     stored = await accounts.credentials_of(resources.pool, resources.keys, account)
-    assert stored == Credentials(api_key="another-key-1234", private_key="PEM")
+    assert stored == Credentials(api_key="another-key-1234", private_key=pem)
 
     assert (await admin.delete(f"/accounts/{made['id']}")).status_code == 204
     assert (await admin.get(f"/accounts/{made['id']}")).status_code == 404
@@ -100,9 +104,9 @@ async def test_custom_urls_are_kept_as_origins(admin: httpx.AsyncClient) -> None
 @pytest.mark.parametrize(
     ("change", "code", "field"),
     [
-        ({"venue": "binance"}, "not_supported_yet", "venue"),
         ({"venue": "kraken"}, "bad_value", "venue"),
-        ({"position_mode": "hedge"}, "not_supported_yet", "position_mode"),
+        ({"position_mode": "both"}, "bad_value", "position_mode"),
+        ({"margin_mode": "portfolio"}, "bad_value", "margin_mode"),
         ({"environment": "paper"}, "bad_value", "environment"),
         ({"environment": "custom"}, "missing_field", "urls"),
         ({"urls": {"rest": "https://x", "ws": "wss://x"}}, "bad_value", "urls"),
@@ -164,6 +168,43 @@ async def test_an_account_in_use_is_not_removed(admin: httpx.AsyncClient, resour
     assert (await admin.delete(f"/accounts/{made['id']}")).status_code == 409
     await resources.pool.execute("UPDATE instructions SET status = 'done' WHERE id = $1", instruction)
     assert (await admin.delete(f"/accounts/{made['id']}")).status_code == 204
+
+
+async def test_both_venues_and_both_modes_are_taken(admin: httpx.AsyncClient) -> None:
+    made = await make(admin, name="hedged", venue="binance", position_mode="hedge", margin_mode="isolated")
+    assert (made["venue"], made["position_mode"], made["margin_mode"]) == ("binance", "hedge", "isolated")
+    assert (await admin.get(f"/accounts/{made['id']}")).json() == made
+
+
+async def test_a_margin_mode_is_set_left_and_taken_back(admin: httpx.AsyncClient) -> None:
+    made = await make(admin, name="margined")
+    for change, expected in (
+        ({"margin_mode": "cross"}, "cross"),
+        ({"name": "margined still"}, "cross"),
+        ({"margin_mode": None}, None),
+    ):
+        changed = await admin.patch(f"/accounts/{made['id']}", json=change)
+        assert (changed.status_code, changed.json()["margin_mode"]) == (200, expected), change
+
+
+async def test_the_position_mode_changes_only_at_rest(admin: httpx.AsyncClient, resources: Resources) -> None:
+    made = await make(admin, name="turning")
+    place = f"/accounts/{made['id']}"
+    assert (await admin.patch(place, json={"position_mode": "hedge"})).json()["position_mode"] == "hedge"
+    async with transaction(resources.pool) as db:
+        await rows.strategy(db, "turning")
+        instruction = await rows.instruction(db, made["id"], "turning")
+    answer = await admin.patch(place, json={"position_mode": "one_way"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
+    assert (await admin.patch(place, json={"position_mode": "hedge", "margin_mode": "cross"})).status_code == 200
+    await resources.pool.execute("UPDATE instructions SET status = 'done' WHERE id = $1", instruction)
+    async with transaction(resources.pool) as db:
+        position = await rows.position(db, made["id"], "turning")
+    answer = await admin.patch(place, json={"position_mode": "one_way", "name": "not this either"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
+    assert (await admin.get(place)).json()["name"] == "turning"
+    await resources.pool.execute("UPDATE positions SET status = 'closed' WHERE id = $1", position)
+    assert (await admin.patch(place, json={"position_mode": "one_way"})).json()["position_mode"] == "one_way"
 
 
 async def test_the_list_comes_in_pages(admin: httpx.AsyncClient) -> None:

@@ -130,7 +130,8 @@ async def test_one_alert_comes_with_its_whole_life(viewer: httpx.AsyncClient, al
 
 async def test_an_alert_that_led_to_nothing_has_empty_lists(viewer: httpx.AsyncClient, alerts: list[UUID]) -> None:
     found = (await viewer.get(f"/alerts/{alerts[0]}")).json()
-    assert [found[name] for name in ("instructions", "orders", "fills", "events")] == [[], [], [], []]
+    names = ("accounts", "instructions", "orders", "fills", "events")
+    assert [found[name] for name in names] == [[], [], [], [], []]
 
 
 @pytest.mark.parametrize("alert_id", [str(new_id()), "x", "1", "01900000-0000-7000-8000-00000000000g"])

@@ -15,7 +15,7 @@ from app.store.db import transaction
 from app.store.users import Role, User
 from tests.api import rows
 
-ORIGIN = "http://127.0.0.1:1"
+MARKET = "bybit http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ async def clear(resources: Resources) -> None:
 
 async def see_price(resources: Resources, price: str, *, age_s: float = 1) -> None:
     at = resources.now() - timedelta(seconds=age_s)
-    await resources.prices.put(ORIGIN, {"BTCUSDT": (Decimal(price), int(at.timestamp() * 1000))})
+    await resources.prices.put(MARKET, {"BTCUSDT": (Decimal(price), int(at.timestamp() * 1000))})
 
 
 async def get(client: httpx.AsyncClient, position: UUID) -> dict[str, Any]:
@@ -122,6 +122,21 @@ async def test_without_a_fresh_price_the_worth_is_unknown(
     found = await get(viewer, position)
     assert (found["mark_price"], found["unrealized_pnl"]) == (None, None)
     assert found["feed_age_ms"] >= 100_000
+
+
+async def test_the_mark_price_goes_before_the_last_one_while_it_is_fresh(
+    viewer: httpx.AsyncClient, resources: Resources, position: UUID, redis_url: str
+) -> None:
+    async def see_mark(price: str, age_s: float) -> None:
+        at_ms = int((resources.now() - timedelta(seconds=age_s)).timestamp() * 1000)
+        await resources.prices.put_marks(MARKET, {"BTCUSDT": (Decimal(price), at_ms)})
+
+    await see_price(resources, "64100.5")
+    await see_mark("64200.50", age_s=1)
+    found = await get(viewer, position)
+    assert (found["mark_price"], found["unrealized_pnl"]) == ("64200.5", "2")
+    await see_mark("64200.50", age_s=100)
+    assert (await get(viewer, position))["mark_price"] == "64100.5"
 
 
 async def test_a_short_gains_when_the_price_falls(

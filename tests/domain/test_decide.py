@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.decide import MAX_AGE_S, Close, Open, Plan, Reduce, Rules, Situation, decide, needs_equity, too_old
+from app.domain.decide import (
+    MAX_AGE_S,
+    ORDERS_MAX,
+    Close,
+    Open,
+    Plan,
+    Reduce,
+    Rules,
+    Situation,
+    decide,
+    needs_equity,
+    too_old,
+)
 from app.domain.instrument import Instrument
 from app.domain.order import PositionSide
 from app.domain.position import CloseReason, Position, PositionStatus
@@ -98,16 +110,22 @@ def holding(text: str, **changes: Any) -> Position | None:
     return msgspec.structs.replace(position, **changes)
 
 
-def situation(held: Position | str | None = None, **changes: Any) -> Situation:
+def situation(*held: Position | str | None, **changes: Any) -> Situation:
     found = Situation(
-        held=holding(held) if isinstance(held, str) else held,
+        held=tuple(h for one in held if (h := holding(one) if isinstance(one, str) else one) is not None),
         instrument=BTC,
         price=D(100),
         equity=D(10_000),
+        available=D(4_000),
         received_at=NOW,
         now=NOW,
     )
     return msgspec.structs.replace(found, **changes)
+
+
+def only(where: Situation) -> Position | None:
+    """What is held in one-way mode."""
+    return where.held[0] if where.held else None
 
 
 def signal(wish: Action | Target, **more: Any) -> Signal:
@@ -264,9 +282,11 @@ def test_adding_up_to_a_target_is_refused_for_what_refuses_an_opening() -> None:
 @pytest.mark.parametrize("reason", [CloseReason.SIGNAL, CloseReason.MANUAL, CloseReason.UNPROTECTED])
 def test_closes_and_reductions_carry_the_reason_that_they_are_given(reason: CloseReason) -> None:
     for wish in (signal(Action.CLOSE), signal(Target.FLAT)):
-        assert decide(wish, RULES, situation("long 3"), reason).legs == (Close(reason=reason),)
+        assert decide(wish, RULES, situation("long 3"), reason).legs == (Close(side=PositionSide.LONG, reason=reason),)
     for wish in (signal(Action.REDUCE, size=base("1")), signal(Target.LONG, size=base("2"))):
-        assert decide(wish, RULES, situation("long 3"), reason).legs == (Reduce(qty=D(1), reason=reason),)
+        assert decide(wish, RULES, situation("long 3"), reason).legs == (
+            Reduce(side=PositionSide.LONG, qty=D(1), reason=reason),
+        )
 
 
 def test_a_reversal_keeps_the_size_when_nobody_names_one() -> None:
@@ -289,6 +309,9 @@ def test_a_reversal_keeps_the_size_when_nobody_names_one() -> None:
         (size(SizeUnit.PCT_EQUITY, "10"), "1", "10"),  # 1,000 of 10,000
         (size(SizeUnit.PCT_EQUITY, "0.3333"), "1", "0.333"),
         (size(SizeUnit.PCT_EQUITY, "250"), "3", "750"),  # beyond the equity: leverage
+        (size(SizeUnit.CONTRACTS, "0.0109"), "2", "0.021"),
+        (size(SizeUnit.PCT_AVAILABLE, "10"), "1", "4"),  # 400 of 4,000
+        (size(SizeUnit.PCT_AVAILABLE, "0.3333"), "1", "0.133"),
         (size(SizeUnit.RISK_PCT, "1"), "1", "50"),  # 100 lost at 2 per unit
         (size(SizeUnit.RISK_PCT, "0.3333"), "1", "16.665"),
         (size(SizeUnit.RISK_PCT, "1"), "0.01", "0.5"),
@@ -471,7 +494,7 @@ def test_the_native_stop_rests_beyond_the_stop_loss() -> None:
             Outcome.SIZE_BELOW_MINIMUM,
         ),
         (signal(Action.OPEN_LONG, size=base("0.049")), RULES, {}, Outcome.SIZE_BELOW_MINIMUM),  # worth 4.9 of 5
-        (signal(Action.OPEN_LONG, size=base("100.001")), RULES, {}, Outcome.SIZE_ABOVE_MAXIMUM),
+        (signal(Action.OPEN_LONG, size=base("2000.001")), RULES, {}, Outcome.SIZE_ABOVE_MAXIMUM),
         (signal(Action.OPEN_LONG, size=base("2.001")), rules(notional_max=D(200)), {}, Outcome.SIZE_ABOVE_LIMIT),
         (
             signal(Action.OPEN_LONG, size=base("1.5")),
@@ -630,18 +653,18 @@ def cases(draw: st.DrawFn) -> tuple[Signal, Rules, Situation]:
 @given(case=cases())
 def test_no_plan_opens_while_the_other_side_stays_held(case: tuple[Signal, Rules, Situation]) -> None:
     wish, like, where = case
-    plan = decide(wish, like, where)
+    plan, held = decide(wish, like, where), only(where)
     for number, leg in enumerate(plan.legs):
         if not isinstance(leg, Open):
-            assert where.held is not None
+            assert held is not None
             continue
         assert leg == plan.legs[-1], "nothing follows an opening"
-        if where.held is None:
+        if held is None:
             assert number == 0
-        elif leg.side is where.held.side:
+        elif leg.side is held.side:
             assert (number, leg.adds) == (0, True)
         else:
-            assert plan.legs[:number] == (Close(reason=CloseReason.REVERSED),)
+            assert plan.legs[:number] == (Close(side=held.side, reason=CloseReason.REVERSED),)
             assert not leg.adds
 
 
@@ -658,28 +681,29 @@ def test_what_is_held_is_always_closed_when_the_wish_is_flat(
     case: tuple[Signal, Rules, Situation], flat: Target | Action
 ) -> None:
     _, like, where = case
-    plan = decide(signal(flat), like, where)
-    if where.held is None:
+    plan, held = decide(signal(flat), like, where), only(where)
+    if held is None:
         assert (plan.legs, plan.refusal) == ((), None)
     else:
-        assert plan == Plan(legs=(Close(reason=CloseReason.SIGNAL),))
+        assert plan == Plan(legs=(Close(side=held.side, reason=CloseReason.SIGNAL),))
 
 
 @given(case=cases())
 def test_the_other_side_is_always_left_whatever_is_refused(case: tuple[Signal, Rules, Situation]) -> None:
     wish, like, where = case
-    if where.held is None:
+    held = only(where)
+    if held is None:
         return
     meant = {Action.OPEN_LONG: "long", Action.OPEN_SHORT: "short", Target.LONG: "long", Target.SHORT: "short"}
     side = meant.get(wish.action or wish.target or Target.FLAT)
-    if wish.action is Action.REVERSE or (side is not None and side != where.held.side):
-        assert decide(wish, like, where).legs[:1] == (Close(reason=CloseReason.REVERSED),)
+    if wish.action is Action.REVERSE or (side is not None and side != held.side):
+        assert decide(wish, like, where).legs[:1] == (Close(side=held.side, reason=CloseReason.REVERSED),)
 
 
 @given(case=cases())
 def test_no_quantity_exceeds_the_wish_or_what_the_exchange_takes(case: tuple[Signal, Rules, Situation]) -> None:
     wish, like, where = case
-    held, instrument, price = where.held, where.instrument, where.price
+    held, instrument, price = only(where), where.instrument, where.price
     for leg in decide(wish, like, where).legs:
         if isinstance(leg, Close):
             continue
@@ -689,7 +713,7 @@ def test_no_quantity_exceeds_the_wish_or_what_the_exchange_takes(case: tuple[Sig
             assert held is not None
             assert leg.qty < held.qty
             continue
-        assert leg.qty <= instrument.market_qty_max
+        assert leg.qty <= instrument.market_qty_max * ORDERS_MAX
         assert leg.qty * price >= instrument.notional_min
         assert like.notional_max is None or leg.qty * price <= like.notional_max
         wanted = wish.size or like.defaults.size
@@ -706,6 +730,9 @@ def test_no_quantity_exceeds_the_wish_or_what_the_exchange_takes(case: tuple[Sig
         elif wanted.unit is SizeUnit.PCT_EQUITY:
             assert where.equity is not None
             assert leg.qty * price <= where.equity * wanted.value / 100 * like.multiplier + D("1e-18")
+        elif wanted.unit is SizeUnit.PCT_AVAILABLE:
+            assert where.available is not None
+            assert leg.qty * price <= where.available * wanted.value / 100 * like.multiplier + D("1e-18")
 
 
 @given(case=cases())

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from app.domain.order import Side
+from app.domain.order import PositionMode, Side
 from app.errors import Transient
 from app.flows import legs, orders, reconcile
-from app.venues.base import Holding, NewOrder
+from app.venues.base import NewOrder, Standing
 from tests.support.house import House
 
 D = Decimal
@@ -252,13 +252,13 @@ async def test_a_passing_key_error_does_not_end_a_close(house: House, code: int)
 async def test_failed_reads_after_the_fill_do_not_close_what_is_protected(house: House) -> None:
     await house.fault("http_status", status=503, path="/v5/position/list", times=None)
     connected = await house.resources.venues.of(house.account_id)
-    holding = connected.venue.holding
+    standing = connected.venue.standing
 
-    async def flat_before(symbol: str) -> Holding:
-        connected.venue.holding = holding  # type: ignore[method-assign]
-        return Holding(symbol=symbol, side=None, qty=D(0), entry_price=None, stop_loss=None, leverage=None)
+    async def flat_before(symbol: str) -> Standing:
+        connected.venue.standing = standing  # type: ignore[method-assign]
+        return Standing(symbol=symbol, position_mode=PositionMode.ONE_WAY, margin_mode=None, leverage=None, holdings=())
 
-    connected.venue.holding = flat_before  # type: ignore[method-assign]
+    connected.venue.standing = flat_before  # type: ignore[method-assign]
     outcome = await house.alert(**LONG)
     assert outcome["code"] == "executed", outcome
     assert await house.held() == ("long", "0.01")

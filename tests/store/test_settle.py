@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given
@@ -77,6 +78,7 @@ class Book:
         side: PositionSide = LONG,
         position_id: UUID | None = None,
         exits: Exits = STOP,
+        hedge: bool = False,
     ) -> Order:
         """An intent with its order, on the way."""
         opens = kind in (IntentKind.OPEN, IntentKind.ADD)
@@ -92,6 +94,7 @@ class Book:
             strategy_id="demo",
             position_id=position_id or new_id(),
             position_side=side,
+            hedge=hedge,
             kind=kind,
             reason=CloseReason.SIGNAL,
             side=order_side,
@@ -109,6 +112,7 @@ class Book:
             side=order_side,
             qty=D(qty),
             reduce_only=not opens,
+            hedge=hedge,
             status=OrderStatus.SENT,
             created_at=NOW,
             sent_at=NOW,
@@ -141,11 +145,22 @@ class Book:
         return self.fill("", qty, client_order_id=None, side=side, origin=origin, **changes)
 
     async def settle(self, *fills: Fill) -> Position | None:
-        return await settle(self.resources, self.account_id, BTC, fills)
+        """Answers what is held then, if it is one position."""
+        await settle(self.resources, self.account_id, BTC, fills)
+        held = await positions.live(self.pool, self.account_id, "BTCUSDT")
+        return held[0] if len(held) == 1 else None
 
-    async def open(self, qty: str = "0.010", *, exits: Exits = STOP, side: PositionSide = LONG) -> Position:
-        order = await self.order(IntentKind.OPEN, qty, exits=exits, side=side)
-        position = await self.settle(self.fill(order, qty))
+    async def held(self, side: PositionSide) -> Position | None:
+        """What is held on a side in hedge mode."""
+        held = await positions.live(self.pool, self.account_id, "BTCUSDT")
+        return next((position for position in held if position.side is side), None)
+
+    async def open(
+        self, qty: str = "0.010", *, exits: Exits = STOP, side: PositionSide = LONG, hedge: bool = False
+    ) -> Position:
+        order = await self.order(IntentKind.OPEN, qty, exits=exits, side=side, hedge=hedge)
+        await self.settle(self.fill(order, qty))
+        position = await self.held(side)
         assert position is not None
         return position
 
@@ -232,7 +247,7 @@ async def test_the_first_fill_of_an_opening_order_begins_the_position(book: Book
     assert position is not None
     assert (position.side, position.qty, position.entry_price, position.epoch) == (LONG, D("0.004"), D(60000), 1)
     assert position.status == "opening"
-    assert await positions.live(book.pool, book.account_id, "BTCUSDT") == position
+    assert await positions.live(book.pool, book.account_id, "BTCUSDT") == [position]
     stored = await orders.order(book.pool, order.id)
     assert (stored.filled_qty, stored.avg_price, stored.venue_order_id) == (D("0.004"), D(60000), "venue-order")
     await book.check()
@@ -550,3 +565,56 @@ async def test_each_armed_level_has_one_armed_order_after_any_life(
             armed = await levels.armed(book.pool, position.id)
             assert [x.level.qty for x in armed if x.level.kind == "stop_loss"] == [position.qty]
             assert sum(x.level.qty for x in armed if x.level.kind == "take_profit") <= position.qty
+
+
+# ---------------------------------------------------------------------------------------------------------- hedge mode
+
+
+async def test_long_and_short_are_held_side_by_side_each_with_its_levels(book: Book) -> None:
+    long = await book.open("0.010", hedge=True)
+    short = await book.open("0.020", side=SHORT, hedge=True)
+    assert (long.side, long.qty, short.side, short.qty) == (LONG, D("0.010"), SHORT, D("0.020"))
+    armed = {(x.level.side, x.close_side, x.close_qty, x.hedge) for x in await levels.armed(book.pool)
+             if x.account_id == book.account_id}  # fmt: skip
+    assert armed == {(LONG, Side.SELL, D("0.010"), True), (SHORT, Side.BUY, D("0.020"), True)}
+
+
+async def test_a_close_in_hedge_mode_leaves_the_other_side_untouched(book: Book) -> None:
+    long = await book.open("0.010", hedge=True)
+    short = await book.open("0.020", side=SHORT, hedge=True)
+    closing = await book.order(IntentKind.CLOSE, "0.010", position_id=long.id, hedge=True)
+    await book.settle(book.fill(closing, "0.010", "60500"))
+    assert await book.held(LONG) is None
+    assert await book.held(SHORT) == short
+    [left] = [x for x in await levels.armed(book.pool) if x.account_id == book.account_id]
+    assert left.level.position_id == short.id
+
+
+async def test_what_the_exchange_closed_goes_to_the_side_that_it_names(book: Book) -> None:
+    await book.open("0.010", hedge=True)
+    await book.open("0.020", side=SHORT, hedge=True)
+    stop = book.foreign(Side.SELL, "0.010", FillOrigin.NATIVE_STOP, position_side=LONG)
+    await book.settle(stop)
+    assert await book.held(LONG) is None
+    held = await book.held(SHORT)
+    assert held is not None
+    assert held.qty == D("0.020"), "a sale is not an addition to the short"
+
+
+async def test_what_a_hand_opens_beside_ours_is_left_alone(book: Book) -> None:
+    long = await book.open("0.010", hedge=True)
+    await book.settle(book.foreign(Side.SELL, "0.005", position_side=SHORT))
+    assert await book.held(LONG) == long
+    assert await book.held(SHORT) is None
+    assert len(await book.events("foreign_fill")) == 1
+
+
+async def test_a_second_position_of_one_side_or_mode_is_refused_by_the_table(book: Book) -> None:
+    long = await book.open("0.010", hedge=True)
+    for double in (
+        msgspec.structs.replace(long, id=new_id(), epoch=7),
+        msgspec.structs.replace(long, id=new_id(), epoch=8, hedge=False),
+    ):
+        with pytest.raises(asyncpg.UniqueViolationError):
+            async with transaction(book.pool) as connection:
+                await positions.insert(connection, double)

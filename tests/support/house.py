@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 import msgspec
 
+from app.domain.order import PositionMode
 from app.domain.position import Position
 from app.flows.execute import Worker, execute_book
 from app.flows.receive import Delivery, Receipt, receive
@@ -38,8 +39,12 @@ def settings(database_url: str, redis_url: str, simulator_url: str) -> Settings:
 class House:
     """What a test does: post alerts, move the price, look at what is held here and there."""
 
-    def __init__(self, resources: Resources, simulator_url: str, control: httpx.AsyncClient) -> None:
+    def __init__(
+        self, resources: Resources, simulator_url: str, control: httpx.AsyncClient, venue: str, mode: PositionMode
+    ) -> None:
         self.resources = resources
+        self.venue = accounts.VenueName(venue)
+        self.mode = mode
         self.simulator_url = simulator_url
         self.control = control
         self.worker = Worker(new_id())
@@ -54,22 +59,39 @@ class House:
                 connection,
                 keys,
                 name="paper",
-                venue=accounts.VenueName.BYBIT,
+                venue=self.venue,
                 environment=accounts.Environment.SIMULATOR,
+                position_mode=self.mode,
                 credentials=Credentials(api_key=API_KEY, api_secret=API_SECRET),
             )
             self.account_id = account.id
         await self.add_strategy(self.strategy)
         await leases.acquire(self.resources.pool, f"worker:{self.worker.id}", self.worker.id, ttl_s=600)
 
-    async def add_strategy(self, name: str, **changes: Any) -> None:
+    async def add_account(self, name: str, venue: str, **options: object) -> UUID:
+        """Another account, here and at the exchange; `options` are the control API's."""
+        await self._control("POST", "accounts", {"api_key": name, "api_secret": API_SECRET, "venue": venue, **options})
+        async with transaction(self.resources.pool) as connection:
+            account = await accounts.create(
+                connection,
+                self.resources.keys,
+                name=name,
+                venue=accounts.VenueName(venue),
+                environment=accounts.Environment.SIMULATOR,
+                credentials=Credentials(api_key=name, api_secret=API_SECRET),
+            )
+        return account.id
+
+    async def add_strategy(
+        self, name: str, shares: list[strategies.AccountShare] | None = None, **changes: Any
+    ) -> None:
         async with transaction(self.resources.pool) as connection:
             await strategies.create(
                 connection,
                 strategies.NewStrategy(
                     id=name,
                     name=name,
-                    accounts=[strategies.AccountShare(account_id=self.account_id)],
+                    accounts=shares or [strategies.AccountShare(account_id=self.account_id)],
                     **changes,
                 ),
                 self.resources.keys.secret_hash(self.secret),
@@ -114,9 +136,12 @@ class House:
         row = await self.resources.pool.fetchrow("SELECT * FROM alerts WHERE id = $1", alert_id)
         return {"status": row["status"], "code": row["outcome_code"], "reason": row["outcome_reason"]}
 
-    async def position(self, symbol: str = "BTCUSDT") -> Position | None:
-        """The live position as our tables have it."""
-        return await positions.live(self.resources.pool, self.account_id, symbol)
+    async def position(self, symbol: str = "BTCUSDT", side: str | None = None) -> Position | None:
+        """The live position as our tables have it; in hedge mode that of a side."""
+        held = await positions.live(self.resources.pool, self.account_id, symbol)
+        found = [position for position in held if side in (None, position.side)]
+        assert len(found) <= 1, "both sides are held: name one"
+        return found[0] if found else None
 
     async def last_position(self) -> Position:
         found = await self.resources.pool.fetchval("SELECT id FROM positions ORDER BY opened_at DESC LIMIT 1")
@@ -142,16 +167,20 @@ class House:
         found: dict[str, Any] = await self._control("GET", "ledger")
         return found
 
-    async def held(self, symbol: str = "BTCUSDT") -> tuple[str, str]:
-        """(side, qty) as the exchange has it."""
+    async def held(self, symbol: str = "BTCUSDT", side: str | None = None) -> tuple[str, str]:
+        """(side, qty) as the exchange has it; in hedge mode that of a side."""
         for row in (await self.ledger())["positions"]:
-            if row["symbol"] == symbol:
+            if row["symbol"] == symbol and row["side"] != "flat" and side in (None, row["side"]):
                 return row["side"], row["qty"]
         return "flat", "0"
 
     async def sent(self) -> list[dict[str, Any]]:
         """The order requests that reached the exchange."""
-        return [r for r in (await self.ledger())["requests"] if r["path"] == "/v5/order/create"]
+        return [
+            r
+            for r in (await self.ledger())["requests"]
+            if (r["method"], r["path"]) in (("POST", "/v5/order/create"), ("POST", "/fapi/v1/order"))
+        ]
 
     async def _control(self, method: str, path: str, body: object = None) -> Any:
         answer = await self.control.request(method, f"/control/{path}", json=body)
@@ -160,14 +189,24 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(database_url: str, redis_url: str, *, price: str = "60000") -> AsyncIterator[House]:
-    config = Config(port=0, prices="manual", api_key=API_KEY, api_secret=API_SECRET)
+async def open_house(
+    database_url: str,
+    redis_url: str,
+    *,
+    price: str = "60000",
+    venue: str = "bybit",
+    mode: PositionMode = PositionMode.ONE_WAY,
+) -> AsyncIterator[House]:
+    hedge = mode is PositionMode.HEDGE
+    config = Config(port=0, prices="manual", api_key="nobody" if hedge else API_KEY, api_secret=API_SECRET)
     async with (
         running(config) as simulator_url,
         httpx.AsyncClient(base_url=simulator_url) as control,
         open_resources(settings(database_url, redis_url, simulator_url)) as resources,
     ):
-        house = House(resources, simulator_url, control)
+        house = House(resources, simulator_url, control, venue, mode)
+        if hedge:
+            await house._control("POST", "accounts", {"api_key": API_KEY, "api_secret": API_SECRET, "hedge": True})
         await house.set_up()
         await house.price(price)
         yield house

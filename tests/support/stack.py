@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,13 @@ class Stack:
         return await self.http.post(
             self.connection["webhook_url"], json={"secret": self.connection["webhook_secret"], **body}
         )
+
+    async def alert(self, strategy: str, secret: str, body: Mapping[str, object]) -> str:
+        """Send an alert to a strategy; answers its id."""
+        answer = await self.http.post(f"{self.connection['url']}/webhook/{strategy}/{secret}", json=body)
+        assert answer.status_code == 202, answer.text
+        alert_id: str = answer.json()["alert_id"]
+        return alert_id
 
     async def get(self, path: str) -> Any:
         """An answer of the API as the admin."""

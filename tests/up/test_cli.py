@@ -64,6 +64,18 @@ def test_a_flag_of_another_command_is_refused(tmp_path: Path) -> None:
     assert "'99999' is not a port" in levelhead(tmp_path, "up", "--port", "99999").stderr
 
 
+def test_the_doctor_is_not_told_to_trade_by_half(tmp_path: Path) -> None:
+    for flag in ("--mainnet", "--yes-trade-minimum"):
+        shown = levelhead(tmp_path, "doctor", flag)
+        assert (shown.returncode, "belong to --live" in shown.stderr) == (2, True)
+    shown = levelhead(tmp_path, "doctor", "--symbol", "BTCUSD.P")
+    assert shown.returncode == 2
+    assert "is not a USDT perpetual" in shown.stderr
+    shown = levelhead(tmp_path, "doctor", "--live", "--yes-trade-minimum")
+    assert shown.returncode == 1
+    assert "FAIL accounts   can't be looked at: LEVELHEAD_DATABASE_URL is not set" in shown.stdout
+
+
 def test_the_simulator_gets_its_flags_and_a_process_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "simulator").mkdir()  # a stranger's directory of that name is not ours
     (tmp_path / "simulator" / "__main__.py").write_text("raise SystemExit('the wrong one')")
@@ -96,7 +108,18 @@ def test_doctor_fails_as_a_whole_if_anything_does(tmp_path: Path) -> None:
     shown = levelhead(tmp_path, "doctor", LEVELHEAD_PORT="1")
     assert shown.returncode == 1
     lines = {line.split()[1]: line for line in shown.stdout.splitlines()}
-    assert list(lines) == ["settings", "database", "migrations", "clock", "redis", "disk", "simulator", "api"]
+    assert list(lines) == [
+        "settings",
+        "database",
+        "migrations",
+        "clock",
+        "redis",
+        "disk",
+        "simulator",
+        "api",
+        "accounts",
+    ]
     assert lines["database"].startswith("FAIL")
     assert lines["simulator"].startswith("ok")
+    assert lines["accounts"].startswith("?")
     assert shown.stderr == ""

@@ -35,6 +35,8 @@ def test_nothing_written_means_the_defaults() -> None:
         ("LEVELHEAD_SIMULATOR_URL", "http://127.0.0.1:8090", "simulator_url", "http://127.0.0.1:8090"),
         ("LEVELHEAD_LOG_FORMAT", "JSON", "log_format", "json"),
         ("LEVELHEAD_LOG_LEVEL", "warning", "log_level", "warning"),
+        ("LEVELHEAD_CLOCK_DRIFT_MAX_MS", "250", "clock_drift_max_ms", 250),
+        ("LEVELHEAD_ADDRESS_NAME", "office", "address_name", "office"),
         ("LEVELHEAD_DATA_DIR", "/srv/levelhead", "data_dir", Path("/srv/levelhead")),
     ],
 )

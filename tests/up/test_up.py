@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ async def test_everything_killed_at_once_comes_back_with_its_data(tmp_path: Path
     assert sorted(child.name for child in children) == ["api", "postgres", "redis", "simulator", "watcher", "worker"]
     first.process.kill()
     for child in children:
-        os.kill(child.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it saw its supervisor go
+            os.kill(child.pid, signal.SIGKILL)
     await first.ended()
 
     second = start(data, "--port", str(port), "--no-sample")

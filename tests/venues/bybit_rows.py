@@ -12,6 +12,7 @@ REALTIME, HISTORY = "/v5/order/realtime", "/v5/order/history"
 EXECUTIONS, POSITIONS = "/v5/execution/list", "/v5/position/list"
 INSTRUMENTS, WALLET, TICKERS = "/v5/market/instruments-info", "/v5/account/wallet-balance", "/v5/market/tickers"
 STOP, LEVERAGE, KEY_INFO = "/v5/position/trading-stop", "/v5/position/set-leverage", "/v5/user/query-api"
+ACCOUNT = "/v5/account/info"
 RECENT, KLINE = "/v5/market/recent-trade", "/v5/market/kline"
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -66,6 +67,7 @@ def execution_row(exec_id: str, at_ms: int = AT_MS, **changes: Any) -> dict[str,
         "orderLinkId": "lh-entry",
         "symbol": "BTCUSDT",
         "side": "Buy",
+        "closedSize": "0",
         "execPrice": "64000.10",
         "execQty": "0.012",
         "execFee": "0.42",
@@ -83,6 +85,8 @@ def order_row(**changes: Any) -> dict[str, Any]:
         "orderId": "o-1",
         "orderLinkId": "lh-entry",
         "symbol": "BTCUSDT",
+        "side": "Buy",
+        "positionIdx": 0,
         "orderStatus": "Filled",
         "avgPrice": "64000.1",
         "cumExecQty": "0.012",
@@ -101,6 +105,7 @@ def instrument_row(**changes: Any) -> dict[str, Any]:
         "status": "Trading",
         "settleCoin": "USDT",
         "isPreListing": False,
+        "deliveryTime": "0",
         "priceFilter": {"tickSize": "0.10"},
         "lotSizeFilter": {
             "qtyStep": "0.001",

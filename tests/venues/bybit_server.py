@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from app.keys import Credentials
 from app.venues.base import Origins
-from app.venues.bybit import BybitVenue
+from app.venues.bybit.venue import BybitVenue
+from app.venues.gate import Gate
 
 KEY = "test-key"
 SECRET = "test-secret"
@@ -73,6 +74,7 @@ class BybitServer:
         self.origin = ""
         self._verify = verify or _hmac_fits
         self._answers: defaultdict[str, list[Answer]] = defaultdict(list)
+        self.script("/v5/account/info", {"marginMode": "REGULAR_MARGIN", "unifiedMarginStatus": 5})
         self._connections: dict[asyncio.Transport | None, int] = {}
         self.hanging = asyncio.Event()  # a request is left without an answer
         self.closing = asyncio.Event()  # such requests end
@@ -176,9 +178,9 @@ async def bybit_server(verify: Callable[[bytes, str], bool] | None = None) -> As
 
 @asynccontextmanager
 async def adapter(
-    origin: str, credentials: Credentials = CREDENTIALS, timeout_s: float = 5.0
+    origin: str, credentials: Credentials = CREDENTIALS, timeout_s: float = 5.0, gate: Gate | None = None
 ) -> AsyncIterator[BybitVenue]:
-    venue = BybitVenue(credentials, Origins(rest=origin, ws=""), timeout_s=timeout_s)
+    venue = BybitVenue(credentials, Origins(rest=origin, ws=""), timeout_s=timeout_s, gate=gate)
     try:
         yield venue
     finally:
@@ -192,20 +194,21 @@ class SocketServer:
         self.origin = ""
         self.connections = 0
         self.operations: asyncio.Queue[dict[str, Any]] = asyncio.Queue()  # without pings
+        self.args_chars: dict[web.WebSocketResponse, int] = {}  # of the topics that a connection asked for
         self.pings = 0
         self.muted = False  # hears everything, says nothing
         self.refused_topics: set[str] = set()
         self.auth_refusal: str | None = None
         self.with_req_id = True
-        self._links: set[web.WebSocketResponse] = set()
+        self._links: dict[web.WebSocketResponse, None] = {}
 
     async def send(self, frame: object) -> None:
         text = frame if isinstance(frame, str) else json.dumps(frame)
         for link in list(self._links):
             await link.send_str(text)
 
-    def cut(self) -> None:
-        for link in list(self._links):
+    def cut(self, links: int | None = None) -> None:
+        for link in list(self._links)[:links]:
             transport = link._req.transport if link._req is not None else None
             if transport is not None:
                 transport.abort()
@@ -227,13 +230,13 @@ class SocketServer:
         link = web.WebSocketResponse()
         await link.prepare(request)
         self.connections += 1
-        self._links.add(link)
+        self._links[link] = None
         try:
             async for message in link:
                 if message.type is WSMsgType.TEXT:
                     await self._answer(link, json.loads(message.data))
         finally:
-            self._links.discard(link)
+            del self._links[link]
         return link
 
     async def _answer(self, link: web.WebSocketResponse, operation: dict[str, Any]) -> None:
@@ -242,6 +245,8 @@ class SocketServer:
             self.pings += 1
         else:
             self.operations.put_nowait(operation)
+            chars = sum(len(json.dumps(arg)) + 1 for arg in operation["args"])
+            self.args_chars[link] = self.args_chars.get(link, 0) + chars
         if self.muted:
             return
         answer: dict[str, Any] = {"op": op, "success": True, "ret_msg": "", "conn_id": "c"}

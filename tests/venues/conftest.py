@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.venues.bybit import BybitVenue
+from app.venues.bybit.venue import BybitVenue
 from tests.venues.bybit_server import BybitServer, adapter, bybit_server
 
 

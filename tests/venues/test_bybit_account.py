@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.domain.order import PositionSide
+from app.domain.order import MarginMode, PositionMode, PositionSide
 from app.errors import Conflict, LevelheadError, Refused, Transient
-from app.venues.bybit import BybitVenue
+from app.venues.bybit.venue import BybitVenue
 from tests.venues.bybit_rows import (
+    ACCOUNT,
     CREATE,
     INSTRUMENTS,
     KEY_INFO,
@@ -41,23 +42,108 @@ from tests.venues.bybit_server import (
 async def test_a_holding_is_read(server: BybitServer, venue: BybitVenue) -> None:
     row = position_row(side="Sell", size="0.5", avgPrice="64000.5", stopLoss="70000.00", leverage="10")
     server.script(POSITIONS, page(row))
-    holding = await venue.holding("BTCUSDT")
-    assert (holding.side, holding.qty, holding.entry_price) == (PositionSide.SHORT, Decimal("0.5"), Decimal("64000.5"))
-    assert (holding.stop_loss, holding.leverage) == (Decimal(70000), Decimal(10))
+    standing = await venue.standing("BTCUSDT")
+    assert (standing.position_mode, standing.margin_mode) == (PositionMode.ONE_WAY, MarginMode.CROSS)
+    assert standing.leverage == Decimal(10)
+    held = standing.on(PositionSide.SHORT)
+    assert held is not None
+    assert standing.holdings == (held,)
+    assert (held.qty, held.entry_price, held.stop_loss) == (Decimal("0.5"), Decimal("64000.5"), Decimal(70000))
 
 
 @pytest.mark.parametrize("unset", ["", "0", "0.00"])
 async def test_a_flat_position_is_a_row_of_blanks(server: BybitServer, venue: BybitVenue, unset: str) -> None:
     server.script(POSITIONS, page(position_row(stopLoss=unset)))
-    holding = await venue.holding("BTCUSDT")
-    assert (holding.side, holding.qty, holding.entry_price, holding.stop_loss) == (None, Decimal(0), None, None)
+    standing = await venue.standing("BTCUSDT")
+    assert (standing.holdings, standing.leverage) == ((), None)
 
 
-async def test_hedge_mode_is_refused_with_the_cure(server: BybitServer, venue: BybitVenue) -> None:
-    server.script(POSITIONS, page(position_row(positionIdx=1), position_row(positionIdx=2)))
-    with pytest.raises(Refused, match="one-way mode") as caught:
-        await venue.holding("BTCUSDT")
-    assert caught.value.code == "not_supported_yet"
+async def test_both_sides_are_read_in_hedge_mode(server: BybitServer, venue: BybitVenue) -> None:
+    long = position_row(positionIdx=1, side="Buy", size="0.1", avgPrice="1", stopLoss="0.5", leverage="5")
+    short = position_row(positionIdx=2, side="Sell", size="0.2", avgPrice="2", stopLoss="0.00", leverage="5.0")
+    server.script(POSITIONS, page(long, short))
+    standing = await venue.standing("BTCUSDT")
+    assert (standing.position_mode, standing.leverage) == (PositionMode.HEDGE, Decimal(5))
+    assert [(held.side, held.qty, held.stop_loss) for held in standing.holdings] == [
+        (PositionSide.LONG, Decimal("0.1"), Decimal("0.5")),
+        (PositionSide.SHORT, Decimal("0.2"), None),
+    ]
+
+
+async def test_a_flat_hedge_has_its_mode_and_two_leverages_are_none(server: BybitServer, venue: BybitVenue) -> None:
+    server.script(POSITIONS, page(position_row(positionIdx=1, leverage="5"), position_row(positionIdx=2, leverage="7")))
+    standing = await venue.standing("BTCUSDT")
+    assert (standing.position_mode, standing.holdings, standing.leverage) == (PositionMode.HEDGE, (), None)
+
+
+async def test_the_leverage_of_a_side_that_was_never_traded_is_blank(server: BybitServer, venue: BybitVenue) -> None:
+    server.script(
+        POSITIONS,
+        page(
+            position_row(positionIdx=1, side="Buy", size="1", avgPrice="1", leverage="5"), position_row(positionIdx=2)
+        ),
+    )
+    assert (await venue.standing("BTCUSDT")).leverage == Decimal(5)
+
+
+async def test_everything_held_is_listed_from_all_pages(server: BybitServer, venue: BybitVenue) -> None:
+    server.script(
+        POSITIONS,
+        page(position_row(positionIdx=1, side="Buy", size="1", avgPrice="5"), cursor="more"),
+        page(position_row(symbol="ETHUSDT", side="Sell", size="2", avgPrice="6", stopLoss="7"), position_row()),
+    )
+    found = [(held.symbol, held.side, held.qty, held.stop_loss) for held in await venue.holdings()]
+    assert found == [
+        ("BTCUSDT", PositionSide.LONG, Decimal(1), None),
+        ("ETHUSDT", PositionSide.SHORT, Decimal(2), Decimal(7)),
+    ]
+    assert server.requests[0].query == {"category": "linear", "settleCoin": "USDT", "limit": "200"}
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"),
+    [
+        ("REGULAR_MARGIN", MarginMode.CROSS),
+        ("ISOLATED_MARGIN", MarginMode.ISOLATED),
+        ("PORTFOLIO_MARGIN", None),
+        ("SOME_MARGIN", None),
+    ],
+)
+async def test_the_margin_mode_is_the_accounts_and_asked_for_once(
+    server: BybitServer, venue: BybitVenue, said: str, mode: MarginMode | None
+) -> None:
+    server.script(ACCOUNT, {"marginMode": said})
+    server.script(POSITIONS, page(position_row()))
+    assert (await venue.standing("BTCUSDT")).margin_mode is mode
+    assert (await venue.standing("BTCUSDT")).margin_mode is mode
+    assert len(server.sent(ACCOUNT)) == 1
+
+
+async def test_a_parameter_error_has_the_margin_mode_asked_for_again(server: BybitServer, venue: BybitVenue) -> None:
+    server.script(POSITIONS, page(position_row()))
+    server.script(CREATE, Say(10001, "Qty invalid"))
+    await venue.standing("BTCUSDT")
+    with pytest.raises(Refused):
+        await venue.place(an_entry())
+    await venue.standing("BTCUSDT")
+    assert len(server.sent(ACCOUNT)) == 2
+
+
+async def test_a_margin_mode_is_not_ours_to_change(server: BybitServer, venue: BybitVenue) -> None:
+    server.script(ACCOUNT, {"marginMode": "ISOLATED_MARGIN"})
+    await venue.set_margin_mode("BTCUSDT", MarginMode.ISOLATED)
+    with pytest.raises(Refused, match="change it there") as caught:
+        await venue.set_margin_mode("BTCUSDT", MarginMode.CROSS)
+    assert caught.value.code == "margin_mode_mismatch"
+    server.script(ACCOUNT, {"marginMode": "REGULAR_MARGIN"})  # somebody changed it: seen at once
+    await venue.set_margin_mode("BTCUSDT", MarginMode.CROSS)
+
+
+async def test_a_margin_mode_that_can_not_be_read_is_not_guessed(server: BybitServer, venue: BybitVenue) -> None:
+    server.script(ACCOUNT, Http(502))
+    server.script(POSITIONS, page(position_row()))
+    with pytest.raises(Transient):
+        await venue.standing("BTCUSDT")
 
 
 @pytest.mark.parametrize("answer", [page(), Http(502), Say(10016), Say(10006), Hang(), Http(200, "<html>")])
@@ -65,13 +151,13 @@ async def test_a_failed_read_is_never_flat(server: BybitServer, answer: Answer) 
     server.script(POSITIONS, answer)
     async with adapter(server.origin, timeout_s=0.2) as venue:
         with pytest.raises(Transient):
-            await venue.holding("BTCUSDT")
+            await venue.standing("BTCUSDT")
 
 
 async def test_a_read_survives_a_connection_that_was_closed_while_idle(server: BybitServer, venue: BybitVenue) -> None:
     server.script(POSITIONS, Cut(), page(position_row()))
-    assert (await venue.holding("BTCUSDT")).side is None
-    assert len(server.requests) == 2
+    assert (await venue.standing("BTCUSDT")).holdings == ()
+    assert len(server.sent(POSITIONS)) == 2
 
 
 async def test_an_instrument_is_asked_for_once(server: BybitServer, venue: BybitVenue) -> None:
@@ -86,6 +172,7 @@ async def test_an_instrument_is_asked_for_once(server: BybitServer, venue: Bybit
 async def test_a_refused_order_has_the_rules_read_again(server: BybitServer, venue: BybitVenue) -> None:
     server.script(INSTRUMENTS, page(instrument_row()))
     server.script(CREATE, Say(10001, "Qty invalid"))
+    server.script(POSITIONS, page(position_row()))
     await venue.instrument("BTCUSDT")
     with pytest.raises(Refused):
         await venue.place(an_entry())
@@ -109,7 +196,9 @@ async def test_what_is_not_a_usdt_perpetual_is_unknown(server: BybitServer, venu
     assert caught.value.code == "unknown_symbol"
 
 
-@pytest.mark.parametrize("changes", [{"status": "Delivering"}, {"isPreListing": True}])
+@pytest.mark.parametrize(
+    "changes", [{"status": "Delivering"}, {"isPreListing": True}, {"deliveryTime": "1772366400000"}]
+)
 async def test_a_halted_instrument_is_known_and_not_trading(
     server: BybitServer, venue: BybitVenue, changes: dict[str, Any]
 ) -> None:
@@ -197,9 +286,9 @@ async def test_failures_of_a_setting(
 
 async def test_a_stop_is_placed_moved_and_removed(server: BybitServer, venue: BybitVenue) -> None:
     server.script(STOP, {}, Say(34040), {})
-    await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal("60000.50"))
-    await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal("60000.5"))
-    await venue.set_stop("BTCUSDT", PositionSide.LONG, None)
+    await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal("60000.50"), hedge=False)
+    await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal("60000.5"), hedge=False)
+    await venue.set_stop("BTCUSDT", PositionSide.LONG, None, hedge=False)
     assert [request.body["stopLoss"] for request in server.requests] == ["60000.5", "60000.5", "0"]
     assert server.requests[0].body == {
         "category": "linear",
@@ -214,26 +303,26 @@ async def test_a_stop_is_placed_moved_and_removed(server: BybitServer, venue: By
 async def test_a_stop_on_the_wrong_side_is_refused(server: BybitServer, venue: BybitVenue) -> None:
     server.script(STOP, Say(10001, "StopLoss:1 set for Sell position should greater than base_price:2??LastPrice"))
     with pytest.raises(Refused) as caught:
-        await venue.set_stop("BTCUSDT", PositionSide.SHORT, Decimal(1))
+        await venue.set_stop("BTCUSDT", PositionSide.SHORT, Decimal(1), hedge=False)
     assert caught.value.code == "stop_wrong_side"
 
 
-@pytest.mark.parametrize("held", [position_row(), position_row(side="Sell", size="1")])
+@pytest.mark.parametrize("held", [position_row(), position_row(side="Sell", size="1", avgPrice="1")])
 async def test_a_stop_without_its_position_is_a_conflict(
     server: BybitServer, venue: BybitVenue, held: dict[str, Any]
 ) -> None:
     server.script(STOP, Say(10001, "can not set tp/sl/ts for zero position"))
     server.script(POSITIONS, page(held))
     with pytest.raises(Conflict) as caught:
-        await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal(1))
+        await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal(1), hedge=False)
     assert caught.value.kind == "no_position"
 
 
 async def test_a_stop_that_is_refused_though_the_position_is_there(server: BybitServer, venue: BybitVenue) -> None:
     server.script(STOP, Say(10001, "price invalid"))
-    server.script(POSITIONS, page(position_row(side="Buy", size="1")))
+    server.script(POSITIONS, page(position_row(side="Buy", size="1", avgPrice="1")))
     with pytest.raises(Refused) as caught:
-        await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal(1))
+        await venue.set_stop("BTCUSDT", PositionSide.LONG, Decimal(1), hedge=False)
     assert caught.value.code == "venue_refused"
 
 
@@ -242,19 +331,24 @@ async def test_resting_stops_are_those_that_close(server: BybitServer, venue: By
     server.script(
         REALTIME,
         page(
-            order_row(**rest, stopOrderType="StopLoss", triggerPrice="60000"),
-            order_row(**rest, stopOrderType="TakeProfit", triggerPrice="70000"),
-            order_row(**rest, stopOrderType="Stop", triggerPrice="50000", reduceOnly=True),
+            order_row(**rest, stopOrderType="StopLoss", triggerPrice="60000", side="Sell"),
+            order_row(**rest, stopOrderType="TakeProfit", triggerPrice="70000", side="Sell"),
+            order_row(**rest, stopOrderType="Stop", triggerPrice="50000", reduceOnly=True, side="Sell"),
+            order_row(**rest, stopOrderType="StopLoss", triggerPrice="80000", side="Buy"),
+            order_row(**rest, stopOrderType="StopLoss", triggerPrice="55000", side="Sell", positionIdx=1),
+            order_row(**rest, stopOrderType="StopLoss", triggerPrice="75000", side="Buy", positionIdx=2),
             cursor="next",
         ),
         page(
             order_row(**rest, stopOrderType="Stop", triggerPrice="40000", reduceOnly=False),
-            order_row(**rest, stopOrderType="PartialStopLoss", triggerPrice="59000"),
+            order_row(**rest, stopOrderType="PartialStopLoss", triggerPrice="59000", side="Sell"),
             order_row(**rest, stopOrderType="TrailingStop", triggerPrice="0.00"),
             order_row(orderStatus="Deactivated", stopOrderType="StopLoss", triggerPrice="1"),
         ),
     )
-    assert await venue.resting_stops("BTCUSDT") == [Decimal(50000), Decimal(59000), Decimal(60000)]
+    found = [(stop.side, int(stop.price)) for stop in await venue.resting_stops("BTCUSDT")]
+    long, short = PositionSide.LONG, PositionSide.SHORT
+    assert found == [(long, 50000), (long, 55000), (long, 59000), (long, 60000), (short, 75000), (short, 80000)]
     assert server.requests[0].query["orderFilter"] == "StopOrder"
     assert server.requests[1].query["cursor"] == "next"
 
@@ -289,10 +383,12 @@ async def test_what_a_key_may_do(
 
 async def test_an_environment_that_does_not_say_is_believed(server: BybitServer, venue: BybitVenue) -> None:
     server.script(KEY_INFO, Http(404))
-    assert (await venue.permissions()).can_trade
+    found = await venue.permissions()
+    assert (found.can_trade, found.can_withdraw, found.ip_restricted) == (True, None, None)
 
 
 async def test_the_exchanges_clock(server: BybitServer, venue: BybitVenue) -> None:
     server.skew_ms = 3_600_000
     ahead = await venue.server_time() - datetime.now(UTC)
     assert timedelta(minutes=59) < ahead < timedelta(minutes=61)
+    assert 3_540_000 < venue.clock_offset_ms < 3_660_000

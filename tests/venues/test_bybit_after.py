@@ -10,7 +10,7 @@ import pytest
 from app.domain.order import OrderStatus, Side
 from app.domain.position import FillOrigin
 from app.errors import Transient
-from app.venues.bybit import BybitVenue
+from app.venues.bybit.venue import BybitVenue
 from tests.venues.bybit_rows import (
     AT,
     AT_MS,

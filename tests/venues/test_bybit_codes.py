@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.venues.bybit_codes import CODES, STATUSES, Kind, kind_of, kind_of_status
+from app.venues.bybit.codes import CODES, STATUSES, Kind, kind_of, kind_of_status
 
 DOCUMENTED: dict[Kind, list[int]] = {
     Kind.RATE: [10006, 10018, 10429, 20003, 170005],

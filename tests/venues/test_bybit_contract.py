@@ -10,14 +10,17 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from app.domain.order import OrderStatus, PositionSide, Side
-from app.domain.position import FillOrigin
+from app.domain.order import MarginMode, OrderStatus, PositionMode, PositionSide, Side
+from app.domain.position import Fill, FillOrigin
 from app.errors import Conflict, LevelheadError, OutcomeUnknown, Refused, Transient
 from app.keys import Credentials
-from app.venues.base import NewOrder, Origins, PrivateStream, PublicStream, Trade, Venue
-from app.venues.bybit import BybitVenue
-from app.venues.bybit_stream import Bounds, BybitPrivateStream, BybitPublicStream
+from app.venues.base import NewOrder, Origins, PrivateStream, PublicStream, RestingStop, Topic, Trade, Venue
+from app.venues.bybit.stream import BybitPublicStream
+from app.venues.bybit.venue import BybitVenue
+from app.venues.link import Bounds
 from simulator.exchange import Config
 from simulator.server import running
 
@@ -25,6 +28,44 @@ CREDENTIALS = Credentials(api_key="contract-key", api_secret="contract-secret")
 CONFIG = Config(port=0, prices="manual", api_key="contract-key", api_secret="contract-secret")
 BTC = "BTCUSDT"
 QUICK = Bounds(pause_min_s=0.01, pause_max_s=0.05)
+
+
+class Prices:
+    """Keeps what it hears of public prices."""
+
+    def __init__(self) -> None:
+        self.trades: asyncio.Queue[Trade] = asyncio.Queue()
+        self.marks: asyncio.Queue[tuple[str, Decimal]] = asyncio.Queue()
+        self.books: asyncio.Queue[tuple[str, Decimal | None, Decimal | None]] = asyncio.Queue()
+        self.links: asyncio.Queue[bool] = asyncio.Queue()
+
+    def on_trades(self, trades: Sequence[Trade]) -> None:
+        for trade in trades:
+            self.trades.put_nowait(trade)
+
+    def on_mark(self, symbol: str, price: Decimal, at_ms: int) -> None:
+        self.marks.put_nowait((symbol, price))
+
+    def on_book(self, symbol: str, bid: Decimal | None, ask: Decimal | None, at_ms: int) -> None:
+        self.books.put_nowait((symbol, bid, ask))
+
+    def on_link(self, up: bool) -> None:
+        self.links.put_nowait(up)
+
+
+class Account:
+    """Keeps what it hears of an account."""
+
+    def __init__(self) -> None:
+        self.fills: asyncio.Queue[Fill] = asyncio.Queue()
+        self.changes: asyncio.Queue[str] = asyncio.Queue()
+
+    def on_fills(self, fills: Sequence[Fill]) -> None:
+        for fill in fills:
+            self.fills.put_nowait(fill)
+
+    def on_change(self, symbol: str) -> None:
+        self.changes.put_nowait(symbol)
 
 
 class Simulator:
@@ -67,8 +108,10 @@ async def venue(simulator: Simulator) -> AsyncIterator[Venue]:
 
 
 @asynccontextmanager
-async def _venue(simulator: Simulator, timeout_s: float = 5.0) -> AsyncIterator[Venue]:
-    venue: Venue = BybitVenue(CREDENTIALS, Origins(rest=simulator.origin, ws=simulator.ws), timeout_s=timeout_s)
+async def _venue(
+    simulator: Simulator, timeout_s: float = 5.0, credentials: Credentials = CREDENTIALS
+) -> AsyncIterator[Venue]:
+    venue: Venue = BybitVenue(credentials, Origins(rest=simulator.origin, ws=simulator.ws), timeout_s=timeout_s)
     try:
         yield venue
     finally:
@@ -110,20 +153,23 @@ async def test_a_position_from_its_entry_to_its_exit(venue: Venue, simulator: Si
     assert (fill.venue_order_id, fill.client_order_id) == (venue_order_id, opening.client_order_id)
     assert (fill.origin, fill.side, fill.qty) == (FillOrigin.ORDER, Side.BUY, Decimal("0.010"))
     assert fill.fee > 0
-    held = await venue.holding(BTC)
+    assert fill.position_side is PositionSide.LONG
+    standing = await venue.standing(BTC)
+    assert (standing.position_mode, standing.leverage) == (PositionMode.ONE_WAY, Decimal(5))
+    [held] = standing.holdings
     assert (held.side, held.qty, held.entry_price) == (PositionSide.LONG, Decimal("0.010"), Decimal(60000))
-    assert (held.stop_loss, held.leverage) == (Decimal(57000), Decimal(5))
-    assert await venue.resting_stops(BTC) == [Decimal(57000)]
+    assert held.stop_loss == Decimal(57000)
+    assert await venue.resting_stops(BTC) == [RestingStop(side=PositionSide.LONG, price=Decimal(57000))]
 
-    await venue.set_stop(BTC, PositionSide.LONG, Decimal(58000))
-    await venue.set_stop(BTC, PositionSide.LONG, Decimal(58000))
-    assert await venue.resting_stops(BTC) == [Decimal(58000)]
-    await venue.set_stop(BTC, PositionSide.LONG, None)
+    await venue.set_stop(BTC, PositionSide.LONG, Decimal(58000), hedge=False)
+    await venue.set_stop(BTC, PositionSide.LONG, Decimal(58000), hedge=False)
+    assert await venue.resting_stops(BTC) == [RestingStop(side=PositionSide.LONG, price=Decimal(58000))]
+    await venue.set_stop(BTC, PositionSide.LONG, None, hedge=False)
     assert await venue.resting_stops(BTC) == []
-    assert (await venue.holding(BTC)).stop_loss is None
+    assert [held.stop_loss for held in (await venue.standing(BTC)).holdings] == [None]
 
     await venue.place(close())
-    assert (await venue.holding(BTC)).side is None
+    assert (await venue.standing(BTC)).holdings == ()
     fills = await venue.fills(BTC, since=began)
     assert [fill.side for fill in fills] == [Side.BUY, Side.SELL]
 
@@ -138,8 +184,10 @@ async def test_what_the_account_and_the_market_say(venue: Venue, simulator: Simu
     equity = await venue.equity()
     assert (equity.equity, equity.available) == (Decimal(100_000), Decimal(100_000))
     assert (await venue.quote(BTC)).last == Decimal(60000)
-    flat = await venue.holding(BTC)
-    assert (flat.side, flat.qty) == (None, Decimal(0))
+    standing = await venue.standing(BTC)
+    assert (standing.holdings, standing.margin_mode) == ((), MarginMode.CROSS)
+    await venue.set_margin_mode(BTC, MarginMode.CROSS)
+    assert await venue.test_order(BTC) is False
     assert await venue.order(BTC, "lh-never") is None
     assert await venue.fills(BTC, client_order_id="lh-never") == []
     with pytest.raises(Refused) as caught:
@@ -166,7 +214,7 @@ async def test_a_native_stop_is_recognised_in_the_fills(venue: Venue, simulator:
     fills = await venue.fills(BTC, since=began)
     assert [fill.origin for fill in fills] == [FillOrigin.ORDER, FillOrigin.NATIVE_STOP]
     assert fills[1].client_order_id is None
-    assert (await venue.holding(BTC)).side is None
+    assert (await venue.standing(BTC)).holdings == ()
 
 
 async def test_a_trade_by_hand_is_external(venue: Venue, simulator: Simulator) -> None:
@@ -192,7 +240,7 @@ async def test_a_partial_fill_is_a_cancelled_order_with_a_quantity(venue: Venue,
     report = await venue.order(BTC, order.client_order_id)
     assert report is not None
     assert (report.status, report.filled_qty) == (OrderStatus.CANCELLED, Decimal("0.005"))
-    assert (await venue.holding(BTC)).qty == Decimal("0.005")
+    assert [held.qty for held in (await venue.standing(BTC)).holdings] == [Decimal("0.005")]
 
 
 async def test_an_order_that_is_rejected_after_it_was_accepted(venue: Venue, simulator: Simulator) -> None:
@@ -204,6 +252,86 @@ async def test_an_order_that_is_rejected_after_it_was_accepted(venue: Venue, sim
     assert report.status in (OrderStatus.REJECTED, OrderStatus.CANCELLED)
     assert report.filled_qty == 0
     assert report.reason
+
+
+# hedge mode
+
+
+@pytest.fixture
+async def hedged(simulator: Simulator) -> AsyncIterator[Venue]:
+    await simulator.post("accounts", api_key="hedge-key", api_secret="s", position_mode="hedge", isolated=True)
+    async with _venue(simulator, credentials=Credentials(api_key="hedge-key", api_secret="s")) as venue:
+        yield venue
+
+
+async def test_both_sides_at_once_each_with_its_own_stop(hedged: Venue) -> None:
+    flat = await hedged.standing(BTC)
+    assert (flat.position_mode, flat.margin_mode, flat.holdings) == (PositionMode.HEDGE, MarginMode.ISOLATED, ())
+    await hedged.set_leverage(BTC, Decimal(7))
+    long = entry(hedge=True)
+    short = entry(hedge=True, side=Side.SELL, qty=Decimal("0.020"), stop_loss=Decimal(63000))
+    await hedged.place(long)
+    await hedged.place(short)
+    standing = await hedged.standing(BTC)
+    assert standing.leverage == Decimal(7)
+    assert {(held.side, held.qty, held.stop_loss) for held in standing.holdings} == {
+        (PositionSide.LONG, Decimal("0.010"), Decimal(57000)),
+        (PositionSide.SHORT, Decimal("0.020"), Decimal(63000)),
+    }
+    assert sorted(await hedged.holdings(), key=lambda held: held.qty) == sorted(
+        standing.holdings, key=lambda held: held.qty
+    )
+    await hedged.set_stop(BTC, PositionSide.SHORT, Decimal(62000), hedge=True)
+    await hedged.set_stop(BTC, PositionSide.LONG, Decimal(58000), hedge=True)
+    assert await hedged.resting_stops(BTC) == [
+        RestingStop(side=PositionSide.LONG, price=Decimal(58000)),
+        RestingStop(side=PositionSide.SHORT, price=Decimal(62000)),
+    ]
+    exit_ = close(hedge=True)
+    await hedged.place(exit_)
+    [left] = (await hedged.standing(BTC)).holdings
+    assert (left.side, left.qty, left.stop_loss) == (PositionSide.SHORT, Decimal("0.020"), Decimal(62000))
+    sides = []
+    for order in (long, short, exit_):
+        [fill] = await hedged.fills(BTC, client_order_id=order.client_order_id)
+        sides.append(fill.position_side)
+    assert sides == [PositionSide.LONG, PositionSide.SHORT, PositionSide.LONG]
+    with pytest.raises(Conflict) as caught:
+        await hedged.set_stop(BTC, PositionSide.LONG, Decimal(58000), hedge=True)
+    assert caught.value.kind == "no_position"
+    with pytest.raises(Conflict) as caught:
+        await hedged.place(close(hedge=True))
+    assert caught.value.kind == "nothing_to_reduce"
+
+
+async def test_the_wrong_mode_is_refused_by_its_name(hedged: Venue, venue: Venue) -> None:
+    for wrong, order in ((hedged, entry()), (venue, entry(hedge=True))):
+        with pytest.raises(Refused) as caught:
+            await wrong.place(order)
+        assert caught.value.code == "position_mode_mismatch"
+    with pytest.raises(Refused) as caught:
+        await hedged.set_margin_mode(BTC, MarginMode.CROSS)
+    assert caught.value.code == "margin_mode_mismatch"
+
+
+# keys
+
+
+async def test_an_rsa_key_trades_and_listens(simulator: Simulator) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    await simulator.post("accounts", api_key="rsa-key", public_key=public.decode())
+    credentials = Credentials(api_key="rsa-key", private_key=private.decode())
+    async with _venue(simulator, credentials=credentials) as venue:
+        heard = Account()
+        async with _running(venue.private_stream(heard).run):
+            assert await _soon(heard.changes) == ""
+            order = entry()
+            await venue.place(order)
+            assert (await _soon(heard.fills)).client_order_id == order.client_order_id
 
 
 # refusals and conflicts
@@ -232,7 +360,7 @@ async def test_a_used_id_is_a_conflict_for_ever(venue: Venue, simulator: Simulat
     with pytest.raises(Conflict) as caught:
         await venue.place(order)
     assert caught.value.kind == "duplicate_order"
-    assert (await venue.holding(BTC)).qty == order.qty
+    assert [held.qty for held in (await venue.standing(BTC)).holdings] == [order.qty]
 
 
 async def test_closing_what_is_flat_is_a_conflict(venue: Venue) -> None:
@@ -243,11 +371,11 @@ async def test_closing_what_is_flat_is_a_conflict(venue: Venue) -> None:
 
 async def test_stops_that_will_not_do(venue: Venue) -> None:
     with pytest.raises(Conflict) as caught:
-        await venue.set_stop(BTC, PositionSide.LONG, Decimal(50000))
+        await venue.set_stop(BTC, PositionSide.LONG, Decimal(50000), hedge=False)
     assert caught.value.kind == "no_position"
     await venue.place(entry())
     with pytest.raises(Refused) as refused:
-        await venue.set_stop(BTC, PositionSide.LONG, Decimal(61000))
+        await venue.set_stop(BTC, PositionSide.LONG, Decimal(61000), hedge=False)
     assert refused.value.code == "stop_wrong_side"
     with pytest.raises(Refused) as refused:
         await venue.set_leverage(BTC, Decimal(1000))
@@ -298,6 +426,7 @@ async def test_a_fault_while_an_order_is_sent(
             await venue.place(order)
         assert type(caught.value) is expected
         assert len(await simulator.orders(order.client_order_id)) == executed
+    async with _venue(simulator) as venue:  # another one: this one may be banned
         report = await venue.order(BTC, order.client_order_id)
         assert (report is not None) == bool(executed)
     requests = [r for r in (await simulator.ledger())["requests"] if r["path"] == "/v5/order/create"]
@@ -314,7 +443,7 @@ async def test_a_rate_limit_says_when_it_ends(venue: Venue, simulator: Simulator
 
 async def warmed_up(venue: Venue) -> None:
     assert isinstance(venue, BybitVenue)
-    for lane in venue._writes:
+    for lane in venue._calls.writes:
         await asyncio.wrap_future(lane._executor.submit(lambda: None))
 
 
@@ -334,7 +463,9 @@ READS: list[Callable[[Venue], Awaitable[object]]] = [
     lambda venue: venue.permissions(),
     lambda venue: venue.instrument(BTC),
     lambda venue: venue.equity(),
-    lambda venue: venue.holding(BTC),
+    lambda venue: venue.standing(BTC),
+    lambda venue: venue.holdings(),
+    lambda venue: venue.set_margin_mode(BTC, MarginMode.CROSS),
     lambda venue: venue.quote(BTC),
     lambda venue: venue.order(BTC, "lh-x"),
     lambda venue: venue.fills(BTC, client_order_id="lh-x"),
@@ -342,7 +473,7 @@ READS: list[Callable[[Venue], Awaitable[object]]] = [
     lambda venue: venue.trades_since(BTC, datetime.now(UTC)),
     lambda venue: venue.candles_since(BTC, datetime.now(UTC) - timedelta(minutes=2)),
     lambda venue: venue.set_leverage(BTC, Decimal(5)),
-    lambda venue: venue.set_stop(BTC, PositionSide.LONG, Decimal(50000)),
+    lambda venue: venue.set_stop(BTC, PositionSide.LONG, Decimal(50000), hedge=False),
 ]
 
 
@@ -369,15 +500,10 @@ async def test_an_exchange_that_is_not_there(simulator: Simulator) -> None:
 
 
 async def test_ticks_arrive_and_a_cut_link_comes_back(simulator: Simulator) -> None:
-    trades: asyncio.Queue[Trade] = asyncio.Queue()
-    links: asyncio.Queue[bool] = asyncio.Queue()
-
-    def on_trades(batch: Sequence[Trade]) -> None:
-        for trade in batch:
-            trades.put_nowait(trade)
-
-    stream: PublicStream = BybitPublicStream(simulator.ws, on_trades, links.put_nowait, bounds=QUICK)
-    stream.want({BTC, "NOPEUSDT"})
+    heard = Prices()
+    trades, links = heard.trades, heard.links
+    stream: PublicStream = BybitPublicStream(simulator.ws, heard, bounds=QUICK)
+    stream.want({BTC: frozenset({Topic.TRADES}), "NOPEUSDT": frozenset({Topic.TRADES})})
     async with _running(stream.run):
         assert await _soon(links) is True
         batch = [{"symbol": BTC, "price": str(price)} for price in range(60000, 60100)]
@@ -390,11 +516,27 @@ async def test_ticks_arrive_and_a_cut_link_comes_back(simulator: Simulator) -> N
         assert (await _soon(trades)).price == Decimal(61000)
 
 
+async def test_prices_of_a_symbol_arrive_merged(simulator: Simulator) -> None:
+    heard = Prices()
+    stream: PublicStream = BybitPublicStream(simulator.ws, heard, bounds=QUICK)
+    stream.want({BTC: frozenset({Topic.MARK, Topic.BOOK})})
+    async with _running(stream.run):
+        assert await _soon(heard.marks) == (BTC, Decimal(60000))
+        symbol, bid, ask = await _soon(heard.books)
+        assert symbol == BTC
+        assert bid <= 60000 <= ask
+        await simulator.price("60500")
+        assert await _soon(heard.marks) == (BTC, Decimal(60500))
+        _, bid, ask = await _soon(heard.books)
+        assert bid <= 60500 <= ask
+
+
 async def test_a_silent_socket_is_noticed_and_left(simulator: Simulator) -> None:
-    links: asyncio.Queue[bool] = asyncio.Queue()
+    heard = Prices()
+    links = heard.links
     bounds = Bounds(ping_s=0.1, silence_s=0.05, answer_s=0.1, pause_min_s=0.01, pause_max_s=0.05)
-    stream: PublicStream = BybitPublicStream(simulator.ws, lambda trades: None, links.put_nowait, bounds=bounds)
-    stream.want({BTC})
+    stream: PublicStream = BybitPublicStream(simulator.ws, heard, bounds=bounds)
+    stream.want({BTC: frozenset({Topic.TRADES})})
     async with _running(stream.run):
         assert await _soon(links) is True
         await simulator.fault("silent_socket", channel="public", seconds=0.3)
@@ -403,12 +545,16 @@ async def test_a_silent_socket_is_noticed_and_left(simulator: Simulator) -> None
 
 
 async def test_the_account_tells_what_changed(venue: Venue, simulator: Simulator) -> None:
-    changes: asyncio.Queue[str] = asyncio.Queue()
-    stream: PrivateStream = BybitPrivateStream(simulator.ws, CREDENTIALS, changes.put_nowait, bounds=QUICK)
+    heard = Account()
+    changes = heard.changes
+    stream: PrivateStream = venue.private_stream(heard)
     async with _running(stream.run):
         assert await _soon(changes) == ""
-        await venue.place(entry())
+        order = entry()
+        await venue.place(order)
         assert await _soon(changes) == BTC
+        fills = [await _soon(heard.fills)]
+        assert fills == await venue.fills(BTC, client_order_id=order.client_order_id)
         await simulator.fault("cut_socket", channel="private")
         while await _soon(changes) != "":
             pass
@@ -432,18 +578,18 @@ async def test_an_order_that_was_signed_too_long_ago_does_not_leave(venue: Venue
     """A process that stood still between the commit and the send must not open what was given up meanwhile."""
     with pytest.raises(Transient):
         await venue.place(entry(signed_at=datetime.now(UTC) - timedelta(seconds=6)))
-    assert (await venue.holding(BTC)).qty == 0
+    assert (await venue.standing(BTC)).holdings == ()
 
 
 async def test_a_request_carries_the_time_that_was_committed_with_it(venue: Venue, simulator: Simulator) -> None:
     await simulator.fault("delay", ms=2500, path="/v5/order/create")
     with pytest.raises(Transient):  # 3 s old when sent, 5.5 s old when it is looked at: refused there
         await venue.place(entry(signed_at=datetime.now(UTC) - timedelta(seconds=3)))
-    assert (await venue.holding(BTC)).qty == 0
+    assert (await venue.standing(BTC)).holdings == ()
 
 
 async def test_everything_held_is_listed(venue: Venue) -> None:
     assert await venue.holdings() == []
     await venue.place(entry())
     [held] = await venue.holdings()
-    assert held == await venue.holding(BTC)
+    assert (held,) == (await venue.standing(BTC)).holdings

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import Transient
-from app.venues.bybit import BybitVenue
+from app.venues.bybit.venue import BybitVenue
 from tests.venues.bybit_rows import (
     AT,
     AT_MS,

@@ -1,56 +1,31 @@
 """The watcher against the simulator: levels fire, once, and what is left is protected."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
-from app.flows import protect, reconcile
+import pytest
+
+from app.domain.level import TriggerBy
+from app.flows import reconcile
+from app.flows.orders import closing
 from app.ids import new_id
 from app.store import leases
 from tests.support.house import House, eventually
+from tests.workers.support import Broken, armed, closed, watching
+from workers.fires import fire
 from workers.watcher import LEASE, Watcher
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
 
 
-@asynccontextmanager
-async def watching(house: House) -> AsyncIterator[Watcher]:
-    """A watcher that has its lease and its stream."""
-    watcher = Watcher(house.resources)
-    task = asyncio.create_task(watcher.run())
-    try:
-        await eventually(lambda: _linked(watcher, task), what="stream")
-        yield watcher
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _linked(watcher: Watcher, task: asyncio.Task[None]) -> bool:
-    if task.done():
-        task.result()
-    return watcher.lease_until > 0 and all(feed.linked for feed in watcher.feeds.values())
-
-
-async def armed(watcher: Watcher, count: int) -> None:
-    async def check() -> bool:
-        return len(watcher.armed) == count and all(feed.linked for feed in watcher.feeds.values())
-
-    await eventually(check, what=f"{count} levels")
-
-
-async def closed(house: House) -> None:
-    """The position has ended and whoever ended it has written that down."""
-
-    async def check() -> bool:
-        unfinished = await house.rows("SELECT 1 FROM orders WHERE status IN ('sent', 'unknown', 'accepted')")
-        return await house.position() is None and not unfinished
-
-    await eventually(check, what="the close")
+@pytest.fixture
+def house(each_house: House) -> House:
+    """Each test runs once for each venue."""
+    return each_house
 
 
 async def test_a_stop_loss_fires_at_its_price_and_once(house: House) -> None:
@@ -64,7 +39,7 @@ async def test_a_stop_loss_fires_at_its_price_and_once(house: House) -> None:
     position = await house.last_position()
     assert position.close_reason == "stop_loss"
     orders = await house.sent()
-    assert [o["body"]["reduceOnly"] for o in orders] == [False, True]
+    assert [reduces(request) for request in orders] == [False, True]
     [level] = await house.rows("SELECT * FROM levels")
     assert (level["status"], level["trigger_price"]) == ("done", D("59400"))
     assert level["trigger_trade_id"]
@@ -122,8 +97,6 @@ async def test_a_fire_that_was_sent_but_not_recorded_is_found(house: House) -> N
         await armed(watcher, 1)
         [one] = watcher.armed.values()
     connected = await house.resources.venues.of(house.account_id)
-    from app.flows.orders import closing
-
     await connected.venue.place(closing(one, datetime.now(UTC)))
     async with watching(house):
         await house.price("59000")
@@ -196,19 +169,31 @@ async def test_a_restart_does_not_judge_a_trailing_stop_by_what_came_before(hous
     async with watching(house) as watcher:
         await armed(watcher, 2)
         await house.price(61800)
-        await settled(watcher)
+        await judged(watcher, D(61800))
         assert await house.position() is not None
         await house.price(61690)
         await closed(house)
     assert (await house.last_position()).close_reason == "trailing_stop"
 
 
-async def settled(watcher: Watcher) -> None:
-    """The price that was just traded has been judged."""
+def reduces(request: dict[str, Any]) -> bool:
+    """Whether an order request is reduce-only; one venue's is JSON, the other's a form."""
+    body = request["body"]
+    return body["reduceOnly"] is True if isinstance(body, dict) else "reduceOnly=true" in str(request)
+
+
+async def mark(house: House, price: str, *, last: str) -> None:
+    """A trade, and the mark price that the exchange holds while it is the last."""
+    body = {"symbol": "BTCUSDT", "price": last, "mark": price}
+    assert (await house.control.post("/control/price", json=body)).status_code == 200
+
+
+async def judged(watcher: Watcher, price: Decimal) -> None:
+    """The trade at this price has been judged."""
     [feed] = watcher.feeds.values()
 
     async def check() -> bool:
-        return feed.last.get("BTCUSDT", (D(0), 0))[0] == D("61800")
+        return feed.prices[TriggerBy.LAST].get("BTCUSDT", (D(0), 0))[0] == price
 
     await eventually(check, what="the tick")
 
@@ -230,13 +215,6 @@ async def test_an_outage_of_the_database_during_a_fire_loses_nothing(house: Hous
     assert (await house.last_position()).close_reason == "stop_loss"
 
 
-class Broken:
-    """A pool whose database is away."""
-
-    def __getattr__(self, name: str) -> object:
-        raise OSError("connection refused")
-
-
 async def test_a_crossing_while_the_lease_was_in_doubt_is_found_afterwards(house: House) -> None:
     async with watching(house) as watcher:
         await house.alert(**LONG)
@@ -255,7 +233,7 @@ async def test_a_stop_closes_also_what_was_added_a_moment_before(house: House) -
         [old] = watcher.armed.values()
     await house.alert(symbol="BTCUSDT", action="add", size={"base": "0.01"})
     connected = await house.resources.venues.of(house.account_id)
-    await protect.fire(house.resources, connected, old, D("59300"), None)
+    await fire(house.resources, connected, old, D("59300"), None, inherited_at=None)
     await house.sweep()
     assert await house.held() == ("flat", "0")
     assert (await house.last_position()).close_reason == "stop_loss"
@@ -285,7 +263,45 @@ async def test_an_old_price_says_nothing_about_a_new_level(house: House) -> None
         await house.alert(**LONG)
         await armed(watcher, 1)
         [feed] = watcher.feeds.values()
-        feed.last["BTCUSDT"] = (D("50000"), 1)
+        feed.prices[TriggerBy.LAST]["BTCUSDT"] = (D("50000"), 1)
         await house.alert(symbol="BTCUSDT", action="add", size={"base": "0.01"}, take_profit={"pct": 3})
         await armed(watcher, 2)
         assert await house.position() is not None
+
+
+async def test_a_level_judged_by_the_mark_price_fires_on_it_and_not_on_the_last(house: House) -> None:
+    await house.alert(**LONG)
+    await house.resources.pool.execute("UPDATE levels SET trigger_by = 'mark'")
+    async with watching(house) as watcher:
+        await armed(watcher, 1)
+        await mark(house, "60000", last="59390")
+        await judged(watcher, D(59390))
+        assert watcher.fired == set()
+        await mark(house, "59399", last="59500")
+        await closed(house)
+
+        async def published() -> bool:
+            known = await house.resources.prices.get_mark(f"{house.venue} {house.simulator_url}", "BTCUSDT")
+            return known is not None and known.price == D(59399)
+
+        await eventually(published, what="the mark price for whoever asks")
+    assert (await house.last_position()).close_reason == "stop_loss"
+    [level] = await house.rows("SELECT trigger_price, trigger_trade_id FROM levels")
+    assert (level["trigger_price"], level["trigger_trade_id"]) == (D("59399"), None)
+
+
+async def test_in_hedge_mode_a_stop_closes_its_own_side_alone(hedge_house: House) -> None:
+    house = hedge_house
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await house.alert(**LONG | {"action": "short", "stop_loss": {"pct": 3}})
+        await armed(watcher, 2)
+        await house.price("59390")
+
+        async def closed_long() -> bool:
+            return await house.held(side="long") == ("flat", "0") and await house.position(side="long") is None
+
+        await eventually(closed_long, what="the long's close")
+        await armed(watcher, 1)
+    assert await house.held(side="short") == ("short", "0.01")
+    assert await house.position(side="short") is not None

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from app.domain.refusals import Outcome
 from app.errors import Refused
 from app.keys import Credentials
-from app.venues.base import Trade
 
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -132,6 +131,14 @@ class InstrumentRow(msgspec.Struct):
     priceFilter: PriceFilter
     leverageFilter: LeverageFilter
     isPreListing: bool | None = False
+    deliveryTime: str | None = None
+
+
+class ListedRow(msgspec.Struct):
+    """The same, by name only."""
+
+    symbol: str
+    contractType: str = ""
 
 
 class CoinRow(msgspec.Struct):
@@ -150,6 +157,10 @@ class WalletRow(msgspec.Struct):
     coin: list[CoinRow] = []
 
 
+class AccountInfo(msgspec.Struct):
+    marginMode: str
+
+
 class PositionRow(msgspec.Struct):
     symbol: str
     positionIdx: int
@@ -164,6 +175,8 @@ class OrderRow(msgspec.Struct):
     orderId: str
     symbol: str
     orderStatus: str
+    side: str = ""
+    positionIdx: int = 0
     orderLinkId: str | None = None
     avgPrice: str | None = None
     cumExecQty: str | None = None
@@ -185,6 +198,7 @@ class ExecutionRow(msgspec.Struct):
     execType: str
     execTime: str
     orderLinkId: str | None = None
+    closedSize: str | None = None
     execFee: str | None = None
     feeCurrency: str | None = None
     createType: str | None = None
@@ -192,6 +206,7 @@ class ExecutionRow(msgspec.Struct):
 
 
 class TickerRow(msgspec.Struct):
+    symbol: str
     lastPrice: str
     markPrice: str
 
@@ -212,6 +227,8 @@ class KeyInfo(msgspec.Struct):
 ENVELOPE = msgspec.json.Decoder(Envelope)
 PLACED = msgspec.json.Decoder(PlacedRow)
 INSTRUMENTS = msgspec.json.Decoder(Page[InstrumentRow])
+LISTED = msgspec.json.Decoder(Page[ListedRow])
+ACCOUNT_INFO = msgspec.json.Decoder(AccountInfo)
 WALLETS = msgspec.json.Decoder(Page[WalletRow])
 POSITIONS = msgspec.json.Decoder(Page[PositionRow])
 ORDERS = msgspec.json.Decoder(Page[OrderRow])
@@ -220,58 +237,3 @@ TICKERS = msgspec.json.Decoder(Page[TickerRow])
 RECENT_TRADES = msgspec.json.Decoder(Page[RecentTradeRow])
 CANDLES = msgspec.json.Decoder(Page[list[str]])
 KEY_INFO = msgspec.json.Decoder(KeyInfo)
-
-
-# Sockets
-
-
-class TradeRow(
-    Trade,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    rename={"symbol": "s", "trade_id": "i", "price": "p", "at_ms": "T"},
-):
-    """A public trade under the short names of the wire. It *is* a Trade, so that a tick is decoded and not copied."""
-
-    symbol: str
-    trade_id: str
-    price: Decimal
-    at_ms: int
-
-
-class PublicFrame(msgspec.Struct):
-    """Any frame of the public socket: trades (`topic`, `data`), or the answer to an operation (`op`)."""
-
-    topic: str = ""
-    data: list[TradeRow] = []
-    op: str = ""
-    success: bool | None = None
-    ret_msg: str = ""
-    req_id: str = ""
-
-
-class LooseFrame(msgspec.Struct):
-    """The same with rows left as they are, for a frame of which a row can't be read."""
-
-    topic: str = ""
-    data: list[msgspec.Raw] = []
-
-
-class ChangedRow(msgspec.Struct):
-    symbol: str = ""
-    category: str = "linear"
-
-
-class PrivateFrame(msgspec.Struct):
-    topic: str = ""
-    data: list[ChangedRow] = []
-    op: str = ""
-    success: bool | None = None
-    ret_msg: str = ""
-
-
-PUBLIC_FRAME = msgspec.json.Decoder(PublicFrame)
-LOOSE_FRAME = msgspec.json.Decoder(LooseFrame)
-TRADE_ROW = msgspec.json.Decoder(TradeRow)
-PRIVATE_FRAME = msgspec.json.Decoder(PrivateFrame)

@@ -5,41 +5,19 @@ where the page is silent about what became of the request, the class is the care
 `Kind.UNKNOWN`: "not done" is never guessed.
 """
 
-from enum import StrEnum
-
-import msgspec
-
 from app.domain.refusals import Outcome
-
-
-class Kind(StrEnum):
-    """What a code says about the request that it answers."""
-
-    RATE = "rate"  # too many requests: not done, wait
-    CLOCK = "clock"  # our timestamp is outside of the window: not done, synchronise
-    UNKNOWN = "unknown"  # maybe done: ask
-    BUSY = "busy"  # the order is being worked on by another request
-    DUPLICATE = "duplicate"  # the client order id was used before: the earlier request arrived
-    DONE = "done"  # the state already is what was asked for
-    GONE = "gone"  # there is nothing (any more) that the request could act on
-    REFUSED = "refused"  # this request is not acceptable
-    FATAL = "fatal"  # no request of this account or key is acceptable until somebody mends it
-
-
-class Code(msgspec.Struct, frozen=True):
-    kind: Kind
-    meaning: str
-    outcome: Outcome = Outcome.VENUE_REFUSED  # what a refusal is called in our words
-
+from app.venues.kinds import Code as Code
+from app.venues.kinds import Kind as Kind
 
 SUCCESS = 0
 PARAMETER_ERROR = 10001
+ADDRESS_LIMIT = 10018
 
 _K = Kind
 CODES: dict[int, Code] = {
     # rate
     10006: Code(_K.RATE, "too many requests on this endpoint"),
-    10018: Code(_K.RATE, "too many requests from this address (retired)"),
+    ADDRESS_LIMIT: Code(_K.RATE, "too many requests from this address (retired)"),
     10429: Code(_K.RATE, "too many requests, order entry socket"),
     20003: Code(_K.RATE, "too many requests, order entry socket"),
     170005: Code(_K.RATE, "too many new orders"),
@@ -113,6 +91,7 @@ CODES: dict[int, Code] = {
 
 # HTTP statuses other than 200; the envelope's own codes come with 200. What is not listed (5xx above all) is unknown.
 STATUSES: dict[int, Code] = {
+    400: Code(_K.REFUSED, "the request is malformed"),
     401: Code(_K.FATAL, "the key or its use is invalid"),
     403: Code(_K.RATE, "this address sent too many requests, or its country is blocked"),
     404: Code(_K.FATAL, "no such path"),

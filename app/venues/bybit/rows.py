@@ -2,14 +2,16 @@
 
 from app.domain.instrument import Instrument
 from app.domain.money import ZERO
-from app.domain.order import OrderStatus, PositionSide, Side
+from app.domain.order import MarginMode, OrderStatus, PositionMode, PositionSide, Side
 from app.domain.position import Fill, FillOrigin
-from app.venues import bybit_wire as wire
-from app.venues.base import Candle, Equity, Holding, OrderReport, Permissions, Trade
-from app.venues.bybit_wire import Unreadable, instant, milliseconds, number, positive, required
+from app.venues.base import Candle, Equity, Holding, OrderReport, Permissions, RestingStop, Standing, Trade
+from app.venues.bybit import wire
+from app.venues.bybit.wire import Unreadable, instant, milliseconds, number, positive, required
 
 SIDES_READ = {"Buy": Side.BUY, "Sell": Side.SELL}
 POSITION_SIDES = {"Buy": PositionSide.LONG, "Sell": PositionSide.SHORT}
+INDEX_SIDES = {1: PositionSide.LONG, 2: PositionSide.SHORT}  # quirk 8
+MARGIN_MODES = {"REGULAR_MARGIN": MarginMode.CROSS, "ISOLATED_MARGIN": MarginMode.ISOLATED}
 STATUSES = {
     "New": OrderStatus.ACCEPTED,
     "PartiallyFilled": OrderStatus.ACCEPTED,
@@ -48,8 +50,10 @@ def permissions(key: wire.KeyInfo) -> Permissions:
     )
 
 
-def instrument(row: wire.InstrumentRow) -> Instrument:
+def instrument(row: wire.InstrumentRow, now_ms: int) -> Instrument:
+    """`deliveryTime` of a perpetual is when it is delisted."""
     lot = row.lotSizeFilter
+    ends_ms = number(row.deliveryTime) or ZERO
     return Instrument(
         symbol=row.symbol,
         tick_size=required(row.priceFilter.tickSize, "tickSize"),
@@ -58,7 +62,7 @@ def instrument(row: wire.InstrumentRow) -> Instrument:
         market_qty_max=positive(lot.maxMktOrderQty) or required(lot.maxOrderQty, "maxOrderQty"),
         notional_min=number(lot.minNotionalValue) or ZERO,
         leverage_max=required(row.leverageFilter.maxLeverage, "maxLeverage"),
-        trading=row.status == "Trading" and not row.isPreListing,
+        trading=row.status == "Trading" and not row.isPreListing and not 0 < ends_ms <= now_ms,
     )
 
 
@@ -76,18 +80,33 @@ def equity(row: wire.WalletRow) -> Equity:
     return Equity(equity=equity, available=max(available, ZERO))
 
 
-def holding(row: wire.PositionRow) -> Holding:
+def standing(symbol: str, rows: list[wire.PositionRow], margin_mode: MarginMode | None) -> Standing:
+    """From all rows of one symbol, of which there is at least one (quirk 8)."""
+    leverages = {found for row in rows if (found := positive(row.leverage)) is not None}  # quirk 2
+    held = (holding(row) for row in rows)
+    return Standing(
+        symbol=symbol,
+        position_mode=PositionMode.HEDGE if any(row.positionIdx for row in rows) else PositionMode.ONE_WAY,
+        margin_mode=margin_mode,
+        leverage=leverages.pop() if len(leverages) == 1 else None,  # two sides, two leverages: no answer to give
+        holdings=tuple(found for found in held if found is not None),
+    )
+
+
+def holding(row: wire.PositionRow) -> Holding | None:
+    """None: flat."""
     qty = number(row.size) or ZERO  # quirk 2
-    side = None if qty == 0 else POSITION_SIDES.get(row.side)
-    if qty != 0 and side is None:
+    if qty == 0:
+        return None
+    side = INDEX_SIDES.get(row.positionIdx) or POSITION_SIDES.get(row.side)
+    if side is None:
         raise Unreadable(f"a position of side {row.side!r}")
     return Holding(
         symbol=row.symbol,
         side=side,
         qty=qty,
-        entry_price=positive(row.avgPrice) if side else None,
-        stop_loss=positive(row.stopLoss) if side else None,
-        leverage=positive(row.leverage),
+        entry_price=required(row.avgPrice, "avgPrice"),
+        stop_loss=positive(row.stopLoss),
     )
 
 
@@ -118,12 +137,21 @@ def fill(row: wire.ExecutionRow) -> Fill:
         origin=origin(row),
         symbol=row.symbol,
         side=side,
+        position_side=acted_on(row, side),
         qty=required(row.execQty, "execQty"),
         price=required(row.execPrice, "execPrice"),
         fee=number(row.execFee) or ZERO,
         fee_currency=row.feeCurrency or "USDT",
         filled_at=instant(row.execTime),
     )
+
+
+def acted_on(row: wire.ExecutionRow, side: Side) -> PositionSide | None:
+    """Quirk 15. What turns a one-way position round acted on the side that it took off. None: it does not say."""
+    closed = number(row.closedSize)
+    if closed is None:
+        return None
+    return PositionSide.LONG if (side is Side.BUY) is (closed == 0) else PositionSide.SHORT
 
 
 def origin(row: wire.ExecutionRow) -> FillOrigin:
@@ -140,11 +168,22 @@ def origin(row: wire.ExecutionRow) -> FillOrigin:
     return FillOrigin.NATIVE_STOP if row.stopOrderType in STOP_ORDERS else FillOrigin.EXTERNAL
 
 
-def closing_stop(row: wire.OrderRow) -> bool:
+def resting_stop(row: wire.OrderRow) -> RestingStop | None:
+    """None: it does not rest, is no stop, or would not close."""
     if STATUSES.get(row.orderStatus) is not OrderStatus.ACCEPTED:
-        return False
+        return None
     closes = bool(row.reduceOnly or row.closeOnTrigger)
-    return row.stopOrderType in STOP_ORDERS or (row.stopOrderType == "Stop" and closes)
+    if row.stopOrderType not in STOP_ORDERS and not (row.stopOrderType == "Stop" and closes):
+        return None
+    price = positive(row.triggerPrice)
+    if price is None:
+        return None
+    side = INDEX_SIDES.get(row.positionIdx)
+    if side is None:
+        if row.side not in SIDES_READ:
+            raise Unreadable(f"an order of side {row.side!r}")
+        side = PositionSide.LONG if SIDES_READ[row.side] is Side.SELL else PositionSide.SHORT
+    return RestingStop(side=side, price=price)
 
 
 def trade(row: wire.RecentTradeRow) -> Trade:

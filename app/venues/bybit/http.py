@@ -9,12 +9,8 @@ pybit names the methods, paths and parameters; four of its steps are replaced, e
 - the answer: decoded here, so that none of pybit's exceptions is ever built: their text holds the whole request.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -26,29 +22,38 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from app.keys import Credentials
-from app.venues.bybit_codes import CODES, STATUSES, SUCCESS, Kind, kind_of, kind_of_status
-from app.venues.bybit_wire import ENVELOPE, Envelope, signer
+from app.venues.bybit.codes import CODES, STATUSES, SUCCESS, Kind, kind_of, kind_of_status
+from app.venues.bybit.limits import Limit, address_wait_s, limit_of
+from app.venues.bybit.wire import ENVELOPE, Envelope, signer
+from app.venues.clock import Clock
 
 # What urllib3 leaves alone in a query, and "%": a cursor comes escaped and is passed on as it is.
 _QUERY_SAFE = "!$'()*,;:@/?%"
-ADDRESS_BAN_S = 600.0  # https://bybit-exchange.github.io/docs/v5/rate-limit#ip-limit
 TEXT_MAX = 200
-WARM_EVERY_S = 20.0  # well below the minute after which a front server closes an idle connection
 SYNCHRONISE_TIMEOUT_S = 2.0
-_ROUND_TRIP_MAX_MS = 1000
 
 
 class VenueSaid(Exception):
     """The exchange answered, and not with success."""
 
     def __init__(
-        self, kind: Kind, code: int, text: str, *, http: bool = False, retry_after_s: float | None = None
+        self,
+        kind: Kind,
+        code: int,
+        text: str,
+        *,
+        http: bool = False,
+        limit: Limit | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
+        """`code` is an HTTP status if `http`; `limit` is the endpoint's, `retry_after_s` what a RATE asks for."""
         super().__init__(text)
         self.kind = kind
         self.code = code
+        self.http = http
         self.venue_code = f"HTTP {code}" if http else str(code)
         self.text = text
+        self.limit = limit
         self.retry_after_s = retry_after_s
 
 
@@ -64,26 +69,10 @@ class Dropped(NoAnswer):
     """The connection broke instead of answering, as one that the server closed while it was idle does."""
 
 
-class Clock:
-    """The exchange's clock, as far as it is provably not ours."""
-
-    def __init__(self) -> None:
-        self.offset_ms = 0
-
-    def now_ms(self) -> int:
-        return int(time.time() * 1000) + self.offset_ms
-
-    def sample(self, sent_ms: int, server_ms: int, received_ms: int) -> None:
-        """A difference is proven only beyond half of the round trip; a slow round trip proves nothing."""
-        round_trip = received_ms - sent_ms
-        if not 0 <= round_trip <= _ROUND_TRIP_MAX_MS:
-            return
-        offset = server_ms - (sent_ms + received_ms) // 2
-        self.offset_ms = offset if abs(offset) > round_trip // 2 + 1 else 0
-
-
 class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
-    """One connection of one account, for one thread at a time. Its methods are pybit's and return an `Envelope`."""
+    """One connection of one account, for one thread at a time. Its methods are pybit's and return an `Envelope`;
+    `limit` is what the last answer said of its endpoint's budget.
+    """
 
     def __init__(
         self, credentials: Credentials, origin: str, *, recv_window_ms: int, timeout_s: float, clock: Clock
@@ -101,6 +90,7 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
         self.logger.handlers.clear()
         self.logger.disabled = True
         self.clock = clock
+        self.limit: Limit | None = None
         self.signed_ms: int | None = None  # our clock; the next request carries this time instead of now
         self._sign: Callable[[bytes], str] = signer(credentials)
         self._key = credentials.api_key
@@ -112,13 +102,18 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
     def __repr__(self) -> str:
         return f"BybitHttp({self.endpoint!r})"
 
+    def compare_clocks(self) -> Envelope:
+        """Ask for the time, and measure by it."""
+        sent_ms = int(time.time() * 1000)
+        envelope: Envelope = self.get_server_time()
+        self.clock.sample(sent_ms, envelope.time, int(time.time() * 1000))
+        return envelope
+
     def synchronise(self) -> None:
         """Compare clocks. Raises as any call does, but sooner: an order may be waiting behind it."""
         usual, self.timeout = self.timeout, min(self.timeout, SYNCHRONISE_TIMEOUT_S)
         try:
-            sent_ms = int(time.time() * 1000)
-            envelope: Envelope = self.get_server_time()
-            self.clock.sample(sent_ms, envelope.time, int(time.time() * 1000))
+            self.compare_clocks()
         finally:
             self.timeout = usual
 
@@ -169,99 +164,23 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
             return
         if status not in STATUSES:
             raise NoAnswer(f"Bybit answered with HTTP status {status}")
-        text = STATUSES[status].meaning
-        raise VenueSaid(kind_of_status(status), status, text, http=True, retry_after_s=_retry_after_s(response))
+        kind = kind_of_status(status)
+        wait_s = address_wait_s(status, response.headers) if kind is Kind.RATE else None
+        raise VenueSaid(kind, status, STATUSES[status].meaning, http=True, retry_after_s=wait_s)
 
     def _handle_response(self, response: requests.Response, *_: object) -> Envelope:
         try:
             envelope = ENVELOPE.decode(response.content)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise NoAnswer("Bybit's answer could not be read") from None
+        kind = kind_of(envelope.retCode)
+        self.limit = limit = limit_of(response.headers, envelope.time, exceeded=kind is Kind.RATE)
         if envelope.retCode == SUCCESS:
             return envelope
-        kind = kind_of(envelope.retCode)
-        wait_s = _limit_reset_s(response, envelope) if kind is Kind.RATE else None
+        wait_s = limit.for_s if limit is not None and kind is Kind.RATE else None
         # A fatal code is told in our words: the exchange's own quote the key (10004 repeats what was signed).
         text = CODES[envelope.retCode].meaning if kind is Kind.FATAL else (envelope.retMsg or "no reason given")
-        raise VenueSaid(kind, envelope.retCode, text[:TEXT_MAX], retry_after_s=wait_s)
-
-
-class Lane:
-    """A thread with a connection of its own: requests of one lane keep their order, lanes don't wait for each other."""
-
-    def __init__(self, http: BybitHttp, name: str) -> None:
-        self.http = http
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"bybit-{name}")
-        self._used_at = float("-inf")
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def write(
-        self, method: Callable[..., Envelope], *, signed_ms: int | None = None, **params: object
-    ) -> Envelope:
-        """Send once, whatever happens. Raises VenueSaid, NotSent or NoAnswer.
-
-        With `signed_ms` (our clock) the request is as old as that, and not sent when its window is over.
-        """
-        work = partial(self._write_signed, method, params, signed_ms)
-        future = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        self._used_at = time.monotonic()
-        self.keep_warm()
-        return await future
-
-    async def read(self, method: Callable[..., Envelope], **params: object) -> Envelope:
-        """Send, and once more where that is the cure: the clock was off, or an idle connection had been closed."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(self._read, method, params))
-
-    def keep_warm(self) -> None:
-        """Have a connection ready from now on: a new one costs an order three round trips. Measures the clock too."""
-        if self._timer is None:
-            self._tick()
-
-    async def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        # A request that is under way ends by its answer or its time-out; its connection can't be taken from it.
-        await asyncio.to_thread(self._executor.shutdown)
-        self.http.close()
-
-    def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(WARM_EVERY_S, self._tick)
-        if time.monotonic() - self._used_at >= WARM_EVERY_S:
-            self._executor.submit(self._synchronise)
-
-    def _write_signed(
-        self, method: Callable[..., Envelope], params: dict[str, object], signed_ms: int | None
-    ) -> Envelope:
-        if signed_ms is not None and time.time() * 1000 - signed_ms > self.http.recv_window:
-            raise NotSent("it waited until Bybit would have refused it as too old")
-        self.http.signed_ms = signed_ms
-        try:
-            return self._write(method, params)
-        finally:
-            self.http.signed_ms = None
-
-    def _write(self, method: Callable[..., Envelope], params: dict[str, object]) -> Envelope:
-        try:
-            return method(self.http, **params)
-        except VenueSaid as said:
-            if said.kind is Kind.CLOCK:
-                self.http.signed_ms = None
-                self._synchronise()
-            raise
-
-    def _read(self, method: Callable[..., Envelope], params: dict[str, object]) -> Envelope:
-        try:
-            return self._write(method, params)
-        except Dropped:
-            pass
-        except VenueSaid as said:
-            if said.kind is not Kind.CLOCK:
-                raise
-        return method(self.http, **params)
-
-    def _synchronise(self) -> None:
-        with suppress(VenueSaid, NotSent, NoAnswer):  # the next request will say what is wrong
-            self.http.synchronise()
+        raise VenueSaid(kind, envelope.retCode, text[:TEXT_MAX], limit=limit, retry_after_s=wait_s)
 
 
 class _Pool:
@@ -315,18 +234,3 @@ def _escaped(value: str) -> str:
 def _upper_escapes(text: str) -> str:
     head, *rest = text.split("%")
     return head + "".join(f"%{part[:2].upper()}{part[2:]}" for part in rest)
-
-
-def _retry_after_s(response: requests.Response) -> float | None:
-    text = response.headers.get("Retry-After", "")
-    if text.isdigit():
-        return float(text)
-    return ADDRESS_BAN_S if response.status_code == 403 else None
-
-
-def _limit_reset_s(response: requests.Response, envelope: Envelope) -> float | None:
-    """Seconds until the limit is lifted, by the exchange's own clock; the header may lie in the past."""
-    text = response.headers.get("X-Bapi-Limit-Reset-Timestamp", "")
-    if not text.isdigit() or not envelope.time:
-        return None
-    return max(0, int(text) - envelope.time) / 1000

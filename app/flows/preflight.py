@@ -1,0 +1,78 @@
+"""Before an opening: is the account fit to open, and is what the exchange holds ours? Closes never come here."""
+
+import asyncio
+
+import msgspec
+
+from app.domain.decide import Refusal
+from app.domain.money import plain
+from app.domain.order import PositionMode, PositionSide
+from app.domain.refusals import Outcome
+from app.resources import Connected, Resources
+from app.venues.base import Holding, Permissions, Standing
+
+MODE_WORDS = {PositionMode.ONE_WAY: "one-way", PositionMode.HEDGE: "hedge"}
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """How a symbol stands at the exchange, and why nothing may be opened there, if so."""
+
+    standing: Standing
+    refusal: Refusal | None
+
+
+async def look(resources: Resources, connected: Connected, symbol: str) -> Readiness:
+    """Ask how things stand. Raises what the venue's reads raise: then nothing is opened either."""
+    standing, permissions = await asyncio.gather(connected.venue.standing(symbol), connected.permissions())
+    refusal = clock(resources, connected) or _key(connected, permissions) or modes(connected, standing)
+    return Readiness(standing=standing, refusal=refusal)
+
+
+def clock(resources: Resources, connected: Connected) -> Refusal | None:
+    """A clock far off makes ages of alerts, candles and leases wrong, although requests are stamped with it mended."""
+    offset_ms, bound_ms = connected.venue.clock_offset_ms, resources.settings.clock_drift_max_ms
+    if abs(offset_ms) <= bound_ms:
+        return None
+    return Refusal(
+        code=Outcome.CLOCK_DRIFT,
+        reason=f"this machine's clock is {abs(offset_ms) / 1000:.1f} s {'behind' if offset_ms > 0 else 'ahead of'} the "
+        f"exchange's; nothing is opened beyond {bound_ms / 1000:g} s: switch on time synchronisation here",
+    )
+
+
+def modes(connected: Connected, standing: Standing) -> Refusal | None:
+    """The account must be set up at the exchange as its owner said here."""
+    wanted, found = connected.account.position_mode, standing.position_mode
+    if found is not wanted:
+        return Refusal(
+            code=Outcome.POSITION_MODE_MISMATCH,
+            reason=f"{standing.symbol} is in {MODE_WORDS[found]} mode at the exchange and the account "
+            f"{connected.account.name} is set to {MODE_WORDS[wanted]}: switch the exchange to {MODE_WORDS[wanted]} "
+            f"mode, or set the account's position_mode to {found}",
+        )
+    return None
+
+
+def _key(connected: Connected, permissions: Permissions | None) -> Refusal | None:
+    if permissions is None or not permissions.can_withdraw:
+        return None
+    return Refusal(
+        code=Outcome.KEY_CAN_WITHDRAW,
+        reason=f"the API key of account {connected.account.name} may withdraw money; nothing is opened with such a "
+        "key: switch that permission off at the exchange, or make a key without it",
+    )
+
+
+def foreign(standing: Standing, side: PositionSide) -> Refusal | None:
+    """What a hand or another program holds is not ours to add to, to reverse or to net against."""
+    in_the_way: list[Holding] = [
+        held for held in standing.holdings if held.side is side or standing.position_mode is PositionMode.ONE_WAY
+    ]
+    if not in_the_way:
+        return None
+    holding = in_the_way[0]
+    return Refusal(
+        code=Outcome.FOREIGN_POSITION,
+        reason=f"the exchange holds {holding.side} {plain(holding.qty)} {holding.symbol} that Levelhead did not open; "
+        "close it there, or trade this symbol on another account",
+    )

@@ -1,0 +1,184 @@
+"""The requests of one account: each asks the gate, takes a lane, and tells the gate what its answer said of limits.
+
+And what the failures of requests are called outside, for those that may be repeated without harm.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from zlib import crc32
+
+import msgspec
+
+from app.domain.refusals import Outcome
+from app.errors import Refused, Transient
+from app.keys import Credentials
+from app.venues.bybit import wire
+from app.venues.bybit.codes import ADDRESS_LIMIT, CODES, PARAMETER_ERROR, Kind
+from app.venues.bybit.http import BybitHttp, NoAnswer, NotSent, VenueSaid
+from app.venues.bybit.lane import Answer, Lane, Method
+from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S
+from app.venues.bybit.wire import Envelope, Unreadable
+from app.venues.clock import Clock
+from app.venues.gate import Gate, Scope, Urgency
+
+T = TypeVar("T")
+
+LANES = 4
+PAGES_MAX = 200
+# An order that is being worked on is free again in a moment.
+BUSY_TRIES = 3
+BUSY_PAUSE_S = 0.2
+
+# "StopLoss:670000000 set for Buy position should lower than base_price:666666000": the one place where a text decides.
+WRONG_SIDE = re.compile(
+    r"stop\s*loss.*should\b.*\b(lower|less|smaller|below|greater|higher|larger|above)\b", re.I | re.S
+)
+
+
+class Calls:
+    """Orders and settings go through threads and connections of their own, reads through others.
+
+    Whatever the gate turns away raises Transient and was not sent.
+    """
+
+    def __init__(
+        self, credentials: Credentials, origin: str, *, recv_window_ms: int, timeout_s: float, gate: Gate | None
+    ) -> None:
+        """Raises Refused when the credentials are of no use to Bybit."""
+        self.clock = clock = Clock()
+        self._gate = gate or Gate()
+
+        def lane(name: str) -> Lane:
+            http = BybitHttp(credentials, origin, recv_window_ms=recv_window_ms, timeout_s=timeout_s, clock=clock)
+            return Lane(http, name, count=self._count, may_send=self._may_send)
+
+        # By symbol: the orders of a book keep their order, and one that hangs holds up a few books, not the account.
+        self.writes = [lane(f"orders-{number}") for number in range(LANES)]
+        self.reads = [lane(f"reads-{number}") for number in range(LANES)]
+        self._turn = 0  # reads take the lanes by turns
+
+    async def write(
+        self, method: Method, urgency: Urgency, params: dict[str, object], *, signed_ms: int | None = None
+    ) -> Envelope:
+        """Send once. Raises VenueSaid, NotSent, NoAnswer, or Transient from the gate."""
+        self._admit(urgency, method)
+        try:
+            answer = await self.writes[_lane(params)].write(method, params, signed_ms=signed_ms)
+        except VenueSaid as said:
+            self._heed(method, said)
+            raise
+        return self._took(method, answer)
+
+    async def read(self, method: Method, **params: object) -> Envelope:
+        """Send, twice if that is the cure. Raises as `write` does."""
+        self._admit(Urgency.READ, method)
+        for lane in self.writes:
+            lane.keep_warm()  # who reads may be about to trade
+        self._turn += 1
+        try:
+            answer = await self.reads[self._turn % LANES].read(method, params)
+        except VenueSaid as said:
+            self._heed(method, said)
+            raise
+        return self._took(method, answer)
+
+    async def change(self, method: Method, urgency: Urgency, **params: object) -> None:
+        """A setting: setting it again is harmless, so "already so" is success and "busy" is tried again."""
+        for left in reversed(range(BUSY_TRIES)):
+            try:
+                await self.write(method, urgency, params)
+            except VenueSaid as said:
+                if said.kind is Kind.BUSY and left:
+                    await asyncio.sleep(BUSY_PAUSE_S)
+                    continue
+                if said.kind is not Kind.DONE:
+                    raise
+            return
+
+    async def pages(self, method: Method, decoder: "msgspec.json.Decoder[wire.Page[T]]", **params: object) -> list[T]:
+        """The rows of all pages."""
+        rows: list[T] = []
+        cursor: str | None = None
+        for _ in range(PAGES_MAX):
+            page = decoder.decode((await self.read(method, cursor=cursor, **params)).result)
+            rows += page.list
+            if not page.list or not page.nextPageCursor or page.nextPageCursor == cursor:
+                return rows
+            cursor = page.nextPageCursor
+        raise Unreadable(f"more than {PAGES_MAX} pages")
+
+    async def close(self) -> None:
+        await asyncio.gather(*(lane.close() for lane in (*self.writes, *self.reads)))
+
+    def _admit(self, urgency: Urgency, method: Method) -> None:
+        self._gate.admit(urgency, ADDRESS, method.__name__)
+        self._count()
+
+    def _count(self) -> None:
+        self._gate.count(ADDRESS, limit=ADDRESS_MAX, window_s=ADDRESS_WINDOW_S)
+
+    def _may_send(self) -> bool:
+        try:
+            self._gate.admit(Urgency.READ, ADDRESS)
+        except Transient:
+            return False
+        return True
+
+    def _took(self, method: Method, answer: Answer) -> Envelope:
+        envelope, limit = answer
+        if limit is not None:
+            self._gate.used(method.__name__, limit.share, for_s=limit.for_s)
+        return envelope
+
+    def _heed(self, method: Method, said: VenueSaid) -> None:
+        if said.kind is Kind.RATE and said.http:
+            self._gate.ban(Scope.ADDRESS, said.retry_after_s or 0.0, sentence(said))
+        elif said.code == ADDRESS_LIMIT:
+            self._gate.ban(Scope.ADDRESS, ADDRESS_WINDOW_S, sentence(said))
+        elif said.limit is not None:
+            self._gate.used(method.__name__, said.limit.share, for_s=said.limit.for_s)
+
+
+def _lane(params: dict[str, object]) -> int:
+    return crc32(str(params.get("symbol", "")).encode()) % LANES
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """At the edge of what may be repeated: whatever went wrong becomes Refused or Transient, never an empty answer."""
+    try:
+        yield
+    except (VenueSaid, NotSent, NoAnswer) as exc:
+        raise failure(exc) from None
+    except (msgspec.MsgspecError, Unreadable) as exc:
+        raise Transient(f"Bybit's answer could not be read: {exc}") from None
+
+
+def failure(exc: VenueSaid | NotSent | NoAnswer) -> Refused | Transient:
+    """For requests that may be repeated without harm."""
+    if isinstance(exc, VenueSaid):
+        if exc.kind in (Kind.REFUSED, Kind.FATAL, Kind.GONE, Kind.DUPLICATE):
+            return refusal(exc)
+        return Transient(sentence(exc), retry_after_s=exc.retry_after_s, venue_code=exc.venue_code)
+    return Transient(str(exc))
+
+
+def refusal(said: VenueSaid) -> Refused:
+    """Our code and theirs."""
+    known = None if said.http else CODES.get(said.code)
+    outcome = Outcome.VENUE_REFUSED if known is None else known.outcome
+    if wrong_side(said):
+        outcome = Outcome.STOP_WRONG_SIDE
+    return Refused(outcome, sentence(said), venue_code=said.venue_code)
+
+
+def wrong_side(said: VenueSaid) -> bool:
+    """A stop beyond the price: a parameter error that only its text tells apart."""
+    return said.code == PARAMETER_ERROR and WRONG_SIDE.search(said.text) is not None
+
+
+def sentence(said: VenueSaid) -> str:
+    return f"Bybit: {said.text} ({said.venue_code})"

@@ -1,0 +1,378 @@
+"""A Binance that answers what a test wrote down, checking that each request is: signed, on time, well-formed."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import WSMsgType, web
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from app.keys import Credentials
+from app.venues.base import Origins
+from app.venues.binance.venue import BinanceVenue
+from app.venues.gate import Gate
+
+KEY = "test-key"
+SECRET = "test-secret"
+CREDENTIALS = Credentials(api_key=KEY, api_secret=SECRET)
+
+SIGNED = {"timestamp", "recvWindow", "signature"}
+# method and path -> the parameters that it knows, those that it needs, whether it is signed
+ENDPOINTS: dict[str, tuple[set[str], set[str], bool]] = {
+    "GET /fapi/v1/exchangeInfo": (set(), set(), False),
+    "GET /fapi/v1/leverageBracket": ({"symbol"}, set(), True),
+    "GET /fapi/v1/premiumIndex": ({"symbol"}, set(), False),
+    "GET /fapi/v2/ticker/price": ({"symbol"}, set(), False),
+    "GET /fapi/v1/ticker/bookTicker": ({"symbol"}, set(), False),
+    "GET /fapi/v1/aggTrades": ({"symbol", "fromId", "startTime", "endTime", "limit"}, {"symbol"}, False),
+    "GET /fapi/v1/klines": ({"symbol", "interval", "startTime", "endTime", "limit"}, {"symbol", "interval"}, False),
+    "GET /fapi/v3/account": (set(), set(), True),
+    "GET /fapi/v1/accountConfig": (set(), set(), True),
+    "GET /fapi/v1/symbolConfig": ({"symbol"}, set(), True),
+    "GET /fapi/v3/positionRisk": ({"symbol"}, set(), True),
+    "GET /fapi/v1/openAlgoOrders": ({"symbol"}, set(), True),
+    "GET /fapi/v1/order": ({"symbol", "orderId", "origClientOrderId"}, {"symbol"}, True),
+    "GET /fapi/v1/userTrades": (
+        {"symbol", "orderId", "startTime", "endTime", "fromId", "limit"},
+        {"symbol"},
+        True,
+    ),
+    "POST /fapi/v1/order": (
+        {"symbol", "side", "positionSide", "type", "quantity", "price", "timeInForce", "reduceOnly"}
+        | {"newClientOrderId", "newOrderRespType"},
+        {"symbol", "side", "type", "quantity", "newClientOrderId"},
+        True,
+    ),
+    "POST /fapi/v1/order/test": (
+        {"symbol", "side", "positionSide", "type", "quantity", "newClientOrderId"},
+        {"symbol", "side", "type", "quantity"},
+        True,
+    ),
+    "POST /fapi/v1/algoOrder": (
+        {"algoType", "symbol", "side", "positionSide", "type", "timeInForce", "quantity", "triggerPrice"}
+        | {"workingType", "closePosition", "reduceOnly", "clientAlgoId"},
+        {"algoType", "symbol", "side", "type", "triggerPrice", "clientAlgoId"},
+        True,
+    ),
+    "DELETE /fapi/v1/algoOrder": ({"algoId", "clientAlgoId"}, set(), True),
+    "POST /fapi/v1/leverage": ({"symbol", "leverage"}, {"symbol", "leverage"}, True),
+    "POST /fapi/v1/marginType": ({"symbol", "marginType"}, {"symbol", "marginType"}, True),
+    "POST /fapi/v1/listenKey": (set(), set(), False),
+    "PUT /fapi/v1/listenKey": (set(), set(), False),
+    "GET /sapi/v1/account/apiRestrictions": (set(), set(), True),
+}
+_PLAIN = re.compile(r"\d+(\.\d+)?")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
+_FORMS = {
+    "quantity": _PLAIN,
+    "price": _PLAIN,
+    "triggerPrice": _PLAIN,
+    "leverage": re.compile(r"[1-9]\d{0,2}"),
+    "reduceOnly": re.compile("true|false"),
+    "closePosition": re.compile("true|false"),
+    "newClientOrderId": _ID,
+    "clientAlgoId": _ID,
+    "side": re.compile("BUY|SELL"),
+    "positionSide": re.compile("LONG|SHORT"),
+    "timestamp": re.compile(r"\d{13}"),
+    "recvWindow": re.compile(r"\d{1,5}"),
+}
+
+
+class Request(msgspec.Struct):
+    name: str  # method and path
+    params: dict[str, str]
+    raw: str  # the query, or the body
+    connection: int  # the same number: the same TCP connection
+
+
+class Fail(msgspec.Struct):
+    """An answer with a code."""
+
+    code: int
+    text: str = "some reason"
+    status: int = 400
+    headers: dict[str, str] = {}
+
+
+class Http(msgspec.Struct):
+    status: int
+    text: str = "<html></html>"
+    headers: dict[str, str] = {}
+
+
+class Good(msgspec.Struct):
+    """A good answer with headers."""
+
+    body: Any
+    headers: dict[str, str] = {}
+
+
+class Cut(msgspec.Struct):
+    """No answer: the connection ends."""
+
+
+class Hang(msgspec.Struct):
+    """No answer: the connection stays."""
+
+
+Answer = dict[str, Any] | list[Any] | Fail | Http | Good | Cut | Hang
+
+
+class BinanceServer:
+    """`script` says what an endpoint answers: in turn, the last one for ever; a function answers by the parameters."""
+
+    def __init__(self, verify: Callable[[bytes, str], bool] | None = None) -> None:
+        self.requests: list[Request] = []
+        self.faults: list[str] = []  # what was wrong with requests; has to stay empty
+        self.time_connections: list[int] = []  # of the calls for the time, which `requests` leaves out
+        self.skew_ms = 0
+        self.origin = ""
+        self._verify = verify or hmac_fits
+        self._answers: defaultdict[str, list[Answer]] = defaultdict(list)
+        self._by_params: dict[str, Callable[[dict[str, str]], Answer]] = {}
+        self._connections: dict[asyncio.Transport | None, int] = {}
+        self.hanging = asyncio.Event()  # a request is left without an answer
+        self.closing = asyncio.Event()  # such requests end
+
+    def script(self, name: str, *answers: Answer) -> None:
+        assert name in ENDPOINTS, name
+        self._by_params.pop(name, None)
+        self._answers[name] = list(answers)
+
+    def script_by(self, name: str, answer: Callable[[dict[str, str]], Answer]) -> None:
+        assert name in ENDPOINTS, name
+        self._by_params[name] = answer
+
+    def sent(self, name: str) -> list[Request]:
+        return [request for request in self.requests if request.name == name]
+
+    def hang_up(self) -> None:
+        """Close what is idle, as a front server does after a while."""
+        for transport in self._connections:
+            if transport is not None:
+                transport.close()
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000) + self.skew_ms
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        path, _, raw_query = request.raw_path.partition("?")
+        raw = (await request.read()).decode()
+        number = self._connections.setdefault(request.transport, len(self._connections))
+        if path == "/fapi/v1/time":
+            self.time_connections.append(number)
+            return web.json_response({"serverTime": self.now_ms()})
+        name = f"{request.method} {path}"
+        sent = raw_query or raw
+        params = dict(parse_qsl(sent, strict_parsing=True)) if sent else {}
+        self.requests.append(Request(name, params, sent, number))
+        if name not in ENDPOINTS:
+            return await self._answer(request, Http(404))
+        refusal = self._check(request, name, params, sent)
+        if refusal is not None:
+            return await self._answer(request, refusal)
+        if name in self._by_params:
+            return await self._answer(request, self._by_params[name](params))
+        answers = self._answers[name]
+        if not answers:
+            self.faults.append(f"nothing is scripted for {name}")
+            return web.Response(status=500)
+        return await self._answer(request, answers.pop(0) if len(answers) > 1 else answers[0])
+
+    async def _answer(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        match answer:
+            case Fail(code, text, status, headers):
+                return web.json_response({"code": code, "msg": text}, status=status, headers=headers)
+            case Http(status, text, headers):
+                return web.Response(status=status, text=text, headers=headers)
+            case Good(body, headers):
+                return web.json_response(body, headers=headers)
+            case Cut():
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case Hang():
+                self.hanging.set()
+                await self.closing.wait()
+                return web.Response()
+            case _:
+                return web.json_response(answer)
+
+    def _check(self, request: web.Request, name: str, params: dict[str, str], sent: str) -> Fail | None:
+        known, needed, signed = ENDPOINTS[name]
+        allowed = known | SIGNED if signed else known
+        for fault in (
+            *(f"unknown parameter {key}" for key in params.keys() - allowed),
+            *(f"parameter {key} is missing" for key in needed - params.keys()),
+            *(
+                f"{key}={value!r}"
+                for key, value in params.items()
+                if not value or (key in _FORMS and not _FORMS[key].fullmatch(value))
+            ),
+        ):
+            self.faults.append(f"{name}: {fault}")
+        if params.get("positionSide") and "reduceOnly" in params:
+            self.faults.append(f"{name}: reduceOnly in hedge mode")
+        if params.get("closePosition") == "true" and {"quantity", "reduceOnly"} & params.keys():
+            self.faults.append(f"{name}: closePosition goes alone")
+        if params.get("type") == "MARKET" and {"price", "timeInForce"} & params.keys():
+            self.faults.append(f"{name}: a market order has a quantity only")
+        if "fromId" in params and {"startTime", "endTime"} & params.keys():
+            self.faults.append(f"{name}: fromId with a time")
+        if request.headers.get("X-MBX-APIKEY") != KEY:
+            return Fail(-2015, "Invalid API-key, IP, or permissions for action.", 401)
+        if not signed:
+            return None
+        text, _, signature = sent.rpartition("&signature=")
+        now, stamp = self.now_ms(), int(params.get("timestamp", "0"))
+        if not (stamp < now + 1000 and now - stamp <= int(params.get("recvWindow", "5000"))):
+            return Fail(-1021, "Timestamp for this request is outside of the recvWindow.")
+        if not self._verify(text.encode(), dict(parse_qsl(f"s={signature}")).get("s", "")):
+            self.faults.append(f"bad signature of {name}")
+            return Fail(-1022, "Signature for this request is not valid.")
+        return None
+
+
+def hmac_fits(text: bytes, signature: str) -> bool:
+    return hmac.compare_digest(hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest(), signature)
+
+
+def key_verifier(public_key: RSAPublicKey | Ed25519PublicKey) -> Callable[[bytes, str], bool]:
+    def fits(text: bytes, signature: str) -> bool:
+        try:
+            if isinstance(public_key, Ed25519PublicKey):
+                public_key.verify(base64.b64decode(signature), text)
+            else:
+                public_key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
+    return fits
+
+
+@asynccontextmanager
+async def binance_server(verify: Callable[[bytes, str], bool] | None = None) -> AsyncIterator[BinanceServer]:
+    server = BinanceServer(verify)
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", server.handle)
+    async with serving(app) as origin:
+        server.origin = f"http://{origin}"
+        try:
+            yield server
+        finally:
+            server.closing.set()
+    assert server.faults == []
+
+
+@asynccontextmanager
+async def adapter(
+    origin: str,
+    credentials: Credentials = CREDENTIALS,
+    timeout_s: float = 5.0,
+    gate: Gate | None = None,
+    recv_window_ms: int = 5000,
+) -> AsyncIterator[BinanceVenue]:
+    venue = BinanceVenue(
+        credentials, Origins(rest=origin, ws=""), timeout_s=timeout_s, gate=gate, recv_window_ms=recv_window_ms
+    )
+    try:
+        yield venue
+    finally:
+        await venue.close()
+
+
+class SocketServer:
+    """Public and private sockets: streams are named by the path; what is asked for is acknowledged."""
+
+    def __init__(self) -> None:
+        self.origin = ""
+        self.opened: asyncio.Queue[str] = asyncio.Queue()  # the path of each connection
+        self.asked: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.muted = False  # hears everything, says nothing
+        self.refused: str | None = None  # what an error says instead of an acknowledgement
+        self.turns_away = False
+        self.turned_away: asyncio.Queue[str] = asyncio.Queue()
+        self.links: dict[web.WebSocketResponse, str] = {}
+
+    async def send(self, frame: object, route: str = "") -> None:
+        text = frame if isinstance(frame, str) else json.dumps(frame)
+        for link, path in list(self.links.items()):
+            if path.startswith(f"/{route}"):
+                await link.send_str(text)
+
+    def cut(self, route: str = "") -> None:
+        for link, path in list(self.links.items()):
+            transport = link._req.transport if link._req is not None else None
+            if transport is not None and path.startswith(f"/{route}"):
+                transport.abort()
+
+    async def next_path(self) -> str:
+        return await asyncio.wait_for(self.opened.get(), 5)
+
+    async def next_request(self) -> dict[str, Any]:
+        return await asyncio.wait_for(self.asked.get(), 5)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.turns_away:
+            self.turned_away.put_nowait(request.path)
+            return web.Response(status=502)
+        link = web.WebSocketResponse(autoping=not self.muted)
+        await link.prepare(request)
+        self.links[link] = request.path
+        self.opened.put_nowait(request.path)
+        try:
+            async for message in link:
+                if message.type is WSMsgType.TEXT:
+                    await self._answer(link, json.loads(message.data))
+        finally:
+            del self.links[link]
+        return link
+
+    async def _answer(self, link: web.WebSocketResponse, asked: dict[str, Any]) -> None:
+        self.asked.put_nowait(asked)
+        if self.muted:
+            return
+        if self.refused is not None:
+            await link.send_json({"error": {"code": 2, "msg": self.refused}, "id": asked["id"]})
+        else:
+            await link.send_json({"result": None, "id": asked["id"]})
+
+
+@asynccontextmanager
+async def socket_server() -> AsyncIterator[SocketServer]:
+    server = SocketServer()
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", server.handle)
+    async with serving(app) as origin:
+        server.origin = f"ws://{origin}"
+        yield server
+        server.cut()
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()

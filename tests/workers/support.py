@@ -1,0 +1,59 @@
+"""A watcher of a house, and waiting for what it does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from tests.support.house import House, eventually
+from workers.watcher import Watcher
+
+
+@asynccontextmanager
+async def watching(house: House) -> AsyncIterator[Watcher]:
+    """A watcher that has its lease and its streams; stopped as by SIGTERM, with its fires recorded."""
+    watcher = Watcher(house.resources)
+    task = asyncio.create_task(watcher.run())
+    try:
+        await eventually(lambda: _linked(watcher, task), what="stream")
+        yield watcher
+    finally:
+        await watcher.drain()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _linked(watcher: Watcher, task: asyncio.Task[None]) -> bool:
+    if task.done():
+        task.result()
+    return watcher.lease_until > 0 and all(feed.linked for feed in watcher.feeds.values())
+
+
+async def armed(watcher: Watcher, count: int) -> None:
+    async def check() -> bool:
+        return len(watcher.armed) == count and all(feed.linked for feed in watcher.feeds.values())
+
+    await eventually(check, what=f"{count} levels")
+
+
+async def closed(house: House) -> None:
+    """The position has ended and whoever ended it has written that down."""
+
+    async def check() -> bool:
+        unfinished = await house.rows("SELECT 1 FROM orders WHERE status IN ('sent', 'unknown', 'accepted')")
+        return await house.position() is None and not unfinished
+
+    await eventually(check, what="the close")
+
+
+async def private_links(house: House) -> int:
+    """How many private sockets the exchange has."""
+    answer = await house.control.get("/control/health")
+    return int(answer.json()["links"]["private"])
+
+
+class Broken:
+    """A pool whose database is away."""
+
+    def __getattr__(self, name: str) -> object:
+        raise OSError("connection refused")

@@ -1,0 +1,181 @@
+"""The path of a tick: which price judges which level, what is followed, what counts as a gap."""
+
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from app.domain.level import Level, LevelKind, TriggerBy
+from app.domain.order import PositionSide
+from app.store.accounts import VenueName
+from app.venues.base import Origins, Quote, Topic, Trade
+from workers.feed import ALWAYS, Feed, Gap
+
+D = Decimal
+BTC = "BTCUSDT"
+NOWHERE = Origins(rest="http://127.0.0.1:1", ws="ws://127.0.0.1:1")
+
+
+class Followed:
+    """A feed whose socket is not running, and what it fired."""
+
+    def __init__(self) -> None:
+        self.leased = True
+        self.fired: list[tuple[int, Decimal | None, str | None]] = []
+        self.back: list[Feed] = []
+        self.missed: list[tuple[str, Gap]] = []
+        self.feed = Feed(
+            VenueName.BYBIT,
+            NOWHERE,
+            may_fire=lambda: self.leased,
+            on_crossed=lambda level, price, trade_id: self.fired.append((level.id.int, price, trade_id)),
+            on_back=self.back.append,
+            on_missed=lambda feed, symbol, gap: self.missed.append((symbol, gap)),
+        )
+
+    def stop(self, number: int, price: str, by: TriggerBy = TriggerBy.LAST) -> Level:
+        """A long's stop, armed."""
+        return self.arm(number, LevelKind.STOP_LOSS, price=D(price), trigger_by=by)
+
+    def trailing(self, number: int, *, extreme: str, distance: str) -> Level:
+        return self.arm(number, LevelKind.TRAILING_STOP, extreme=D(extreme), distance=D(distance))
+
+    def arm(self, number: int, kind: LevelKind, **fields: Any) -> Level:
+        level = Level(
+            id=UUID(int=number),
+            position_id=UUID(int=1000 + number),
+            kind=kind,
+            side=PositionSide.LONG,
+            fraction=D(1),
+            qty=D("0.1"),
+            armed_at=datetime(2026, 1, 1, tzinfo=UTC),
+            order_id=UUID(int=2000 + number),
+            intent_id=UUID(int=3000 + number),
+            **fields,
+        )
+        self.feed.follow(BTC, level.trigger_by)
+        self.feed.arm(BTC, level)
+        return level
+
+    def quote(self, quote: Quote, *triggers: TriggerBy) -> None:
+        """Prices that were asked for after all that was heard."""
+        self.feed.on_quote(BTC, quote, triggers, time.monotonic() + 1)
+
+    def trade(self, *prices: str, at_ms: int = 1) -> None:
+        self.feed.on_trades([Trade(symbol=BTC, trade_id=f"t{p}", price=D(p), at_ms=at_ms) for p in prices])
+
+
+async def test_each_trade_of_a_frame_is_judged_in_order() -> None:
+    followed = Followed()
+    followed.stop(1, "100")
+    followed.stop(2, "90")
+    followed.trade("101", "95", "89", "120")
+    assert followed.fired == [(1, D(95), "t95"), (2, D(89), "t89")]
+    assert followed.feed.prices[TriggerBy.LAST][BTC] == (D(120), 1)
+
+
+async def test_each_price_fires_only_the_levels_that_it_judges() -> None:
+    followed = Followed()
+    for number, by in enumerate(TriggerBy, start=1):
+        followed.stop(number, "100", by)
+    fired = followed.fired
+    followed.feed.on_mark(BTC, D(99), 1)
+    assert [number for number, *_ in fired] == [2]
+    followed.feed.on_book(BTC, D(99), D(101), 1)
+    assert [number for number, *_ in fired] == [2, 3]
+    followed.feed.on_book(BTC, None, D(100), 1)
+    assert [number for number, *_ in fired] == [2, 3, 4]
+    followed.trade("100")
+    assert [number for number, *_ in fired] == [2, 3, 4, 1]
+
+
+async def test_a_quote_judges_the_prices_that_were_silent_and_no_other() -> None:
+    followed = Followed()
+    followed.stop(1, "100", TriggerBy.LAST)
+    followed.stop(2, "100", TriggerBy.MARK)
+    followed.stop(3, "100", TriggerBy.BID)
+    assert followed.feed.silent(2.0) == {BTC: [TriggerBy.LAST, TriggerBy.MARK, TriggerBy.BID]}
+    followed.trade("101")
+    assert followed.feed.silent(2.0) == {BTC: [TriggerBy.MARK, TriggerBy.BID]}
+    followed.quote(Quote(last=D(50), mark=D(99)), TriggerBy.MARK, TriggerBy.BID)
+    assert followed.fired == [(2, D(99), None)], "no answer has the best bid: its level waits"
+
+
+async def test_a_quote_that_is_older_than_what_was_heard_judges_nothing() -> None:
+    followed = Followed()
+    followed.stop(1, "100")
+    asked_at = time.monotonic()
+    followed.trade("110")
+    followed.feed.on_quote(BTC, Quote(last=D(90), mark=D(90)), TriggerBy, asked_at)
+    assert followed.fired == []
+    assert not followed.feed.doubts
+
+
+async def test_a_symbol_of_which_trades_were_lost_is_reported_as_it_stood_before() -> None:
+    followed = Followed()
+    trailing = followed.trailing(1, extreme="100", distance="10")
+    followed.trade("101", at_ms=5)
+    followed.quote(Quote(last=D(101), mark=D(101)), TriggerBy.LAST)
+    assert BTC in followed.feed.doubts, "silent, perhaps only quiet"
+    followed.trade("102", at_ms=6)
+    assert not followed.missed
+    followed.quote(Quote(last=D(120), mark=D(120)), TriggerBy.LAST)
+    followed.trade("119", at_ms=9)
+    [(symbol, gap)] = followed.missed
+    assert (symbol, gap.judged_ms) == (BTC, {BTC: 6})
+    assert gap.levels[trailing.id].extreme == D(102)
+    assert not followed.feed.doubts
+
+
+async def test_a_gap_begins_where_the_silence_did() -> None:
+    followed = Followed()
+    trailing = followed.trailing(1, extreme="100", distance="10")
+    followed.feed.end_gap()
+    followed.trade("101", at_ms=5)
+    followed.quote(Quote(last=D(120), mark=D(120)), TriggerBy.LAST)
+    followed.feed.on_link(False)
+    gap = followed.feed.end_gap()
+    assert gap.judged_ms == {BTC: 5}
+    assert gap.levels[trailing.id].extreme == D(101)
+
+
+async def test_the_book_is_followed_only_while_a_level_is_judged_by_it() -> None:
+    followed = Followed()
+    followed.feed.follow(BTC)
+    assert followed.feed.topics == {BTC: ALWAYS}
+    level = followed.stop(1, "100", TriggerBy.ASK)
+    assert followed.feed.topics == {BTC: ALWAYS | {Topic.BOOK}}
+    followed.feed.trim()
+    assert Topic.BOOK in followed.feed.topics[BTC]
+    followed.feed.disarm(BTC, level)
+    followed.feed.trim()
+    assert followed.feed.topics == {BTC: ALWAYS}
+
+
+async def test_what_passes_by_without_a_lease_is_a_gap() -> None:
+    followed = Followed()
+    followed.stop(1, "100")
+    followed.feed.end_gap()
+    followed.trade("101", at_ms=7)
+    followed.leased = False
+    followed.trade("99", at_ms=8)
+    followed.leased = True
+    assert followed.fired == []
+    assert followed.feed.gap is not None
+    assert followed.feed.gap.judged_ms == {BTC: 7}, "where the judging stopped"
+    followed.feed.on_link(True)
+    assert followed.back == [followed.feed]
+
+
+async def test_an_extreme_that_was_found_elsewhere_counts_if_it_is_better_and_is_stored() -> None:
+    followed = Followed()
+    trailing = followed.trailing(1, extreme="100", distance="10")
+    book = followed.feed.books[TriggerBy.LAST][BTC]
+    book.advance(trailing.id, D(99))
+    assert book.changed() == []
+    book.advance(trailing.id, D(120))
+    [changed] = book.changed()
+    assert changed.extreme == D(120)
+    followed.trade("111", "110")
+    assert [price for _, price, _ in followed.fired] == [D(110)]

@@ -1,0 +1,105 @@
+"""A fire is sent once: whatever fails after the send, and whoever sent it a moment before."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from app.flows.orders import closing
+from app.resources import Connected
+from app.store import levels
+from app.store.levels import Armed
+from app.venues.base import Traits
+from tests.support.house import House, eventually
+from tests.workers.support import Broken
+from workers.fires import ASK_TRIES, fire
+
+D = Decimal
+ASKED = {"bybit": ["/v5/order/realtime", "/v5/order/history"], "binance": ["/fapi/v1/order"]}  # about one order
+STOP = {"stop_loss": {"pct": 1}}
+TARGET = {"stop_loss": {"pct": 5}, "take_profit": [{"pct": "0.5", "fraction": "0.4"}]}
+LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}}
+
+
+@pytest.fixture
+def house(each_house: House) -> House:
+    """Each test runs once for each venue."""
+    return each_house
+
+
+async def opened(house: House, kind: str, **exits: object) -> tuple[Connected, Armed]:
+    """A long whose level of this kind is about to be crossed, at a venue that takes the id of an ended order again."""
+    await house.alert(**LONG, **exits)
+    connected = await house.resources.venues.of(house.account_id)
+    connected.venue.traits = Traits(attaches_stops=True, refuses_used_ids=False)
+    [one] = [one for one in await levels.armed(house.resources.pool) if one.level.kind == kind]
+    return connected, one
+
+
+async def test_a_record_that_fails_does_not_send_again(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    connected, one = await opened(house, "stop_loss", **STOP)
+    pool, house.resources.pool = house.resources.pool, Broken()
+    firing = asyncio.create_task(fire(house.resources, connected, one, D("59300"), None, inherited_at=None))
+
+    async def failed() -> bool:
+        return "fire not recorded yet" in caplog.text
+
+    await eventually(failed, what="a record that failed")
+    assert len(await house.sent()) == 2, "the close needs no database"
+    house.resources.pool = pool
+    await firing
+    assert len(await house.sent()) == 2
+    assert (await house.last_position()).close_reason == "stop_loss"
+
+
+async def test_an_inherited_stop_that_was_sent_before_is_not_sent_again(house: House) -> None:
+    connected, one = await opened(house, "stop_loss", **STOP)
+    await connected.venue.place(closing(one, datetime.now(UTC)))
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=time.monotonic())
+    assert len(await house.sent()) == 2, "one opening, one close"
+    assert (await house.last_position()).close_reason == "stop_loss"
+    [level] = await house.rows("SELECT status FROM levels")
+    assert level["status"] == "done"
+
+
+async def test_an_inherited_stop_that_nobody_sent_is_sent(house: House) -> None:
+    connected, one = await opened(house, "stop_loss", **STOP)
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=time.monotonic())
+    assert len(await house.sent()) == 2
+    assert await house.held() == ("flat", "0")
+
+
+async def test_an_inherited_target_is_not_closed_twice_though_the_first_close_shows_late(house: House) -> None:
+    """One empty answer is no proof: a part of the position that was closed already would be closed once more."""
+    connected, one = await opened(house, "take_profit", **TARGET)
+    await connected.venue.place(closing(one, datetime.now(UTC)))
+    await house.fault("late_visible", ms=700)
+    await fire(house.resources, connected, one, D("60300"), None, inherited_at=time.monotonic())
+    assert len(await house.sent()) == 2
+    assert await house.held() == ("long", "0.006")
+
+
+async def test_an_inherited_target_that_nobody_can_have_sent_any_more_is_sent(house: House) -> None:
+    connected, one = await opened(house, "take_profit", **TARGET)
+    await fire(house.resources, connected, one, D("60300"), None, inherited_at=time.monotonic() - 60)
+    assert len(await house.sent()) == 2
+    position = await house.position()
+    assert position is not None
+    assert position.qty == D("0.006")
+
+
+async def test_an_inherited_stop_leaves_although_the_venue_answers_no_question(house: House) -> None:
+    connected, one = await opened(house, "stop_loss", **STOP)
+    for path in ASKED[house.venue]:
+        await house.fault("http_status", status=503, path=path, times=ASK_TRIES)
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=time.monotonic())
+    assert await house.held() == ("flat", "0")
+
+
+async def test_a_level_of_our_own_is_sent_before_anything_is_asked(house: House) -> None:
+    connected, one = await opened(house, "stop_loss", **STOP)
+    before = len((await house.ledger())["requests"])
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=None)
+    assert (await house.ledger())["requests"][before] == (await house.sent())[1]

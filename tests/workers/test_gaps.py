@@ -1,0 +1,80 @@
+"""What nobody judged when it was traded: found afterwards, also when the venue cannot be asked at first."""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+
+import pytest
+
+from app.domain.level import TriggerBy
+from tests.support.house import House, eventually
+from tests.workers.support import armed, closed, watching
+from workers.watcher import Watcher
+
+D = Decimal
+LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}}
+STOP = {"stop_loss": {"pct": 1}}
+TRADES = {"bybit": "/v5/market/recent-trade", "binance": "/fapi/v1/aggTrades"}
+
+
+@pytest.fixture
+def house(each_house: House) -> House:
+    """Each test runs once for each venue."""
+    return each_house
+
+
+def linked(watcher: Watcher, up: bool) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return all(feed.linked is up for feed in watcher.feeds.values())
+
+    return check
+
+
+async def test_a_crossing_in_a_gap_is_found_though_the_venue_cannot_be_asked_at_first(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG, **STOP)
+        await armed(watcher, 1)
+        await house.fault("http_status", status=503, path=TRADES[house.venue], times=2)
+        await house.fault("cut_socket", channel="public", seconds=0.5)
+        await eventually(linked(watcher, False), what="the loss")
+        await house.price("59300", "60100")
+        await closed(house)
+    assert (await house.last_position()).close_reason == "stop_loss"
+    [level] = await house.rows("SELECT trigger_price FROM levels")
+    assert level["trigger_price"] == D("59300")
+
+
+async def test_an_older_price_does_not_fire_a_trailing_stop_that_has_moved_since(house: House) -> None:
+    async with watching(house) as watcher:
+
+        async def inspected() -> bool:
+            return not watcher.gaps.inspections and all(feed.linked for feed in watcher.feeds.values())
+
+        async def moved() -> bool:
+            [feed] = watcher.feeds.values()
+            return D(62000) in {level.extreme for level in feed.books[TriggerBy.LAST]["BTCUSDT"].levels()}
+
+        await house.alert(**LONG, stop_loss={"pct": 5}, trailing={"distance_pct": "0.5"})
+        await armed(watcher, 2)
+        await eventually(inspected, what="the look at what was traded before")
+        await house.fault("cut_socket", channel="public", times=None)
+        await eventually(linked(watcher, False), what="the loss")
+        await house.price(61000, 62000)
+        await eventually(moved, what="the price that was asked for")
+        await house.control.delete("/control/faults")
+        await eventually(inspected, what="the look at what was missed")
+        assert watcher.fired == set()
+        await house.price(61690)
+        await closed(house)
+    assert (await house.last_position()).close_reason == "trailing_stop"
+
+
+async def test_a_silent_socket_has_its_prices_asked_for(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG, **STOP)
+        await armed(watcher, 1)
+        await house.fault("silent_socket", channel="public")
+        await house.price("59390")
+        await closed(house)
+    assert (await house.last_position()).close_reason == "stop_loss"
+    [level] = await house.rows("SELECT trigger_trade_id FROM levels")
+    assert level["trigger_trade_id"] is None

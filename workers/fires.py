@@ -1,0 +1,92 @@
+"""The fire of one level: its close is sent once, then recorded and followed up until that has succeeded."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from datetime import timedelta
+from decimal import Decimal
+
+import msgspec
+
+from app.domain.level import LevelKind
+from app.domain.order import OrderStatus
+from app.flows import protect
+from app.flows.orders import QUERY_LAG, Answer
+from app.flows.protect import Fired
+from app.log import event
+from app.resources import Connected, Resources
+from app.store.levels import Armed
+
+log = logging.getLogger("watcher")
+
+RETRY_S = 0.5
+ASK_TRIES = 3  # before a stop is sent although the venue cannot be asked
+ASK_PAUSE_S = 0.3
+
+
+async def fire(
+    resources: Resources,
+    connected: Connected,
+    one: Armed,
+    price: Decimal | None,
+    trade_id: str | None,
+    *,
+    inherited_at: float | None,
+) -> None:
+    """Send the close that was committed with the level, and see it recorded.
+
+    `inherited_at` is when (monotonic) the level was taken over from another watcher; None: it was armed under our own
+    lease, so nobody else can have sent it.
+    """
+    fired = Fired(
+        armed=one,
+        price=price,
+        trade_id=trade_id,
+        sent_at=resources.now(),
+        answer=Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one"),
+    )
+    if inherited_at is None or not await _was_sent(resources, connected, one, inherited_at):
+        try:
+            fired = await protect.fire(resources, connected, one, price, trade_id)
+        except Exception as error:
+            # A bug, and perhaps one of after the send: the venue is asked, as after an answer that was lost.
+            log.exception("the send of a close failed")
+            answer = Answer(status=OrderStatus.UNKNOWN, reason=repr(error))
+            fired = msgspec.structs.replace(fired, sent_at=resources.now(), answer=answer)
+    while True:
+        try:
+            await protect.follow_up(resources, connected, fired)
+            return
+        except Exception as error:
+            event(log, logging.ERROR, "fire not recorded yet", symbol=one.symbol, kind=one.level.kind,
+                  error=repr(error))  # fmt: skip
+            await asyncio.sleep(RETRY_S)
+            with suppress(Exception):  # the account may have been changed, and its old adapter closed
+                connected = await resources.venues.of(one.account_id)
+
+
+async def _was_sent(resources: Resources, connected: Connected, one: Armed, inherited_at: float) -> bool:
+    """Whether the former watcher sent this close a moment before it died, where the venue would take its id again.
+
+    A stop closes all that is held, so a second one finds nothing to reduce: better sent twice than late. A take-profit
+    would close its part twice: what the former one signed must be out of its receive window before absence is believed.
+    """
+    if connected.venue.traits.refuses_used_ids:
+        return False
+    can_wait = one.level.kind is LevelKind.TAKE_PROFIT
+    window = timedelta(milliseconds=resources.settings.recv_window_ms) + QUERY_LAG
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            if await connected.venue.order(one.symbol, one.client_order_id) is not None:
+                return True
+        except Exception as error:
+            event(log, logging.WARNING, "cannot ask whether a close was sent", symbol=one.symbol, why=repr(error))
+            if not can_wait and tries >= ASK_TRIES:
+                return False
+        else:
+            if not can_wait or time.monotonic() > inherited_at + window.total_seconds():
+                return False
+        await asyncio.sleep(ASK_PAUSE_S)

@@ -1,0 +1,193 @@
+"""What the stream did not tell: trades of the time while nobody judged, and the prices of symbols that are silent."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from app.domain.level import Level, LevelKind, TriggerBy, would_fire
+from app.domain.level_book import LevelBook
+from app.errors import LevelheadError, Transient
+from app.log import event
+from app.store.levels import Armed
+from app.venues.base import Trade, Venue
+from workers.feed import Feed, Gap, OnCrossed
+from workers.stop import heed_cancellation
+
+log = logging.getLogger("watcher")
+
+SUBSCRIBED_S = 1.0  # after this a new symbol's trades arrive
+SILENCE_S = 2.0  # without a price (no link, a silent one, a quiet market): it is asked for
+RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0  # between two tries of an inspection
+
+
+class Inspection:
+    """What is to be judged of one symbol."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[UUID, tuple[datetime, Level]] = {}  # level id -> (from when on it is judged, as it was then)
+        self.again = False  # another gap since the venue was last asked
+
+    def add(self, level: Level, since: datetime) -> None:
+        known = self.waiting.get(level.id)
+        if known is None or known[1].armed_at != level.armed_at:
+            self.waiting[level.id] = (since, level)
+
+
+class Gaps:
+    """Asks the venue for what was missed, and judges it.
+
+    Each level is judged as it stood before: a trailing stop that has moved since must not be fired by an older price.
+    """
+
+    def __init__(
+        self,
+        *,
+        armed: Mapping[UUID, Armed],
+        venue_of: Callable[[Feed], Venue],
+        may_fire: Callable[[], bool],
+        on_crossed: OnCrossed,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._armed = armed
+        self._venue_of = venue_of
+        self._may_fire = may_fire
+        self._on_crossed = on_crossed
+        self._group = group
+        self.inspections: dict[tuple[Feed, str], Inspection] = {}  # one task each
+        self._asked: dict[tuple[Feed, str], float] = {}  # monotonic: when its price was last asked for
+        self._quiet_until: dict[Feed, float] = {}  # monotonic: the venue wants no questions before
+
+    # -- gaps --------------------------------------------------------------------------------------------------------
+
+    def all_judged(self, feed: Feed, symbol: str) -> bool:
+        """Whether all its trades were; else extremes are not stored: who takes over judges by what was known before."""
+        doubt = feed.doubts.get(symbol)
+        return feed.gap is None and (doubt is None or not doubt.missed) and (feed, symbol) not in self.inspections
+
+    def inspect_all(self, feed: Feed) -> None:
+        """Ticks were missed (a restart, a lost link, a lease in doubt): what was traded meanwhile counts as well."""
+        gap = feed.end_gap()
+        for symbol in feed.symbols_with_levels():
+            self.inspect(feed, symbol, gap)
+
+    def inspect(self, feed: Feed, symbol: str, gap: Gap | None = None, *, after_s: float = 0.0) -> None:
+        """Have all levels of a symbol judged by what was traded since the gap began, or else since they were stored."""
+        inspection = self.inspections.get((feed, symbol))
+        if inspection is None:
+            inspection = self.inspections[feed, symbol] = Inspection()
+            self._group.create_task(self._until_judged(feed, symbol, inspection, after_s))
+        inspection.again = True
+        for level in feed.books[TriggerBy.LAST].get(symbol, LevelBook()).levels():
+            before = None if gap is None else gap.levels.get(level.id)
+            if gap is not None and before is not None and before.armed_at == level.armed_at:
+                inspection.add(before, max(before.judged_from, instant(gap.judged_ms.get(symbol, 0))))
+            elif level.id in self._armed:
+                stored = self._armed[level.id].level
+                inspection.add(stored, stored.judged_from)
+
+    async def _until_judged(self, feed: Feed, symbol: str, inspection: Inspection, after_s: float) -> None:
+        """A gap is not forgotten because the venue could not be asked."""
+        await asyncio.sleep(after_s)
+        pause_s = RETRY_MIN_S
+        while feed.levels(symbol):
+            heed_cancellation()
+            try:
+                async with feed.asking:
+                    judged = await self._judge(feed, symbol, inspection)
+                if judged and not inspection.again:
+                    break
+            except (LevelheadError, OSError) as error:
+                event(log, logging.WARNING, "cannot look at what was missed, trying again", symbol=symbol,
+                      why=str(error) or repr(error))  # fmt: skip
+                if isinstance(error, Transient) and error.retry_after_s is not None:
+                    pause_s = max(pause_s, error.retry_after_s)
+            except Exception:
+                log.exception("unexpected")
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MAX_S)
+        del self.inspections[feed, symbol]
+
+    async def _judge(self, feed: Feed, symbol: str, inspection: Inspection) -> bool:
+        """False when it could not be fired."""
+        inspection.again = False
+        venue = self._venue_of(feed)
+        waiting = sorted(inspection.waiting.values(), key=lambda pair: pair[0])
+        if waiting:
+            since = waiting[0][0]
+            trades = await venue.trades_since(symbol, since)
+            if trades is not None:
+                self._replay(feed, symbol, waiting, trades)
+            else:
+                # A minute in which a level's time began also shows prices from before: only whole minutes count.
+                for candle in await venue.candles_since(symbol, since):
+                    judged = [level for since, level in waiting if since <= candle.start]
+                    crossed = [level for level in judged if would_fire(level, candle.high, candle.low)]
+                    for level in sorted(crossed, key=lambda level: level.kind is LevelKind.TAKE_PROFIT):
+                        self._fire_missed(feed, symbol, level, level.trigger_price, None)
+        asked_at = time.monotonic()
+        feed.on_quote(symbol, await venue.quote(symbol), TriggerBy, asked_at)
+        return self._may_fire()
+
+    def _replay(self, feed: Feed, symbol: str, waiting: list[tuple[datetime, Level]], trades: list[Trade]) -> None:
+        """Play the missed trades to a copy of the book, each level from its own moment on."""
+        copy, waiting = LevelBook(), list(waiting)
+        for trade in trades:
+            at = instant(trade.at_ms)
+            while waiting and waiting[0][0] < at:
+                copy.arm(waiting.pop(0)[1])
+            for level in copy.on_price(trade.price):
+                self._fire_missed(feed, symbol, level, trade.price, trade.trade_id)
+        for level in copy.levels():
+            if self._current(level) is not None and level.extreme is not None:
+                feed.books[TriggerBy.LAST][symbol].advance(level.id, level.extreme)
+        if trades:
+            feed.judged_to(trades[-1])
+
+    def _fire_missed(self, feed: Feed, symbol: str, level: Level, price: Decimal | None, trade_id: str | None) -> None:
+        current = self._current(level)
+        if current is not None and self._may_fire():
+            event(log, logging.WARNING, "crossed while nobody watched", symbol=symbol, kind=level.kind)
+            feed.disarm(symbol, current)
+            self._on_crossed(level, price, trade_id)
+
+    def _current(self, level: Level) -> Level | None:
+        """The level as it is armed now; None when it is not, or has moved since and is another one."""
+        one = self._armed.get(level.id)
+        return one.level if one is not None and one.level.armed_at == level.armed_at else None
+
+    # -- silence -----------------------------------------------------------------------------------------------------
+
+    async def ask_prices(self, feed: Feed) -> None:
+        """Ask for the prices of which nothing is heard, those first that were not asked for longest."""
+        silent = feed.silent(SILENCE_S)
+        if not silent or time.monotonic() < self._quiet_until.get(feed, 0.0):
+            return
+        venue = self._venue_of(feed)
+        order = sorted(silent, key=lambda symbol: self._asked.get((feed, symbol), 0.0))
+        failures = await asyncio.gather(*(self._ask_price(feed, venue, symbol, silent[symbol]) for symbol in order))
+        said = [failure for failure in failures if failure is not None]
+        if said:
+            event(log, logging.WARNING, "cannot ask for prices", symbols=len(said), of=len(order), why=said[0])
+
+    async def _ask_price(self, feed: Feed, venue: Venue, symbol: str, triggers: list[TriggerBy]) -> str | None:
+        """Why it could not be asked for."""
+        async with feed.asking:
+            now = time.monotonic()
+            if now < self._quiet_until.get(feed, 0.0):
+                return "the venue wants to be left alone"
+            self._asked[feed, symbol] = now
+            try:
+                feed.on_quote(symbol, await venue.quote(symbol), triggers, now)
+            except (LevelheadError, OSError) as error:
+                if isinstance(error, Transient) and error.retry_after_s is not None:
+                    self._quiet_until[feed] = time.monotonic() + error.retry_after_s
+                return str(error) or repr(error)
+        return None
+
+
+def instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
