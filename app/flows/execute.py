@@ -14,7 +14,7 @@ from app.domain.decide import too_old
 from app.domain.refusals import Outcome
 from app.errors import Conflict, OutcomeUnknown, Refused, StoreUnavailable, Transient
 from app.flows import legs, plan
-from app.flows.legs import Marks, NotYet
+from app.flows.legs import GATE_PAUSE_S, Marks, NotYet
 from app.log import event
 from app.resources import Resources
 from app.store import books, inbox, orders
@@ -122,6 +122,8 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
         ends = None if begun or instruction.request.only_closes else _ends(resources, instruction, error)
         if ends is None:
             seconds = min(5.0, 0.5 * 2 ** min(instruction.attempts, 4))
+            if isinstance(error, Transient) and error.retry_after_s is not None:
+                seconds = min(error.retry_after_s, GATE_PAUSE_S)
             await inbox.postpone(pool, instruction.id, seconds=seconds, why=str(error))
             event(log, logging.WARNING, "put off", symbol=book.symbol, why=str(error), cause=instruction.cause_id)
             return

@@ -31,6 +31,7 @@ SEND_AGAIN_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 3.0)
 CLOSE_FAILURES_PER_VISIT = 6
 SETTLING_S = 3.0  # a venue's list of positions may lag behind a fill by this much
 LOOK_AGAIN_S = 0.3
+GATE_PATIENCE_S = 3.0
 GATE_PAUSE_S = 2.0  # a ban is looked at again, by whoever may send by then
 LOOKS_ODD = "not sent: what the exchange holds is looked at again first"
 SET_UP_FIRST = "not sent: leverage or margin mode is set first"
@@ -122,7 +123,7 @@ async def _open(
             if so_far.filled > ZERO:
                 break
             return _refused(refusal)
-        _heed_gate(connected, Urgency.OPEN)
+        await _heed_gate(connected, Urgency.OPEN)
         instrument = await connected.venue.instrument(leg.symbol)
         qty = instrument.order_qty(leg.qty - so_far.filled)
         order = await road.write(resources, book, leg, qty, native_stop=leg.native_stop)
@@ -233,12 +234,20 @@ async def _covered(resources: Resources, connected: Connected, leg: Intent, *, a
     return secured or (not always and position is not None and not position.exits.names_a_stop)
 
 
-def _heed_gate(connected: Connected, urgency: Urgency) -> None:
-    """Under a ban nothing is even written."""
-    try:
-        connected.gate.admit(urgency)
-    except Transient as error:
-        raise NotYet(str(error), min(error.retry_after_s or GATE_PAUSE_S, GATE_PAUSE_S)) from None
+async def _heed_gate(connected: Connected, urgency: Urgency) -> None:
+    """Under a ban, or with the budget for orders used up, nothing is even written. A limit that counts seconds is
+    waited for; of what lasts longer the book is told.
+    """
+    until = time.monotonic() + GATE_PATIENCE_S
+    while True:
+        try:
+            connected.gate.admit(urgency, *connected.venue.traits.order_limits)
+            return
+        except Transient as error:
+            wait_s = error.retry_after_s or GATE_PAUSE_S
+            if time.monotonic() + wait_s > until:
+                raise NotYet(str(error), min(wait_s, GATE_PAUSE_S)) from None
+        await asyncio.sleep(wait_s)
 
 
 async def _send(resources: Resources, connected: Connected, order: Order, marks: Marks) -> Order:
@@ -315,6 +324,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
         order = so_far.unresolved
         if order is None:
             if held is None or held.status is PositionStatus.CLOSED:
+                await protect.secure(resources, connected, leg.position_id)  # nothing of it may go on resting there
                 return IntentStatus.DONE, Outcome.EXECUTED, f"closed {leg.position_side} {leg.symbol}"
             wanted = held.qty if leg.kind is IntentKind.CLOSE else min(leg.qty - so_far.filled, held.qty)
             if wanted <= ZERO:
@@ -322,7 +332,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             instrument = await connected.venue.instrument(leg.symbol)
             if failures and wanted < instrument.qty_min:
                 return _dust(leg, wanted, instrument)
-            _heed_gate(connected, Urgency.CLOSE)
+            await _heed_gate(connected, Urgency.CLOSE)
             if failures:
                 await asyncio.sleep(SEND_AGAIN_DELAYS_S[min(failures, len(SEND_AGAIN_DELAYS_S)) - 1])
             order = await road.write(resources, book, leg, instrument.order_qty(wanted))  # the rest with the next one

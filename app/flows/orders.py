@@ -231,8 +231,9 @@ async def ask(resources: Resources, connected: Connected, order: Order) -> Asked
         if filled >= order.qty:
             return Asked(order=await _finish(resources, order, OrderStatus.FILLED, None), seen=True)
         return Asked(order=order, seen=filled > ZERO)
-    # A report that says "filled" and no quantity is not believed: what was not counted is not proven.
-    said = order.qty if report.status is OrderStatus.FILLED else report.filled_qty
+    # "Filled" without a quantity is not believed. With one it may be less than was asked: a reduce-only order is cut to
+    # what is held.
+    said = order.qty if report.status is OrderStatus.FILLED and report.filled_qty == ZERO else report.filled_qty
     if report.status in FINAL and filled >= said:
         return Asked(order=await _finish(resources, order, report.status, report), seen=True)
     if report.status is not OrderStatus.REJECTED and order.status is not OrderStatus.ACCEPTED:

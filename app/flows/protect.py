@@ -63,7 +63,9 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
             # Right after a fill the venue's list may not show the position yet: only `set_stop` knows that it is gone.
             rests = None if holding is None else holding.stop_loss
             if rests is None or abs(rests - wanted) > position.entry_price * TOLERANCE_PCT / HUNDRED:
-                await connected.venue.set_stop(position.symbol, position.side, wanted, hedge=position.hedge)
+                await connected.venue.set_stop(
+                    position.symbol, position.side, wanted, hedge=position.hedge, qty=position.qty
+                )
                 rests = wanted
             await _protected(resources, position, rests)
             return True
@@ -91,7 +93,7 @@ async def cover(resources: Resources, connected: Connected, intent: Intent) -> N
         instrument = await connected.venue.instrument(symbol)
         wanted = native_stop_price(intent.exits, side, holding.entry_price, instrument, NATIVE_STOP_BUFFER_PCT)
         if wanted is not None:
-            await connected.venue.set_stop(symbol, side, wanted, hedge=intent.hedge)
+            await connected.venue.set_stop(symbol, side, wanted, hedge=intent.hedge, qty=holding.qty)
             event(log, logging.INFO, "covered before its fills are listed", symbol=symbol, native_stop=plain(wanted))
     except (Refused, Conflict, Transient, OutcomeUnknown) as error:
         event(log, logging.WARNING, "cannot cover what was filled yet", symbol=symbol, why=str(error))

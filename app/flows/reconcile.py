@@ -230,6 +230,7 @@ async def _compare(
             position=position.id,
         )
         await settle_external_close(resources, position)
+        await protect.secure(resources, connected, position.id)  # nothing of it may go on resting there
         memory.drifts.pop(position.id, None)
         return
     if before.told:

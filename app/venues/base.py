@@ -22,6 +22,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     attaches_stops: bool  # a native stop can ride on the opening order; else it is placed right after the fill
     refuses_used_ids: bool  # the client order id of an ended order is refused; else it may be used again
+    order_limits: tuple[str, ...] = ()  # names at the gate of what counts orders
 
 
 class Origins(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,11 +217,14 @@ class Venue(Protocol):
         """
         ...
 
-    async def set_stop(self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool) -> None:
+    async def set_stop(
+        self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool, qty: Decimal | None = None
+    ) -> None:
         """Place or move the native stop of the whole position, or remove it (None). Already so is success.
 
-        A move never leaves the position without a stop. Refused(stop_wrong_side) when the price is already beyond it;
-        Conflict(kind="no_position") when there is no position.
+        A move never leaves the position without a stop. `qty` is what is held by our fills: a venue that does not show
+        the position yet may place a stop of that quantity meanwhile. Refused(stop_wrong_side) when the price is already
+        beyond it; Conflict(kind="no_position") when there is no position.
         """
         ...
 

@@ -141,3 +141,13 @@ async def test_what_the_venue_says_of_leverage_is_made_what_was_asked(each_house
     assert outcome["status"] == "done", outcome
     connected = await each_house.resources.venues.of(each_house.account_id)
     assert (await connected.venue.standing("BTCUSDT")).leverage == D(7)
+
+
+async def test_a_close_that_the_exchange_cuts_to_what_is_held_comes_to_its_end(each_house: House) -> None:
+    """A hand took part of the position a moment ago; our close still asks for all of it."""
+    await each_house.alert(**LONG)
+    await each_house.by_hand("Sell", "0.004")
+    outcome = await each_house.alert(symbol="BTCUSDT", action="close")
+    assert outcome["status"] == "done", outcome
+    assert await each_house.held() == ("flat", "0")
+    assert (await each_house.last_position()).status == "closed"

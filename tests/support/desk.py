@@ -54,6 +54,9 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     async def resting(self, symbol: str) -> list[dict[str, Any]]:
         return [order for order in await self.orders(symbol) if order["status"] in WORKING]
 
+    async def rests_only(self, symbol: str, orders: list[dict[str, Any]]) -> bool:
+        return await self.resting(symbol) == orders
+
     async def traded(self, symbol: str) -> list[tuple[str, str]]:
         """Side and quantity of each order that was filled."""
         return [(o["side"], o["filled_qty"]) for o in await self.orders(symbol) if Decimal(o["filled_qty"])]
@@ -120,3 +123,14 @@ async def desk(stack: Stack, name: str, **at_exchange: object) -> Desk:
     made = await account(stack, name, **at_exchange)
     secret = await strategy(stack, name, {made: "1"})
     return Desk(stack=stack, account=made, api_key=f"{name}-api-key", strategy=name, secret=secret)
+
+
+def armed(position: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Kind, price and quantity of what waits for its price."""
+    return [(x["kind"], x["price"], x["qty"]) for x in position["levels"] if x["status"] == "armed"]
+
+
+def crossed(position: dict[str, Any]) -> list[tuple[str, str]]:
+    """The levels that the watcher fired, and the prices at which it did."""
+    details = [event["detail"] for event in position["events"] if event["kind"] == "level_crossed"]
+    return [(detail["level"], detail["price"]) for detail in details]

@@ -250,7 +250,7 @@ async def test_a_close_without_a_position_finds_nothing_to_reduce(
         (Fail(-99999, "never heard of"), OutcomeUnknown),
         (Fail(-99999, "never heard of", status=500), OutcomeUnknown),
         (Fail(-1000, "Unknown error, please check your request or try again later.", status=503), OutcomeUnknown),
-        (Fail(-1001, "Service Unavailable.", status=503), Transient),
+        (Fail(-1001, "Service Unavailable.", status=503), OutcomeUnknown),
         (Fail(-1001, "Internal error; unable to process your request. Please try again."), OutcomeUnknown),
         (Fail(-1008, "Request throttled by system-level protection.", status=503), Transient),
         (Fail(-1007, "Timeout waiting for response from backend server.", status=408), OutcomeUnknown),

@@ -246,8 +246,8 @@ async def test_right_after_an_entry_the_position_is_waited_for(
     server.script(POSITIONS, [], [], [position_row()])
     book.not_visible = 2
     await venue.set_stop("BTCUSDT", LONG, Decimal(59000), hedge=False)
-    assert book.prices() == ["59000"]
-    assert len(server.sent(ALGO)) == 3
+    assert book.prices() == ["59000"], "the stop of the quantity that rested meanwhile is gone"
+    assert len(server.sent(ALGO)) == 4
 
 
 @pytest.mark.parametrize("held", [[], [position_row(positionAmt="-0.012")], [position_row(positionAmt="0")]])
@@ -263,11 +263,21 @@ async def test_without_a_position_there_is_no_stop_and_none_of_ours_stays(
     assert book.rests == {}
 
 
-async def test_a_position_that_ended_meanwhile(venue: BinanceVenue, book: Book) -> None:
+async def test_a_stop_of_the_quantity_rests_where_none_of_the_whole_is_taken(
+    server: BinanceServer, venue: BinanceVenue, book: Book
+) -> None:
     book.not_visible = 10_000
-    with pytest.raises(Conflict) as caught:
-        await venue.set_stop("BTCUSDT", LONG, Decimal(59000), hedge=False)
-    assert caught.value.kind == "no_position"
+    await venue.set_stop("BTCUSDT", LONG, Decimal(59000), hedge=False)
+    [rests] = book.rests.values()
+    assert (rests["closePosition"], rests["quantity"]) == (False, "0.012")
+    assert len([r for r in server.sent(ALGO) if "quantity" in r.params]) == 1
+
+
+async def test_what_our_fills_say_is_covered_before_the_position_is_shown(venue: BinanceVenue, book: Book) -> None:
+    book.held = []
+    await venue.set_stop("BTCUSDT", LONG, Decimal(59000), hedge=False, qty=Decimal("0.005"))
+    [rests] = book.rests.values()
+    assert (rests["closePosition"], rests["quantity"]) == (False, "0.005")
 
 
 async def test_a_stop_on_the_wrong_side_is_refused_and_the_old_one_stays(venue: BinanceVenue, book: Book) -> None:

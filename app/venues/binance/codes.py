@@ -42,7 +42,8 @@ CODES: dict[int, Code] = {
     STOP_EXISTS: Code(_K.BUSY, "a stop of the whole position rests on that side"),
     # unknown
     -1000: Code(_K.UNKNOWN, "unknown error"),
-    -1001: Code(_K.UNKNOWN, "internal error"),  # its "Service Unavailable." is told apart in `http`
+    # The page calls its "Service Unavailable." a plain failure: asking costs a request, believing it maybe a position.
+    -1001: Code(_K.UNKNOWN, "internal error, or overloaded"),
     -1006: Code(_K.UNKNOWN, "unexpected answer inside the exchange"),
     -1007: Code(_K.UNKNOWN, "time-out inside the exchange"),
     -1010: Code(_K.UNKNOWN, "error of the matching engine"),

@@ -46,9 +46,6 @@ IDLE_MAX_S = 75.0
 CLOCK_EVERY_S = 120.0
 SYNCHRONISE_TIMEOUT_S = 2.0
 CONNECT_SHARE = 0.5  # of the time-out: so that it is known to have run out before the first byte
-# The one text that decides: the page on HTTP statuses says of it that the request failed, and of the others of a 503
-# that nothing is known.
-SURELY_NOT_DONE = "service unavailable"
 # Where the key's own permissions are told, a path of the spot API.
 _SPOT = {"https://fapi.binance.com": "https://api.binance.com"}
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")  # what is the same on the wire
@@ -291,8 +288,6 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
             return NoAnswer(f"Binance answered with HTTP status {status}")
         else:
             code, kind, text = error.code, kind_of(error.code), error.msg or "no reason given"
-            if status == 503 and error.msg.lower().startswith(SURELY_NOT_DONE):
-                kind = Kind.BUSY
             if kind in (Kind.FATAL, Kind.RATE):
                 text = CODES[code].meaning  # the exchange's own words may quote what was sent, or our address
         wait_s: float | None = None

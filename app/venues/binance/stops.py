@@ -8,7 +8,8 @@ Quirks; the pages are under https://developers.binance.com/docs/derivatives/usds
    over a bridge: a stop of the held quantity at the new price, then the old one goes, the new one comes, and the bridge
    goes last. Whatever fails in between, a stop rests; leftovers are removed by the next call.
 3. A cancelled one may stand in the way for about a second: -4130 is asked again for a while.
-4. Right after the fill of an entry the position may not be visible yet: -4509 is asked again for up to 3 s.
+4. Right after the fill of an entry the position may not be visible yet: -4509 is asked again for up to 3 s, while a
+   stop of the filled quantity rests, which needs no visible position. It stays if that takes longer.
 5. Stops with `closePosition` have a hidden time in force that removes them with the position, and needs a position;
    `GTC` keeps a bridge out of that, so that it can stand beside one.
 6. Past the trigger already: -2021.
@@ -61,9 +62,11 @@ class Stops:
         body = await self._http.read(BinanceHttp.futures_get_open_algo_orders, urgency=urgency, symbol=symbol)
         return [row for row in wire.ALGOS.decode(body) if row.symbol == symbol]
 
-    async def set(self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool) -> None:
+    async def set(
+        self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool, qty: Decimal | None
+    ) -> None:
         """As `Venue.set_stop`."""
-        job = _Job(self._http, self._rules, self, symbol, side, hedge)
+        job = _Job(self._http, self._rules, self, symbol, side, hedge, qty)
         if price is None:
             await job.remove()
         else:
@@ -74,7 +77,14 @@ class _Job:
     """One call for one side of one symbol."""
 
     def __init__(
-        self, http: BinanceHttp, rules: Rules, stops: Stops, symbol: str, side: PositionSide, hedge: bool
+        self,
+        http: BinanceHttp,
+        rules: Rules,
+        stops: Stops,
+        symbol: str,
+        side: PositionSide,
+        hedge: bool,
+        qty: Decimal | None,
     ) -> None:
         self._http = http
         self._rules = rules
@@ -82,8 +92,10 @@ class _Job:
         self._symbol = symbol
         self._side = side
         self._hedge = hedge
+        self._qty = qty  # held by our own fills, whether Binance shows it or not
         self._deadline = time.monotonic() + PATIENCE_S
         self._held = ZERO
+        self._bridge_stays = False  # no stop of the whole position is taken yet
         self._stops: list[_Stop] = []
 
     async def remove(self) -> None:
@@ -92,7 +104,8 @@ class _Job:
             await asyncio.gather(*(self._cancel(stop) for stop in self._stops if stop.ours))
 
     async def set(self, price: Decimal) -> None:
-        await self._wait_for_position()
+        if not await self._position_is_seen(price):
+            return
         crossed = False
         while not any(stop.whole and stop.price == price for stop in self._stops):
             old = [stop for stop in self._stops if stop.whole]
@@ -107,16 +120,21 @@ class _Job:
             await self._pause(f"Binance says that a stop of {self._symbol} rests already, and shows none")
             with reading():
                 await self._read_stops()
-        if crossed or any(stop.ours and not stop.whole for stop in self._stops):
+        if not self._bridge_stays and (crossed or any(stop.ours and not stop.whole for stop in self._stops)):
             await self._clean(price)
 
-    async def _wait_for_position(self) -> None:
+    async def _position_is_seen(self, price: Decimal) -> bool:
+        """Wait for the position; meanwhile, and instead of it, a stop of the quantity that is known to be held."""
         while True:
             with reading():
                 await asyncio.gather(self._read_stops(), self._read_held())
             if self._held > 0:
-                return
+                return True
+            if self._qty is not None:
+                await self._build_bridge(price)
             if time.monotonic() > self._deadline:
+                if self._qty is not None:
+                    return False
                 await self._forsake()
                 raise self._no_position()
             await asyncio.sleep(PAUSE_S)  # quirk 4
@@ -147,24 +165,28 @@ class _Job:
             except VenueSaid as said:
                 if said.code == STOP_EXISTS and not gone:
                     return False
-                if said.code == NO_POSITION_YET and time.monotonic() > self._deadline:
-                    await self._forsake()
-                    raise self._no_position() from None
+                if said.code == NO_POSITION_YET:
+                    await self._build_bridge(price)  # it is held all the same: see `_position_is_seen`
+                    if time.monotonic() > self._deadline:
+                        self._bridge_stays = True
+                        return True
                 if said.code not in (STOP_EXISTS, NO_POSITION_YET):
                     raise failure(said) from None
             await self._pause(f"Binance does not take the stop of {self._symbol} yet")  # quirks 3 and 4
 
     async def _build_bridge(self, price: Decimal) -> None:
-        """A stop of the held quantity at `price`, unless an earlier call left one."""
-        if any(s.ours and not s.whole and s.price == price and s.qty >= self._held for s in self._stops):
+        """A stop of the held quantity at `price`, unless there is one."""
+        held = self._held or self._qty or ZERO
+        if any(s.ours and not s.whole and s.price == price and s.qty >= held for s in self._stops):
             return
         instrument = (await self._rules.rule(self._symbol)).instrument
-        qty = floor_to_step(min(self._held, instrument.market_qty_max), instrument.qty_step)
+        qty = floor_to_step(min(held, instrument.market_qty_max), instrument.qty_step)
         params = {"quantity": plain(qty), "timeInForce": "GTC"}  # quirk 5
         if not self._hedge:
             params["reduceOnly"] = "true"
         with reading():
             await self._place(price, **params)
+        self._stops.append(_Stop(0, price, False, True, qty))  # until the list shows it
 
     async def _place(self, price: Decimal, **params: Any) -> None:
         if self._hedge:

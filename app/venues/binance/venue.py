@@ -86,7 +86,7 @@ CURES = {
 class BinanceVenue:
     """One account. Made within a running event loop."""
 
-    traits = Traits(attaches_stops=False, refuses_used_ids=False)
+    traits = Traits(attaches_stops=False, refuses_used_ids=False, order_limits=(wire.WEIGHT, *wire.ORDER_LIMITS))
 
     def __init__(
         self,
@@ -263,9 +263,11 @@ class BinanceVenue:
                 return await self._fills.of_order(symbol, client_order_id, since)
             return await self._fills.since(symbol, since)
 
-    async def set_stop(self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool) -> None:
+    async def set_stop(
+        self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool, qty: Decimal | None = None
+    ) -> None:
         """Raises Refused, Conflict or Transient: setting it again is harmless, see `set_leverage`."""
-        await self._stops.set(symbol, side, price, hedge=hedge)
+        await self._stops.set(symbol, side, price, hedge=hedge, qty=qty)
 
     async def resting_stops(self, symbol: str) -> list[RestingStop]:
         with reading():

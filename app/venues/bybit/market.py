@@ -10,7 +10,7 @@ from app.venues.bybit.calls import PAGES_MAX, Calls, asking
 from app.venues.bybit.codes import Kind
 from app.venues.bybit.http import BybitHttp, VenueSaid
 from app.venues.bybit.instruments import Instruments
-from app.venues.bybit.wire import Unreadable, instant, milliseconds, required
+from app.venues.bybit.wire import Unreadable, instant, milliseconds, positive, required
 
 RECENT_TRADES_MAX = 1000
 CANDLES_MAX = 1000
@@ -40,7 +40,12 @@ class BybitMarket:
             envelope = await self._calls.read(BybitHttp.get_tickers, category="linear", symbol=symbol)
             for row in wire.TICKERS.decode(envelope.result).list:
                 if row.symbol == symbol:
-                    return Quote(last=required(row.lastPrice, "lastPrice"), mark=required(row.markPrice, "markPrice"))
+                    return Quote(
+                        last=required(row.lastPrice, "lastPrice"),
+                        mark=required(row.markPrice, "markPrice"),
+                        bid=positive(row.bid1Price),
+                        ask=positive(row.ask1Price),
+                    )
             raise Unreadable(f"no ticker for {symbol}")
 
     async def trades_since(self, symbol: str, since: datetime) -> list[Trade] | None:

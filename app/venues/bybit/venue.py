@@ -58,6 +58,7 @@ from app.venues.bybit import wire
 from app.venues.bybit.calls import Calls, asking, refusal, sentence, wrong_side
 from app.venues.bybit.codes import PARAMETER_ERROR, Kind
 from app.venues.bybit.http import BybitHttp, NoAnswer, NotSent, VenueSaid
+from app.venues.bybit.limits import ADDRESS
 from app.venues.bybit.market import BybitMarket
 from app.venues.bybit.stream import BybitPrivateStream
 from app.venues.bybit.wire import Unreadable, milliseconds
@@ -73,7 +74,7 @@ INDEXES = {PositionSide.LONG: 1, PositionSide.SHORT: 2}  # in hedge mode; 0 in o
 class BybitVenue(BybitMarket):
     """One account."""
 
-    traits = Traits(attaches_stops=True, refuses_used_ids=True)
+    traits = Traits(attaches_stops=True, refuses_used_ids=True, order_limits=(ADDRESS, "place_order"))
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class BybitVenue(BybitMarket):
             except VenueSaid as said:
                 if said.venue_code not in ("10017", "HTTP 404"):
                     raise
-                detail = "Bybit's demo environment does not say what a key may do"
+                detail = "this environment does not say what a key may do"
                 return Permissions(can_trade=True, can_withdraw=None, ip_restricted=None, detail=detail)
             return bybit_rows.permissions(wire.KEY_INFO.decode(envelope.result))
 
@@ -221,7 +222,9 @@ class BybitVenue(BybitMarket):
                 (bybit_rows.fill(row) for row in wanted), key=lambda fill: (fill.filled_at, fill.venue_fill_id)
             )
 
-    async def set_stop(self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool) -> None:
+    async def set_stop(
+        self, symbol: str, side: PositionSide, price: Decimal | None, *, hedge: bool, qty: Decimal | None = None
+    ) -> None:
         """Raises Refused, Conflict or Transient: setting it again is harmless, see `set_leverage`."""
         with asking():
             try:

@@ -209,6 +209,8 @@ class TickerRow(msgspec.Struct):
     symbol: str
     lastPrice: str
     markPrice: str
+    bid1Price: str | None = None
+    ask1Price: str | None = None
 
 
 class RecentTradeRow(msgspec.Struct):

@@ -220,6 +220,19 @@ async def test_a_position_that_the_exchange_shows_late_gets_its_stop(each_house:
 
 
 @on_binance
+async def test_a_position_that_is_not_shown_for_long_has_a_stop_of_its_quantity(each_house: House) -> None:
+    """A stop of the whole position is not taken without one that is visible; one of the filled quantity is."""
+    await each_house._control("POST", "binance", {"position_lag_ms": 20_000})
+    outcome = await each_house.alert(**LONG)
+    assert outcome["status"] == "done", outcome
+    assert [side for side, _ in await resting_stops(each_house)] == ["long"]
+    await each_house._control("POST", "binance", {"position_lag_ms": 0})
+    outcome = await each_house.alert(**CLOSE)
+    assert outcome["status"] == "done", outcome
+    assert await resting_stops(each_house) == [], "it does not outlive the position"
+
+
+@on_binance
 async def test_a_position_that_the_exchange_shows_late_is_opened_whole(each_house: House) -> None:
     await largest_order(each_house, "0.1")
     await each_house.fault("late_visible", path=POSITIONS["binance"], ms=700)
