@@ -134,7 +134,7 @@ class Feed:
                 self._on_crossed(level, price, None)
 
     def on_quote(self, symbol: str, quote: Quote, triggers: Iterable[TriggerBy], asked_at: float) -> None:
-        """Prices that were asked for at `asked_at` (monotonic). What was heard since is newer."""
+        """A quote that was asked for at `asked_at` (monotonic)."""
         prices = {
             TriggerBy.LAST: quote.last,
             TriggerBy.MARK: quote.mark,
@@ -142,12 +142,15 @@ class Feed:
             TriggerBy.ASK: quote.ask,
         }
         for by in triggers:
-            price = prices[by]
-            if price is None or self.heard[by].get(symbol, 0.0) >= asked_at:
-                continue
-            if by is TriggerBy.LAST:
-                self._doubt(symbol, price)
-            self.on_price(symbol, by, price)
+            self.on_asked(symbol, by, prices[by], asked_at)
+
+    def on_asked(self, symbol: str, by: TriggerBy, price: Decimal | None, asked_at: float) -> None:
+        """A price that was asked for at `asked_at` (monotonic). What was heard since is newer."""
+        if price is None or self.heard[by].get(symbol, 0.0) >= asked_at:
+            return
+        if by is TriggerBy.LAST:
+            self._doubt(symbol, price)
+        self.on_price(symbol, by, price)
 
     # -- what is followed --------------------------------------------------------------------------------------------
 

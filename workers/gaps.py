@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -162,18 +162,46 @@ class Gaps:
     # -- silence -----------------------------------------------------------------------------------------------------
 
     async def ask_prices(self, feed: Feed) -> None:
-        """Ask for the prices of which nothing is heard, those first that were not asked for longest."""
+        """Ask for the prices of which nothing is heard: the last ones together, since a quiet market has many; the
+        others one by one, those first that were not asked for longest.
+        """
         silent = feed.silent(SILENCE_S)
         if not silent or time.monotonic() < self._quiet_until.get(feed, 0.0):
             return
         venue = self._venue_of(feed)
-        order = sorted(silent, key=lambda symbol: self._asked.get((feed, symbol), 0.0))
-        failures = await asyncio.gather(*(self._ask_price(feed, venue, symbol, silent[symbol]) for symbol in order))
+        last = [symbol for symbol, triggers in silent.items() if TriggerBy.LAST in triggers]
+        others = {
+            s: rest for s, triggers in silent.items() if (rest := [by for by in triggers if by is not TriggerBy.LAST])
+        }
+        order = sorted(others, key=lambda symbol: self._asked.get((feed, symbol), 0.0))
+        failures = await asyncio.gather(
+            self._ask_last_prices(feed, venue, last),
+            *(self._ask_quote(feed, venue, symbol, others[symbol]) for symbol in order),
+        )
         said = [failure for failure in failures if failure is not None]
         if said:
-            event(log, logging.WARNING, "cannot ask for prices", symbols=len(said), of=len(order), why=said[0])
+            event(log, logging.WARNING, "cannot ask for prices", symbols=len(silent), why=said[0])
 
-    async def _ask_price(self, feed: Feed, venue: Venue, symbol: str, triggers: list[TriggerBy]) -> str | None:
+    async def _ask_last_prices(self, feed: Feed, venue: Venue, symbols: list[str]) -> str | None:
+        """Why they could not be asked for."""
+        if not symbols:
+            return None
+        async with feed.asking:
+            now = time.monotonic()
+            try:
+                prices = await venue.last_prices(symbols)
+            except (LevelheadError, OSError) as error:
+                return self._heed(feed, error)
+            for symbol, price in prices.items():
+                feed.on_asked(symbol, TriggerBy.LAST, price, now)
+        return None
+
+    def _heed(self, feed: Feed, error: Exception) -> str:
+        if isinstance(error, Transient) and error.retry_after_s is not None:
+            self._quiet_until[feed] = time.monotonic() + error.retry_after_s
+        return str(error) or repr(error)
+
+    async def _ask_quote(self, feed: Feed, venue: Venue, symbol: str, triggers: Sequence[TriggerBy]) -> str | None:
         """Why it could not be asked for."""
         async with feed.asking:
             now = time.monotonic()
@@ -183,9 +211,7 @@ class Gaps:
             try:
                 feed.on_quote(symbol, await venue.quote(symbol), triggers, now)
             except (LevelheadError, OSError) as error:
-                if isinstance(error, Transient) and error.retry_after_s is not None:
-                    self._quiet_until[feed] = time.monotonic() + error.retry_after_s
-                return str(error) or repr(error)
+                return self._heed(feed, error)
         return None
 
 

@@ -127,7 +127,9 @@ async def _open(
         instrument = await connected.venue.instrument(leg.symbol)
         qty = instrument.order_qty(leg.qty - so_far.filled)
         order = await road.write(resources, book, leg, qty, native_stop=leg.native_stop)
-        await _send(resources, connected, order, marks)
+        refusal = await _send_opening(resources, connected, order, marks)
+        if refusal is not None and so_far.filled == ZERO:
+            return _refused(refusal)
     if so_far.filled == ZERO:
         assert last is not None
         return _nothing_opened(last)
@@ -172,7 +174,10 @@ async def _send_first(
     looking: asyncio.Task[Readiness] | None,
     marks: Marks,
 ) -> Refusal | None:
-    """Send the order that was committed a moment ago, or withdraw it: for good, or until what it lacks is seen to."""
+    """Send the order that was committed a moment ago, or withdraw it: for good, or until what it lacks is seen to.
+
+    Answers why it was withdrawn for good, or the venue's own refusal.
+    """
     assert looking is not None, "whoever opens has looked"
     try:
         ready = await looking
@@ -190,8 +195,7 @@ async def _send_first(
     if leg.kind is IntentKind.OPEN and _to_set_up(connected, leg, standing):
         await road.withdraw(resources, unsent, OrderStatus.ABSENT, SET_UP_FIRST)
         return None
-    await _send(resources, connected, unsent, marks)
-    return None
+    return await _send_opening(resources, connected, unsent, marks)
 
 
 async def _why_not(
@@ -250,11 +254,19 @@ async def _heed_gate(connected: Connected, urgency: Urgency) -> None:
         await asyncio.sleep(wait_s)
 
 
-async def _send(resources: Resources, connected: Connected, order: Order, marks: Marks) -> Order:
+async def _send(resources: Resources, connected: Connected, order: Order, marks: Marks) -> tuple[Order, str | None]:
     marks["sent"] = resources.now()
-    order = await road.send(resources, connected, order)
+    sent = await road.send(resources, connected, order)
     marks["answered"] = resources.now()
-    return order
+    return sent
+
+
+async def _send_opening(resources: Resources, connected: Connected, order: Order, marks: Marks) -> Refusal | None:
+    """Send an opening order; the venue's refusal, if it refused at once."""
+    sent, code = await _send(resources, connected, order, marks)
+    if sent.status is not OrderStatus.REJECTED:
+        return None
+    return Refusal(code=Outcome(code or Outcome.VENUE_REFUSED), reason=f"the exchange refused the order: {sent.reason}")
 
 
 def _expired(resources: Resources, instruction: Instruction) -> Refusal | None:
@@ -336,7 +348,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             if failures:
                 await asyncio.sleep(SEND_AGAIN_DELAYS_S[min(failures, len(SEND_AGAIN_DELAYS_S)) - 1])
             order = await road.write(resources, book, leg, instrument.order_qty(wanted))  # the rest with the next one
-            order = await _send(resources, connected, order, marks)
+            order, _ = await _send(resources, connected, order, marks)
         if order.status is OrderStatus.REJECTED:
             # Perhaps it is flat already (the native stop, a level, a hand was faster): let the venue's fills tell.
             failures += 1

@@ -83,6 +83,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     status: OrderStatus
     venue_order_id: str | None = None
     venue_code: str | None = None
+    code: str | None = None  # of a refusal, in our words
     reason: str | None = None
 
 
@@ -104,7 +105,7 @@ async def place(connected: Connected, order: NewOrder) -> Answer:
     try:
         return Answer(status=OrderStatus.ACCEPTED, venue_order_id=await connected.venue.place(order))
     except Refused as error:
-        return Answer(status=OrderStatus.REJECTED, venue_code=error.venue_code, reason=error.reason)
+        return Answer(status=OrderStatus.REJECTED, venue_code=error.venue_code, code=error.code, reason=error.reason)
     except Transient as error:
         return Answer(status=OrderStatus.ABSENT, reason=str(error))
     except OutcomeUnknown as error:
@@ -115,8 +116,8 @@ async def place(connected: Connected, order: NewOrder) -> Answer:
         return Answer(status=OrderStatus.REJECTED if nothing else OrderStatus.UNKNOWN, reason=str(error))
 
 
-async def send(resources: Resources, connected: Connected, order: Order) -> Order:
-    """Send an order that `write` committed, and record what was answered."""
+async def send(resources: Resources, connected: Connected, order: Order) -> tuple[Order, str | None]:
+    """Send an order that `write` committed, and record what was answered; with the code of a refusal."""
     answer = await place(
         connected,
         NewOrder(
@@ -146,7 +147,7 @@ async def send(resources: Resources, connected: Connected, order: Order) -> Orde
     )
     try:
         with store_errors():
-            return await orders.move(
+            moved = await orders.move(
                 resources.pool,
                 order.id,
                 answer.status,
@@ -156,7 +157,8 @@ async def send(resources: Resources, connected: Connected, order: Order) -> Orde
             )
     except Conflict:
         # Its fill was settled by somebody else before its answer was recorded here.
-        return await orders.order(resources.pool, order.id)
+        moved = await orders.order(resources.pool, order.id)
+    return moved, answer.code
 
 
 async def withdraw(resources: Resources, order: Order, to: OrderStatus, why: str) -> None:

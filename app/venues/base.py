@@ -4,7 +4,7 @@ Every method raises only `Refused`, `Transient`, `OutcomeUnknown` or `Conflict` 
 order is in `Venue.place`. A read that fails raises `Transient`; it never answers "flat" or "nothing" instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -186,6 +186,10 @@ class Venue(Protocol):
         ...
 
     async def quote(self, symbol: str) -> Quote: ...
+
+    async def last_prices(self, symbols: Collection[str]) -> dict[str, Decimal]:
+        """Last prices of these symbols, of those that the venue lists; cheaper than a quote of each."""
+        ...
 
     async def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         """Set it for both sides; already so is success."""

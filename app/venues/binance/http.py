@@ -142,7 +142,7 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
 
     async def synchronise(self, *, writes: bool = False) -> int:
         """Compare clocks; the exchange's time in ms. Raises as any call does, but sooner: an order may wait for it."""
-        call = Call(timeout_s=min(self.REQUEST_TIMEOUT, SYNCHRONISE_TIMEOUT_S), writes=writes)
+        call = Call(urgency=Urgency.CLOSE, timeout_s=min(self.REQUEST_TIMEOUT, SYNCHRONISE_TIMEOUT_S), writes=writes)
         sent_ms = int(time.time() * 1000)
         body = await self._request_futures_api("get", "time", data={_CALL: call})
         received_ms = int(time.time() * 1000)

@@ -1,6 +1,7 @@
 """What Binance says of prices past and present; the quirks are numbered in `binance`."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -40,6 +41,14 @@ class Market:
                 ask=positive(book.askPrice),
             )
 
+    async def last_prices(self, symbols: Collection[str]) -> dict[str, Decimal]:
+        """All at once: that costs as much as two of them."""
+        with reading():
+            rows = wire.LISTED_PRICES.decode(
+                await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=Urgency.OPEN)
+            )
+            return {row.symbol: required(row.price, "price") for row in rows if row.symbol in symbols}
+
     async def mark(self, symbol: str) -> Decimal:
         with reading():
             return await self._mark(symbol)
@@ -55,7 +64,11 @@ class Market:
             for _ in range(TRADES_PAGES_MAX):
                 try:
                     body = await self._http.read(
-                        BinanceHttp.futures_aggregate_trades, symbol=symbol, limit=TRADES_PAGE, **params
+                        BinanceHttp.futures_aggregate_trades,
+                        urgency=Urgency.OPEN,
+                        symbol=symbol,
+                        limit=TRADES_PAGE,
+                        **params,
                     )
                 except VenueSaid as said:
                     if said.kind in (Kind.REFUSED, Kind.FATAL):

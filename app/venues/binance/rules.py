@@ -19,10 +19,12 @@ from app.venues.binance import wire
 from app.venues.binance.failures import VenueSaid, reading
 from app.venues.binance.http import BinanceHttp
 from app.venues.binance.wire import Unreadable, number, positive, required
+from app.venues.gate import Urgency
 
 log = logging.getLogger(__name__)
 
 TTL_S = 3600.0
+NEWS_S = 30.0  # what would be refused is looked up again after this
 # What https://developers.binance.com/docs/derivatives/usds-margined-futures/trade/rest-api/Change-Initial-Leverage
 # allows at all, for a symbol without brackets: the exchange refuses what an instrument does not take.
 LEVERAGE_MAX = Decimal(125)
@@ -71,6 +73,12 @@ class Rules:
         elif time.monotonic() - self._read_at > TTL_S and (self._renewal is None or self._renewal.done()):
             self._renewal = asyncio.create_task(self._renew_quietly())
         found = self._rules.get(symbol)
+        if (found is None or not found.instrument.trading) and time.monotonic() - self._read_at > NEWS_S:
+            # Before a refusal: it may have been listed, or its trading resumed.
+            async with self._reading:
+                if time.monotonic() - self._read_at > NEWS_S:
+                    await self._renew_now(symbol)
+            found = self._rules.get(symbol)
         if found is None:
             raise Refused(Outcome.UNKNOWN_SYMBOL, self._why_not(symbol))
         return found
@@ -86,7 +94,7 @@ class Rules:
     async def _renew_now(self, symbol: str) -> None:
         wanted = self._wanted
         try:
-            await self._renew()
+            await self._renew(Urgency.CLOSE if symbol not in self._rules else Urgency.OPEN)
         except Transient as exc:
             if symbol not in self._rules:
                 raise
@@ -103,9 +111,12 @@ class Rules:
     def _note_failure(self, exc: VenueError) -> None:
         event(log, logging.WARNING, "instruments not renewed", venue="binance", reason=str(exc))
 
-    async def _renew(self) -> None:
+    async def _renew(self, urgency: Urgency = Urgency.READ) -> None:
+        """Nothing can be closed before they were read once, so that is as urgent as a close."""
         with reading():
-            body, leverages = await asyncio.gather(self._http.read(BinanceHttp.exchange_info), self._brackets())
+            body, leverages = await asyncio.gather(
+                self._http.read(BinanceHttp.exchange_info, urgency=urgency), self._brackets(urgency)
+            )
             info = wire.EXCHANGE_INFO.decode(body)
         self._http.learn_limits(info.rateLimits)
         rules: dict[str, Rule] = {}
@@ -120,10 +131,10 @@ class Rules:
                 others[row.symbol] = str(exc)
         self._rules, self._others, self._read_at = rules, others, time.monotonic()
 
-    async def _brackets(self) -> dict[str, Decimal]:
+    async def _brackets(self, urgency: Urgency) -> dict[str, Decimal]:
         """The most leverage by symbol; nothing where the server has no such path."""
         try:
-            body = await self._http.read(BinanceHttp.futures_leverage_bracket)
+            body = await self._http.read(BinanceHttp.futures_leverage_bracket, urgency=urgency)
         except VenueSaid as said:
             if not said.no_such_path:
                 raise

@@ -24,6 +24,7 @@ Quirks; the pages are under https://developers.binance.com/docs/derivatives/usds
 """
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 
@@ -191,6 +192,9 @@ class BinanceVenue:
 
     async def quote(self, symbol: str) -> Quote:
         return await self._market.quote(symbol)
+
+    async def last_prices(self, symbols: Collection[str]) -> dict[str, Decimal]:
+        return await self._market.last_prices(symbols)
 
     async def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         """Raises Refused or Transient: setting it again is harmless, so an unknown outcome is told as "try again"."""

@@ -213,6 +213,11 @@ class TickerPrice(msgspec.Struct):
     price: str
 
 
+class ListedPrice(msgspec.Struct):
+    symbol: str
+    price: str
+
+
 class BookPrices(msgspec.Struct):
     bidPrice: str | None = None
     askPrice: str | None = None
@@ -245,6 +250,7 @@ ACCOUNT = msgspec.json.Decoder(Account)
 RESTRICTIONS = msgspec.json.Decoder(Restrictions)
 PREMIUM_INDEX = msgspec.json.Decoder(PremiumIndex)
 TICKER_PRICE = msgspec.json.Decoder(TickerPrice)
+LISTED_PRICES = msgspec.json.Decoder(list[ListedPrice])
 BOOK_PRICES = msgspec.json.Decoder(BookPrices)
 AGGREGATES = msgspec.json.Decoder(list[AggregateRow])
 CANDLES = msgspec.json.Decoder(list[list[int | str]])

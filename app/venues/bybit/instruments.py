@@ -15,6 +15,7 @@ from app.venues.bybit.codes import PARAMETER_ERROR
 from app.venues.bybit.http import BybitHttp, VenueSaid
 
 REFRESH_S = 3600.0  # older rules still serve while new ones are fetched
+NEWS_S = 30.0  # whether what is halted trades again
 STALE_S = 86_400.0  # older ones don't: the maxima change twice a month
 HALTED = ("PreLaunch", "Delivering", "Closed")  # listed only when asked for
 # 1000PEPEUSDT counts thousands of PEPE; SHIB1000USDT says so at the other end.
@@ -35,7 +36,7 @@ class Instruments:
         """Refused(unknown_symbol) when Bybit lists no such USDT perpetual."""
         fetched_at, known = self._known.get(symbol, (float("-inf"), None))
         age_s = time.monotonic() - fetched_at
-        if known is None or age_s >= STALE_S:
+        if known is None or age_s >= STALE_S or (not known.trading and age_s >= NEWS_S):
             return await self._fetch(symbol)
         if age_s >= REFRESH_S and symbol not in self._refreshing:
             self._refreshing[symbol] = asyncio.create_task(self._refresh(symbol))

@@ -1,6 +1,9 @@
 """Bybit's public side: the clock, instruments, prices and the market's memory. Quirks are numbered in `bybit`."""
 
+import asyncio
+from collections.abc import Collection
 from datetime import datetime
+from decimal import Decimal
 
 from app.domain.instrument import Instrument
 from app.venues.base import Candle, Quote, Trade
@@ -13,6 +16,7 @@ from app.venues.bybit.instruments import Instruments
 from app.venues.bybit.wire import Unreadable, instant, milliseconds, positive, required
 
 RECENT_TRADES_MAX = 1000
+LISTED_ONE_BY_ONE = 5  # tickers; the list of all has half a megabyte
 CANDLES_MAX = 1000
 MINUTE_MS = 60_000
 
@@ -47,6 +51,19 @@ class BybitMarket:
                         ask=positive(row.ask1Price),
                     )
             raise Unreadable(f"no ticker for {symbol}")
+
+    async def last_prices(self, symbols: Collection[str]) -> dict[str, Decimal]:
+        """A few one by one; of many the whole list, which is long."""
+        with asking():
+            if len(symbols) <= LISTED_ONE_BY_ONE:
+                asked = [self._calls.read(BybitHttp.get_tickers, category="linear", symbol=one) for one in symbols]
+            else:
+                asked = [self._calls.read(BybitHttp.get_tickers, category="linear")]
+            rows = [
+                row for envelope in await asyncio.gather(*asked) for row in wire.TICKERS.decode(envelope.result).list
+            ]
+            prices = {row.symbol: positive(row.lastPrice) for row in rows if row.symbol in symbols}
+            return {symbol: price for symbol, price in prices.items() if price is not None}
 
     async def trades_since(self, symbol: str, since: datetime) -> list[Trade] | None:
         """From the millisecond of `since` on: a trade twice does no harm, one left out may."""
