@@ -132,7 +132,10 @@ class Gate:
         self._clock = clock
 
     def admit(self, urgency: Urgency, *limits: str) -> None:
-        """Raises Transient when a ban holds, or when one of these limits has no room left for this urgency."""
+        """Raises Transient when a ban holds, or when one of these limits has no room left for this urgency.
+
+        Without limits it may be called from any thread.
+        """
         now = self._clock()
         for counted in self._limits.values():
             if counted.ban is not None and now < counted.ban.until:

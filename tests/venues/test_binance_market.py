@@ -11,7 +11,8 @@ from app.domain.refusals import Outcome
 from app.errors import Refused, Transient
 from app.venues.binance.rules import Rule, rule
 from app.venues.binance.venue import BinanceVenue
-from app.venues.binance.wire import Filter, SymbolRow, Unreadable
+from app.venues.binance.wire import Filter, SymbolRow
+from app.venues.numbers import Unreadable
 from tests.venues.binance_rows import (
     AGGREGATES,
     AT,

@@ -9,8 +9,9 @@ import pytest
 from app.domain.order import PositionSide
 from app.errors import Conflict, Refused, Transient
 from app.venues.bybit import calls as bybit_calls
-from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S, Limit, address_wait_s, limit_of
+from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S, address_wait_s, limit_of
 from app.venues.bybit.venue import BybitVenue
+from app.venues.failures import Limit
 from app.venues.gate import Ban, Gate, Limits, Scope
 from tests.venues.bybit_rows import CREATE, LEVERAGE, POSITIONS, STOP, WALLET, an_entry, an_exit, page, position_row
 from tests.venues.bybit_server import Answer, BybitServer, Cut, Http, Say, adapter

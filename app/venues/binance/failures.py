@@ -9,38 +9,13 @@ from app.domain.refusals import Outcome
 from app.errors import Conflict, LevelheadError, OutcomeUnknown, Refused, Transient
 from app.venues.base import NewOrder
 from app.venues.binance.codes import CODES, NO_SUCH_PATH
-from app.venues.binance.wire import Unreadable
+from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.kinds import Kind
+from app.venues.numbers import Unreadable
 
 
-class VenueSaid(Exception):
-    """The exchange answered, and not with success."""
-
-    def __init__(
-        self, kind: Kind, code: int, text: str, *, http: bool = False, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(text)
-        self.kind = kind
-        self.code = code  # the HTTP status where the body had none (`http`)
-        self.venue_code = f"HTTP {code}" if http else str(code)
-        self.text = text
-        self.retry_after_s = retry_after_s
-
-    @property
-    def no_such_path(self) -> bool:
-        return self.code in (NO_SUCH_PATH, 404)
-
-
-class NotSent(Exception):
-    """No byte of the request left: no connection came about."""
-
-
-class NoAnswer(Exception):
-    """The request may have arrived; what came back, if anything, says nothing about it."""
-
-
-class Dropped(NoAnswer):
-    """The connection broke instead of answering, as one that the server closed while it was idle does."""
+def no_such_path(said: VenueSaid) -> bool:
+    return said.code in (NO_SUCH_PATH, 404)
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from app.domain.money import ZERO
 from app.domain.position import Fill, FillOrigin
 from app.venues.binance import rows, wire
 from app.venues.binance.codes import NO_SUCH_ORDER
-from app.venues.binance.failures import NoAnswer, VenueSaid
 from app.venues.binance.http import BinanceHttp
-from app.venues.binance.wire import Unreadable, milliseconds, number, required
+from app.venues.failures import NoAnswer, VenueSaid
 from app.venues.gate import Urgency
+from app.venues.numbers import Unreadable, milliseconds, number, required
 
 PAGE = 1000
 PAGES_MAX = 200

@@ -27,10 +27,10 @@ from app.errors import Transient
 from app.keys import Credentials
 from app.venues.binance import wire
 from app.venues.binance.codes import CODES, STATUSES, STATUSES_FIRST, TOO_MANY_ORDERS, kind_of
-from app.venues.binance.failures import Dropped, NoAnswer, NotSent, VenueSaid
 from app.venues.binance.limits import ban_s, limits_of, limits_used
 from app.venues.binance.sign import signer
 from app.venues.clock import Clock
+from app.venues.failures import Dropped, NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Scope, Urgency
 from app.venues.kinds import Kind
 

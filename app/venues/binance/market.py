@@ -8,11 +8,12 @@ from typing import Any
 
 from app.venues.base import Candle, Quote, Trade
 from app.venues.binance import rows, wire
-from app.venues.binance.failures import VenueSaid, reading
+from app.venues.binance.failures import reading
 from app.venues.binance.http import BinanceHttp
-from app.venues.binance.wire import Unreadable, milliseconds, positive, required
+from app.venues.failures import VenueSaid
 from app.venues.gate import Urgency
 from app.venues.kinds import Kind
+from app.venues.numbers import Unreadable, milliseconds, positive, required
 
 TRADES_PAGE = 1000
 TRADES_PAGES_MAX = 20  # each costs 20 of the 2400 a minute

@@ -21,7 +21,7 @@ from app.domain.money import ZERO
 from app.domain.position import Fill
 from app.venues.base import PrivateListener
 from app.venues.binance import rows, wire
-from app.venues.binance.failures import NoAnswer, NotSent, VenueSaid, reading
+from app.venues.binance.failures import reading
 from app.venues.binance.frames import (
     EVENT,
     PRIVATE_FRAME,
@@ -35,9 +35,10 @@ from app.venues.binance.frames import (
 )
 from app.venues.binance.http import BinanceHttp
 from app.venues.binance.limits import attempts_at
-from app.venues.binance.wire import Unreadable, instant, number, required
+from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.kinds import Kind
 from app.venues.link import Bounds, Link
+from app.venues.numbers import Unreadable, instant, number, required
 
 RENEW_EVERY_S = 1800.0
 RENEW_AGAIN_S = 60.0

@@ -10,7 +10,7 @@ from app.domain.order import MarginMode, OrderStatus, PositionSide, Side
 from app.domain.position import Fill, FillOrigin
 from app.venues.base import Candle, Equity, Holding, OrderReport, Permissions, RestingStop, Trade
 from app.venues.binance import wire
-from app.venues.binance.wire import Unreadable, instant, number, positive, required
+from app.venues.numbers import Unreadable, instant, number, positive, required
 
 SIDES = {Side.BUY: "BUY", Side.SELL: "SELL"}
 SIDES_READ = {"BUY": Side.BUY, "SELL": Side.SELL}

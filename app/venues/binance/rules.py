@@ -16,10 +16,11 @@ from app.domain.refusals import Outcome
 from app.errors import Refused, Transient, VenueError
 from app.log import event
 from app.venues.binance import wire
-from app.venues.binance.failures import VenueSaid, reading
+from app.venues.binance.failures import no_such_path, reading
 from app.venues.binance.http import BinanceHttp
-from app.venues.binance.wire import Unreadable, number, positive, required
+from app.venues.failures import VenueSaid
 from app.venues.gate import Urgency
+from app.venues.numbers import Unreadable, number, positive, required
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Rules:
         try:
             body = await self._http.read(BinanceHttp.futures_leverage_bracket, urgency=urgency)
         except VenueSaid as said:
-            if not said.no_such_path:
+            if not no_such_path(said):
                 raise
             event(log, logging.WARNING, "no leverage brackets", venue="binance", assumed_max=str(LEVERAGE_MAX))
             return {}

@@ -5,8 +5,8 @@ import time
 from app.domain.order import PositionMode
 from app.venues.binance import wire
 from app.venues.binance.http import BinanceHttp
-from app.venues.binance.wire import Unreadable
 from app.venues.gate import Urgency
+from app.venues.numbers import Unreadable
 
 TTL_S = 30.0
 

@@ -29,12 +29,13 @@ from app.errors import Conflict, Transient, VenueError
 from app.log import event
 from app.venues.binance import rows, wire
 from app.venues.binance.codes import NO_POSITION_YET, STOP_EXISTS
-from app.venues.binance.failures import NoAnswer, NotSent, VenueSaid, changing, failure, reading
+from app.venues.binance.failures import changing, failure, reading
 from app.venues.binance.http import BinanceHttp
 from app.venues.binance.rules import Rules
-from app.venues.binance.wire import number
+from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Urgency
 from app.venues.kinds import Kind
+from app.venues.numbers import number
 
 log = logging.getLogger(__name__)
 

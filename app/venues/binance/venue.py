@@ -61,7 +61,7 @@ from app.venues.binance.codes import (
     PERCENT_PRICE,
     POSITION_BLOCKS_MARGIN_MODE,
 )
-from app.venues.binance.failures import NoAnswer, NotSent, VenueSaid, changing, order_failure, reading
+from app.venues.binance.failures import changing, no_such_path, order_failure, reading
 from app.venues.binance.fills import Fills
 from app.venues.binance.http import BinanceHttp
 from app.venues.binance.market import Market
@@ -69,10 +69,11 @@ from app.venues.binance.private import BinancePrivateStream
 from app.venues.binance.rules import Rules
 from app.venues.binance.setup import Setup
 from app.venues.binance.stops import Stops
-from app.venues.binance.wire import instant, milliseconds
 from app.venues.clock import Clock
+from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Urgency
 from app.venues.kinds import Kind
+from app.venues.numbers import instant, milliseconds
 
 SYMBOLS_ASKED_MAX = 40  # one list of all conditional orders costs as much as forty of a symbol each
 # Other assets' positions are nothing that is traded here. Accounts of the EU have credits in place of USDT.
@@ -146,7 +147,7 @@ class BinanceVenue:
             try:
                 await self._http.read(BinanceHttp.futures_create_test_order, urgency=Urgency.OPEN, **params)
             except VenueSaid as said:
-                if said.no_such_path:
+                if no_such_path(said):
                     return False
                 raise
         return True
@@ -308,7 +309,7 @@ class BinanceVenue:
             body = await self._http.read_elsewhere(BinanceHttp.get_account_api_permissions)
             return wire.RESTRICTIONS.decode(body)
         except VenueSaid as said:
-            if said.kind in (Kind.RATE, Kind.CLOCK, Kind.BUSY) or (self._http.has_spot and not said.no_such_path):
+            if said.kind in (Kind.RATE, Kind.CLOCK, Kind.BUSY) or (self._http.has_spot and not no_such_path(said)):
                 raise
         except (NotSent, NoAnswer, msgspec.MsgspecError):
             if self._http.has_spot:

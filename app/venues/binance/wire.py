@@ -6,12 +6,9 @@ the exchange adds some without notice. Keys that differ by case only mean differ
 one by one.
 """
 
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 import msgspec
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Names of the limits at the gate.
 WEIGHT = "weight"
@@ -19,49 +16,6 @@ ORDERS_10S = "orders-10s"
 ORDERS_1M = "orders-1m"
 ORDER_LIMITS = (ORDERS_10S, ORDERS_1M)
 LIMITS = {WEIGHT: 2400, ORDERS_10S: 300, ORDERS_1M: 1200}  # until exchangeInfo has told
-
-
-class Unreadable(ValueError):
-    """An answer that isn't what the exchange documents."""
-
-
-def number(text: str | None) -> Decimal | None:
-    """The number, or None where the exchange wrote "" or null."""
-    if not text:
-        return None
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise Unreadable(f"{text!r} is not a number") from None
-    if not value.is_finite():
-        raise Unreadable(f"{text!r} is not a finite number")
-    return value
-
-
-def positive(text: str | None) -> Decimal | None:
-    """The number, or None where it is absent or zero: unset prices come as "0", "0.00" and "0.00000"."""
-    value = number(text)
-    return value if value is not None and value > 0 else None
-
-
-def required(text: str | None, field: str) -> Decimal:
-    value = number(text)
-    if value is None:
-        raise Unreadable(f"{field} is missing")
-    return value
-
-
-def instant(ms: int) -> datetime:
-    """Milliseconds since the epoch, exactly (a float would round them)."""
-    try:
-        return _EPOCH + timedelta(milliseconds=ms)
-    except OverflowError:
-        raise Unreadable(f"{ms!r} is not a time in milliseconds") from None
-
-
-def milliseconds(at: datetime) -> int:
-    """The millisecond that `at` lies in."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
 # REST

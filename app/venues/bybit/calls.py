@@ -17,12 +17,14 @@ from app.errors import Refused, Transient
 from app.keys import Credentials
 from app.venues.bybit import wire
 from app.venues.bybit.codes import ADDRESS_LIMIT, CODES, PARAMETER_ERROR, Kind
-from app.venues.bybit.http import BybitHttp, NoAnswer, NotSent, VenueSaid
+from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.lane import Answer, Lane, Method
 from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S
-from app.venues.bybit.wire import Envelope, Unreadable
+from app.venues.bybit.wire import Envelope
 from app.venues.clock import Clock
+from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Scope, Urgency
+from app.venues.numbers import Unreadable
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ class Calls:
 
         def lane(name: str) -> Lane:
             http = BybitHttp(credentials, origin, recv_window_ms=recv_window_ms, timeout_s=timeout_s, clock=clock)
-            return Lane(http, name, count=self._count, may_send=self._may_send)
+            return Lane(http, name, count=self._count, may_send=self._may_send, heed_ban=self._heed_ban)
 
         # By symbol: the orders of a book keep their order, and one that hangs holds up a few books, not the account.
         self.writes = [lane(f"orders-{number}") for number in range(LANES)]
@@ -116,6 +118,9 @@ class Calls:
     def _admit(self, urgency: Urgency, method: Method) -> None:
         self._gate.admit(urgency, ADDRESS, method.__name__)
         self._count()
+
+    def _heed_ban(self) -> None:
+        self._gate.admit(Urgency.CLOSE)
 
     def _count(self) -> None:
         self._gate.count(ADDRESS, limit=ADDRESS_MAX, window_s=ADDRESS_WINDOW_S)

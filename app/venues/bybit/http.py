@@ -23,50 +23,15 @@ from requests.structures import CaseInsensitiveDict
 
 from app.keys import Credentials
 from app.venues.bybit.codes import CODES, STATUSES, SUCCESS, Kind, kind_of, kind_of_status
-from app.venues.bybit.limits import Limit, address_wait_s, limit_of
+from app.venues.bybit.limits import address_wait_s, limit_of
 from app.venues.bybit.wire import ENVELOPE, Envelope, signer
 from app.venues.clock import Clock
+from app.venues.failures import Dropped, Limit, NoAnswer, NotSent, VenueSaid
 
 # What urllib3 leaves alone in a query, and "%": a cursor comes escaped and is passed on as it is.
 _QUERY_SAFE = "!$'()*,;:@/?%"
 TEXT_MAX = 200
 SYNCHRONISE_TIMEOUT_S = 2.0
-
-
-class VenueSaid(Exception):
-    """The exchange answered, and not with success."""
-
-    def __init__(
-        self,
-        kind: Kind,
-        code: int,
-        text: str,
-        *,
-        http: bool = False,
-        limit: Limit | None = None,
-        retry_after_s: float | None = None,
-    ) -> None:
-        """`code` is an HTTP status if `http`; `limit` is the endpoint's, `retry_after_s` what a RATE asks for."""
-        super().__init__(text)
-        self.kind = kind
-        self.code = code
-        self.http = http
-        self.venue_code = f"HTTP {code}" if http else str(code)
-        self.text = text
-        self.limit = limit
-        self.retry_after_s = retry_after_s
-
-
-class NotSent(Exception):
-    """No byte of the request left: no connection came about."""
-
-
-class NoAnswer(Exception):
-    """The request may have arrived; what came back, if anything, says nothing about it."""
-
-
-class Dropped(NoAnswer):
-    """The connection broke instead of answering, as one that the server closed while it was idle does."""
 
 
 class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped

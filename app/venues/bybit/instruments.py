@@ -12,7 +12,8 @@ from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
 from app.venues.bybit.calls import Calls, asking
 from app.venues.bybit.codes import PARAMETER_ERROR
-from app.venues.bybit.http import BybitHttp, VenueSaid
+from app.venues.bybit.http import BybitHttp
+from app.venues.failures import VenueSaid
 
 REFRESH_S = 3600.0  # older rules still serve while new ones are fetched
 NEWS_S = 30.0  # whether what is halted trades again

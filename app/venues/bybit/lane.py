@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from app.errors import Transient
 from app.venues.bybit.codes import Kind
-from app.venues.bybit.http import BybitHttp, Dropped, NoAnswer, NotSent, VenueSaid
-from app.venues.bybit.limits import Limit
+from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.wire import Envelope
+from app.venues.failures import Dropped, Limit, NoAnswer, NotSent, VenueSaid
 
 WARM_EVERY_S = 20.0  # well below the minute after which a front server closes an idle connection
 
@@ -22,11 +23,21 @@ class Lane:
     """A thread with a connection of its own: requests of one lane keep their order, lanes don't wait for each other.
 
     What it sends beyond what it was told to, a second try or a look at the clock, it tells to `count`, in its thread.
+    Before anything leaves `heed_ban` is asked there: it raises Transient when a ban came while the request waited.
     """
 
-    def __init__(self, http: BybitHttp, name: str, *, count: Callable[[], None], may_send: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        http: BybitHttp,
+        name: str,
+        *,
+        count: Callable[[], None],
+        may_send: Callable[[], bool],
+        heed_ban: Callable[[], None],
+    ) -> None:
         self.http = http
         self._count = count
+        self._heed_ban = heed_ban
         self._may_send = may_send
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"bybit-{name}")
         self._used_at = float("-inf")
@@ -94,10 +105,12 @@ class Lane:
         return self._call(method, params)
 
     def _call(self, method: Method, params: dict[str, object]) -> Answer:
+        self._heed_ban()
         self.http.limit = None
         return method(self.http, **params), self.http.limit
 
     def _synchronise(self) -> None:
-        self._count()
-        with suppress(VenueSaid, NotSent, NoAnswer):  # the next request will say what is wrong
+        with suppress(VenueSaid, NotSent, NoAnswer, Transient):  # the next request will say what is wrong
+            self._heed_ban()
+            self._count()
             self.http.synchronise()

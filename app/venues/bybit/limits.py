@@ -7,7 +7,7 @@ seconds, told by nothing until it is broken, which costs ten minutes.
 
 from collections.abc import Mapping
 
-import msgspec
+from app.venues.failures import Limit
 
 ENDPOINT_WINDOW_S = 1.0
 ADDRESS_MAX = 600
@@ -16,13 +16,6 @@ ADDRESS_BAN_S = 600.0
 ADDRESS = "address"  # the name of that limit at the gate
 # A budget that is used up and not exceeded does not hold back a close: one refusal too many costs nothing here.
 NEARLY_ALL = 0.99
-
-
-class Limit(msgspec.Struct, frozen=True):
-    """How much of an endpoint's budget is used (1: it is closed), and for how long that says anything."""
-
-    share: float
-    for_s: float
 
 
 def limit_of(headers: Mapping[str, str], now_ms: int, *, exceeded: bool) -> Limit | None:

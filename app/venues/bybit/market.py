@@ -11,9 +11,10 @@ from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
 from app.venues.bybit.calls import PAGES_MAX, Calls, asking
 from app.venues.bybit.codes import Kind
-from app.venues.bybit.http import BybitHttp, VenueSaid
+from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.instruments import Instruments
-from app.venues.bybit.wire import Unreadable, instant, milliseconds, positive, required
+from app.venues.failures import VenueSaid
+from app.venues.numbers import Unreadable, instant, milliseconds, positive, required
 
 RECENT_TRADES_MAX = 1000
 LISTED_ONE_BY_ONE = 5  # tickers; the list of all has half a megabyte

@@ -6,7 +6,7 @@ from app.domain.order import MarginMode, OrderStatus, PositionMode, PositionSide
 from app.domain.position import Fill, FillOrigin
 from app.venues.base import Candle, Equity, Holding, OrderReport, Permissions, RestingStop, Standing, Trade
 from app.venues.bybit import wire
-from app.venues.bybit.wire import Unreadable, instant, milliseconds, number, positive, required
+from app.venues.numbers import Unreadable, instant, milliseconds, number, positive, required
 
 SIDES_READ = {"Buy": Side.BUY, "Sell": Side.SELL}
 POSITION_SIDES = {"Buy": PositionSide.LONG, "Sell": PositionSide.SHORT}

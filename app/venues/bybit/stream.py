@@ -42,8 +42,9 @@ from app.venues.bybit.frames import (
     TickerFrame,
     TradeRow,
 )
-from app.venues.bybit.wire import Unreadable, positive, signer
+from app.venues.bybit.wire import signer
 from app.venues.link import Bounds, Bundle, Link
+from app.venues.numbers import Unreadable, positive
 
 TRADES, TICKERS = "publicTrade.", "tickers."
 PREFIXES = {Topic.TRADES: TRADES, Topic.MARK: TICKERS, Topic.BOOK: TICKERS}

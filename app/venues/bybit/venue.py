@@ -57,12 +57,13 @@ from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
 from app.venues.bybit.calls import Calls, asking, refusal, sentence, wrong_side
 from app.venues.bybit.codes import PARAMETER_ERROR, Kind
-from app.venues.bybit.http import BybitHttp, NoAnswer, NotSent, VenueSaid
+from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.limits import ADDRESS
 from app.venues.bybit.market import BybitMarket
 from app.venues.bybit.stream import BybitPrivateStream
-from app.venues.bybit.wire import Unreadable, milliseconds
+from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Urgency
+from app.venues.numbers import Unreadable, milliseconds
 
 EXECUTION_WINDOW = timedelta(days=7)
 MARGIN_MODE_TTL_S = 60.0

@@ -8,8 +8,6 @@ exchange adds some without notice.
 import base64
 import hmac
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Generic, TypeVar
 
 import msgspec
@@ -21,50 +19,6 @@ from app.errors import Refused
 from app.keys import Credentials
 
 T = TypeVar("T")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Unreadable(ValueError):
-    """An answer that isn't what the exchange documents."""
-
-
-def number(text: str | None) -> Decimal | None:
-    """The number, or None where the exchange wrote "" or null."""
-    if not text:
-        return None
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise Unreadable(f"{text!r} is not a number") from None
-    if not value.is_finite():
-        raise Unreadable(f"{text!r} is not a finite number")
-    return value
-
-
-def positive(text: str | None) -> Decimal | None:
-    """The number, or None where it is absent or zero: unset prices come as "", "0" and "0.00"."""
-    value = number(text)
-    return value if value is not None and value > 0 else None
-
-
-def required(text: str | None, field: str) -> Decimal:
-    value = number(text)
-    if value is None:
-        raise Unreadable(f"{field} is missing")
-    return value
-
-
-def instant(ms: str | int) -> datetime:
-    """Milliseconds since the epoch, exactly (a float would round them)."""
-    try:
-        return _EPOCH + timedelta(milliseconds=int(ms))
-    except (ValueError, OverflowError):
-        raise Unreadable(f"{ms!r} is not a time in milliseconds") from None
-
-
-def milliseconds(at: datetime) -> int:
-    """The millisecond that `at` lies in."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
 # Signing: https://bybit-exchange.github.io/docs/v5/guide#authentication
