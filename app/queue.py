@@ -40,9 +40,8 @@ RING_TIMEOUT_S = 0.3
 WAKES_MAX = 1000
 JOB_TTL_MS = 3_600_000  # a ring that nobody heard for an hour has been swept long ago
 
-serialize: Callable[[Any], bytes] = msgspec.json.Encoder(
-    enc_hook=repr
-).encode  # arq writes exceptions of jobs that it gave up
+# `repr` is for exceptions: arq writes those of jobs that it gave up.
+serialize: Callable[[Any], bytes] = msgspec.json.Encoder(enc_hook=repr).encode
 deserialize: Callable[[bytes], Any] = msgspec.json.Decoder().decode
 
 

@@ -31,7 +31,6 @@ log = logging.getLogger("resources")
 
 Clock = Callable[[], datetime]
 
-
 RECHECK_S = 1.0
 RETIRED_S = 15.0  # an adapter lives on when its account has changed
 PERMISSIONS_TTL_S = 600.0
@@ -204,9 +203,7 @@ def utc_now() -> datetime:
 class Resources:
     """What flows need; passed to them as their first argument."""
 
-    def __init__(
-        self, settings: Settings, pool: Pool, redis: ArqRedis, keys: Keys, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, settings: Settings, pool: Pool, redis: ArqRedis, keys: Keys, now: Clock) -> None:
         self.settings = settings
         self.pool = pool
         self.redis = redis

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from app.errors import LevelheadError, Transient
 from app.log import event
 from app.store.levels import Armed
 from app.venues.base import Trade, Venue
+from app.venues.numbers import instant
 from workers.feed import Feed, Gap, OnCrossed
 from workers.stop import heed_cancellation
 
@@ -213,7 +214,3 @@ class Gaps:
             except (LevelheadError, OSError) as error:
                 return self._heed(feed, error)
         return None
-
-
-def instant(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)

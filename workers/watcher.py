@@ -14,6 +14,7 @@ import uvloop
 from redis.exceptions import RedisError
 
 from app.domain.level import Level, LevelKind, TriggerBy
+from app.domain.refusals import Outcome
 from app.errors import LevelheadError, Refused
 from app.ids import new_id
 from app.log import event
@@ -24,9 +25,10 @@ from app.store import leases, levels, positions
 from app.store.db import store_errors
 from app.store.levels import Armed
 from app.venues.base import Venue
+from app.venues.numbers import instant
 from workers.feed import Feed
 from workers.fires import fire
-from workers.gaps import SUBSCRIBED_S, Gaps, instant
+from workers.gaps import SUBSCRIBED_S, Gaps
 from workers.private import AccountStreams
 from workers.stop import heed_cancellation, until_asked_to_stop
 from workers.turns import every, guarded
@@ -359,7 +361,7 @@ class Watcher:
         for connected in self.connected.values():
             if self.feeds[_feed_key(connected)] is feed:
                 return connected.venue
-        raise Refused("no_account", "no account trades on this feed any more")
+        raise Refused(Outcome.NO_ACCOUNT, "no account trades on this feed any more")
 
 
 def _feed_key(connected: Connected) -> tuple[str, str]:

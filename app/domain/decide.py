@@ -201,8 +201,8 @@ def _of_another(held: Position) -> Plan:
     return Plan(
         refusal=Refusal(
             code=Outcome.OTHER_STRATEGY,
-            reason=f"{held.symbol} is held by strategy {held.strategy_id}; one position per symbol and account: "
-            "close it there, or trade this strategy on another account",
+            reason=f"the {held.side} {held.symbol} of this account is held by strategy {held.strategy_id}, and a "
+            "position belongs to one strategy: close it there, or trade this strategy on another account",
         )
     )
 

@@ -42,6 +42,11 @@ class PositionMode(StrEnum):
     ONE_WAY = "one_way"  # one: an opposite order takes off, then turns it round
     HEDGE = "hedge"  # a long and a short side by side, each with its own orders
 
+    @property
+    def words(self) -> str:
+        """For a sentence: one-way, hedge."""
+        return self.value.replace("_", "-")
+
 
 class MarginMode(StrEnum):
     """What a position may lose before it is liquidated."""
@@ -110,7 +115,8 @@ def client_order_id(install: bytes, cause: UUID, book: str, leg: int, attempt: i
     """A deterministic id of 34 characters: `lh` + base32 of a 20-byte hash.
 
     Built from what is asked and never from a database sequence, so that a restored backup cannot use an id twice
-    for different orders, and a repeated run of the same attempt gets the same id, which the venue refuses.
+    for different orders, and a repeated run of the same attempt gets the same id, by which the venue refuses it or is
+    asked first.
     """
     digest = hashlib.blake2b(digest_size=20, key=install)
     digest.update(f"{cause}|{book}|{leg}|{attempt}".encode())

@@ -98,7 +98,7 @@ async def _open(
             so_far = road.sum_up(await orders.orders_of(pool, leg.id))
         last = so_far.last
         if so_far.unresolved is not None:
-            cover = partial(protect.cover, resources, connected, leg)
+            cover = partial(protect.cover, connected, leg)
             order = await road.resolve(
                 resources, connected, so_far.unresolved, patience_s=PATIENCE_S, on_unlisted=cover
             )
@@ -145,17 +145,18 @@ def _refused(refusal: Refusal) -> Ended:
 
 
 def _nothing_opened(last: Order) -> Ended:
+    reason = last.reason or "it gave no reason"
     match last.status:
         case OrderStatus.REJECTED:
-            return IntentStatus.REFUSED, Outcome.VENUE_REFUSED, f"the exchange refused the order: {last.reason}"
+            return IntentStatus.REFUSED, Outcome.VENUE_REFUSED, f"the exchange refused the order: {reason}"
         case OrderStatus.CANCELLED:
-            return IntentStatus.REFUSED, Outcome.NOT_FILLED, f"the exchange filled nothing: {last.reason}"
+            return IntentStatus.REFUSED, Outcome.NOT_FILLED, f"the exchange filled nothing: {reason}"
         case OrderStatus.FILLED:
             why = f"the exchange calls order {last.client_order_id} filled, and its fills were not counted; look there"
             return IntentStatus.NEEDS_OPERATOR, Outcome.UNRESOLVED, why
     if last.reason == road.NEVER_ARRIVED:
         return IntentStatus.EXPIRED, Outcome.NEVER_ARRIVED, "the order never arrived; nothing was opened"
-    return IntentStatus.REFUSED, Outcome.VENUE_UNAVAILABLE, f"nothing was sent: {last.reason}"
+    return IntentStatus.REFUSED, Outcome.VENUE_UNAVAILABLE, f"nothing was sent: {reason}"
 
 
 def _may_be_followed(last: Order) -> bool:

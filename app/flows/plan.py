@@ -42,7 +42,7 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
             strategies.get(pool, instruction.strategy_id),
             _price(resources, connected, symbol) if opens or signal.size is not None else _nothing(),
         )
-    hedge = connected.account.position_mode is PositionMode.HEDGE
+    hedge = connected.account.position_mode is PositionMode.HEDGE or any(one.hedge for one in held)
     if instruction.position_id is not None:
         # One position is meant, whatever else is held.
         held, hedge = [one for one in held if one.id == instruction.position_id], False
@@ -65,7 +65,7 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     wealth: Equity | None = await connected.venue.equity() if needs_equity(signal, rules) else None
     situation = Situation(
         held=tuple(held),
-        hedge=hedge or any(one.hedge for one in held),
+        hedge=hedge,
         instrument=instrument,
         price=price or ZERO,
         equity=None if wealth is None else wealth.equity,

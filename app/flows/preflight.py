@@ -11,8 +11,6 @@ from app.domain.refusals import Outcome
 from app.resources import Connected, Resources
 from app.venues.base import Holding, Permissions, Standing
 
-MODE_WORDS = {PositionMode.ONE_WAY: "one-way", PositionMode.HEDGE: "hedge"}
-
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     """How a symbol stands at the exchange, and why nothing may be opened there, if so."""
@@ -46,8 +44,8 @@ def modes(connected: Connected, standing: Standing) -> Refusal | None:
     if found is not wanted:
         return Refusal(
             code=Outcome.POSITION_MODE_MISMATCH,
-            reason=f"{standing.symbol} is in {MODE_WORDS[found]} mode at the exchange and the account "
-            f"{connected.account.name} is set to {MODE_WORDS[wanted]}: switch the exchange to {MODE_WORDS[wanted]} "
+            reason=f"{standing.symbol} is in {found.words} mode at the exchange and the account "
+            f"{connected.account.name} is set to {wanted.words}: switch the exchange to {wanted.words} "
             f"mode, or set the account's position_mode to {found}",
         )
     return None

@@ -67,6 +67,12 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
                     position.symbol, position.side, wanted, hedge=position.hedge, qty=position.qty
                 )
                 rests = wanted
+                with store_errors():
+                    current = await positions.get(resources.pool, position_id)
+                if current is None or current.status is PositionStatus.CLOSED:
+                    # It ended meanwhile, and whoever ended it may have looked for leftovers before this one rested.
+                    await _clear(resources, connected, position)
+                    return False
             await _protected(resources, position, rests)
             return True
         except Refused as error:
@@ -81,14 +87,14 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
     return False
 
 
-async def cover(resources: Resources, connected: Connected, intent: Intent) -> None:
+async def cover(connected: Connected, intent: Intent) -> None:
     """Have a native stop rest for what an opening's order has filled although its fills are not known yet."""
     symbol, side = intent.symbol, intent.position_side
     if connected.venue.traits.attaches_stops or intent.exits is None:
         return
     try:
         holding = (await connected.venue.standing(symbol)).on(side)
-        if holding is None or holding.stop_loss is not None or holding.entry_price is None:
+        if holding is None or holding.stop_loss is not None:
             return
         instrument = await connected.venue.instrument(symbol)
         wanted = native_stop_price(intent.exits, side, holding.entry_price, instrument, NATIVE_STOP_BUFFER_PCT)
@@ -153,7 +159,7 @@ async def _clear(resources: Resources, connected: Connected, position: Position)
         if opening or any(later.side is side or not later.hedge for later in live):
             return  # it may be the next one's
         await connected.venue.set_stop(symbol, side, None, hedge=position.hedge)
-        event(log, logging.INFO, "native stop removed", symbol=position.symbol, position=position.id)
+        event(log, logging.INFO, "native stop removed", symbol=symbol, position=position.id)
     except (Refused, Transient, OutcomeUnknown, Conflict) as error:
         event(log, logging.WARNING, "cannot look for leftover stops", symbol=position.symbol, why=str(error))
 

@@ -14,7 +14,6 @@ import msgspec
 
 from app.domain.instrument import Instrument
 from app.domain.money import plain
-from app.domain.order import PositionMode
 from app.errors import LevelheadError, Refused, VenueError
 from app.resources import RECHECK_S, Connected, Resources, origins_of
 from app.settings import Settings
@@ -115,7 +114,7 @@ async def check(connected: Connected, settings: Settings, symbol: str = SYMBOL) 
         _check_permissions(permissions.result(), key),
         _check_ip_restriction(permissions.result()),
         _check_position_mode(account, standing.result(), key, symbol),
-        _check_margin_mode(account, standing.result(), symbol),
+        _check_margin_mode(account, standing.result(), symbol, is_set=venue.traits.sets_margin_mode),
         _check_leverage(standing.result(), instrument.result(), symbol),
         _check_conditional_orders(stops.result(), key, symbol),
         _check_order_test(test.result(), key),
@@ -234,21 +233,18 @@ def _check_position_mode(account: AccountRow, standing: Standing | LevelheadErro
         return _failed(name, standing, key)
     there, here = standing.position_mode, account.position_mode
     if there is here:
-        return Check(name=name, ok=True, detail=f"{symbol} is in {_words(there)} mode, as the account says")
+        return Check(name=name, ok=True, detail=f"{symbol} is in {there.words} mode, as the account says")
     return Check(
         name=name,
         ok=False,
-        detail=f"{symbol} is in {_words(there)} mode at the exchange, and the account says {_words(here)}",
-        cure=f"switch the exchange to {_words(here)} mode while nothing is held or ordered there, or the account with "
+        detail=f"{symbol} is in {there.words} mode at the exchange, and the account says {here.words}",
+        cure=f"switch the exchange to {here.words} mode while nothing is held or ordered there, or the account with "
         f'PATCH /api/v1/accounts/{account.id} {{"position_mode": "{there}"}}',
     )
 
 
-def _words(mode: PositionMode) -> str:
-    return "hedge" if mode is PositionMode.HEDGE else "one-way"
-
-
-def _check_margin_mode(account: AccountRow, standing: Standing | LevelheadError, symbol: str) -> Check:
+def _check_margin_mode(account: AccountRow, standing: Standing | LevelheadError, symbol: str, *, is_set: bool) -> Check:
+    """With `is_set` the next opening sets it, while nothing is held; else it would be refused."""
     name = "margin_mode"
     if isinstance(standing, LevelheadError):
         return Check(name=name, ok=None, detail="not told: see position_mode")
@@ -258,11 +254,12 @@ def _check_margin_mode(account: AccountRow, standing: Standing | LevelheadError,
         return Check(name=name, ok=True, detail=f"{symbol} is {said}; the account leaves it so")
     if there is here:
         return Check(name=name, ok=True, detail=f"{symbol} is {said}, as the account says")
+    mends_itself = is_set and not standing.holdings
     return Check(
         name=name,
-        ok=False if standing.holdings else None,  # while nothing is held, the next opening sets it
+        ok=None if mends_itself else False,
         detail=f"{symbol} is {said} at the exchange, and the account says {here}"
-        + ("" if standing.holdings else ": it is set before the next opening, where the exchange lets it be set"),
+        + (": it is set before the next opening, where the exchange lets it be set" if mends_itself else ""),
         cure=f"set {here} margin at the exchange while nothing is held, or the account with "
         f'PATCH /api/v1/accounts/{account.id} {{"margin_mode": {_json(there)}}}',
     )

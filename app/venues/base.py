@@ -22,6 +22,7 @@ class Traits(msgspec.Struct, frozen=True, kw_only=True):
 
     attaches_stops: bool  # a native stop can ride on the opening order; else it is placed right after the fill
     refuses_used_ids: bool  # the client order id of an ended order is refused; else it may be used again
+    sets_margin_mode: bool  # of a symbol, before it is traded; else it is the account's and only compared
     order_limits: tuple[str, ...] = ()  # names at the gate of what counts orders
 
 

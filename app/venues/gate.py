@@ -3,8 +3,8 @@
 Every request asks first (`admit`), and every answer tells what it said about limits (`used`, `ban`). Nothing here
 waits or does I/O: who is turned away gets `Transient` with the seconds to wait, because nothing was sent.
 
-Instants are those of the monotonic clock, which no step of the wall clock moves. All but `Gate.count` is for the event
-loop's thread only.
+Instants are those of the monotonic clock, which no step of the wall clock moves. All but `Gate.count`, and `Gate.admit`
+without limits, is for the event loop's thread only.
 """
 
 import math

@@ -4,6 +4,7 @@ An SDK takes half a second and more to import, and a process that never trades n
 first asked for. Whoever must not wait then calls `load` before, in a thread.
 """
 
+from app.domain.refusals import Outcome
 from app.errors import Refused
 from app.keys import Credentials
 from app.venues.base import Origins, PublicListener, PublicStream, Venue
@@ -51,4 +52,4 @@ def open_public_stream(name: str, origins: Origins, listener: PublicListener) ->
 
 
 def _unknown(name: str) -> Refused:
-    return Refused("not_supported_yet", f"{name} cannot be traded by this version")
+    return Refused(Outcome.NOT_SUPPORTED_YET, f"{name} cannot be traded by this version")

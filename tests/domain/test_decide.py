@@ -23,7 +23,6 @@ from app.domain.decide import (
     needs_equity,
     too_old,
 )
-from app.domain.instrument import Instrument
 from app.domain.order import PositionSide
 from app.domain.position import CloseReason, Position, PositionStatus
 from app.domain.refusals import Outcome
@@ -41,21 +40,11 @@ from app.domain.signal import (
     Target,
     Trailing,
 )
+from tests.support.instruments import BTC, instrument
 
 D = Decimal
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
-
-BTC = Instrument(
-    symbol="BTCUSDT",
-    tick_size=D("0.1"),
-    qty_step=D("0.001"),
-    qty_min=D("0.001"),
-    market_qty_max=D(100),
-    notional_min=D(5),
-    leverage_max=D(100),
-    trading=True,
-)
 
 
 def pct(value: str) -> PriceOrPct:
@@ -82,10 +71,6 @@ BARE = Rules(strategy_id="demo")
 
 def rules(like: Rules = RULES, **changes: Any) -> Rules:
     return msgspec.structs.replace(like, **changes)
-
-
-def instrument(**changes: Any) -> Instrument:
-    return msgspec.structs.replace(BTC, **changes)
 
 
 def holding(text: str, **changes: Any) -> Position | None:

@@ -5,25 +5,12 @@ from decimal import Decimal as D
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.instrument import Instrument
-
-
-def instrument(step: D, most: int) -> Instrument:
-    return Instrument(
-        symbol="BTCUSDT",
-        tick_size=D("0.1"),
-        qty_step=step,
-        qty_min=step,
-        market_qty_max=step * most,
-        notional_min=D(5),
-        leverage_max=D(100),
-        trading=True,
-    )
+from tests.support.instruments import instrument
 
 
 @given(step=st.sampled_from([D("0.001"), D("0.5"), D(1), D(10)]), most=st.integers(1, 500), steps=st.integers(1, 5_000))
 def test_the_shares_add_up_and_none_is_too_large_or_a_crumb(step: D, most: int, steps: int) -> None:
-    rules, rest, shares = instrument(step, most), step * steps, []
+    rules, rest, shares = instrument(qty_step=step, qty_min=step, market_qty_max=step * most), step * steps, []
     while rest:
         shares.append(rules.order_qty(rest))
         rest -= shares[-1]

@@ -7,27 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.exits import check_exits, native_stop_price, plan_levels
-from app.domain.instrument import Instrument
 from app.domain.level import LevelKind, PlannedLevel
 from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
 from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit, Trailing
+from tests.support.instruments import instrument
 
 D = Decimal
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
-
-
-def instrument(tick: str = "0.1", step: str = "0.001", least: str = "0.001") -> Instrument:
-    return Instrument(
-        symbol="BTCUSDT",
-        tick_size=D(tick),
-        qty_step=D(step),
-        qty_min=D(least),
-        market_qty_max=D(100),
-        notional_min=D(5),
-        leverage_max=D(100),
-        trading=True,
-    )
 
 
 def pct(value: str) -> PriceOrPct:
@@ -96,12 +83,18 @@ def test_the_ladder_is_cut_to_the_step(exits: Exits, qty: str, expected: list[tu
 
 def test_rungs_below_the_minimum_are_merged_into_a_neighbour() -> None:
     exits = ladder(("1", "0.2"), ("2", "0.3"), ("3", "0.4"), ("4", "0.1"))
-    planned = plan_levels(exits, LONG, D(100), D("0.020"), instrument(least="0.010"))
+    planned = plan_levels(exits, LONG, D(100), D("0.020"), instrument(qty_min=D("0.010")))
     assert rungs(planned) == [(1, "0.010"), (3, "0.010")]
     assert [x.fraction for x in planned] == [D("0.5"), D("0.5")]
     # what was merged doesn't come back once its rung has fired
     rest = plan_levels(
-        exits, LONG, D(100), D("0.010"), instrument(least="0.010"), fired_rungs=frozenset({1}), qty_opened=D("0.020")
+        exits,
+        LONG,
+        D(100),
+        D("0.010"),
+        instrument(qty_min=D("0.010")),
+        fired_rungs=frozenset({1}),
+        qty_opened=D("0.020"),
     )
     assert rungs(rest) == [(3, "0.010")]
 
@@ -208,7 +201,7 @@ def test_planned_levels_fit_the_position_and_the_instrument(
     fired: frozenset[int],
     sold: int,
 ) -> None:
-    rules = instrument(tick, *step)
+    rules = instrument(tick_size=D(tick), qty_step=D(step[0]), qty_min=D(step[1]))
     entry = entry_ticks * rules.tick_size + rules.tick_size / 3  # averages lie off the grid
     opened = steps * rules.qty_step
     qty = max(opened - sold * rules.qty_step, rules.qty_step)

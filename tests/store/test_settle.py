@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from app.domain.instrument import Instrument
 from app.domain.level import LevelKind, LevelStatus
 from app.domain.order import Order, OrderStatus, PositionSide, Side
 from app.domain.position import CloseReason, Fill, FillOrigin, Position
@@ -27,21 +26,11 @@ from app.store.db import transaction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
 from tests.api import rows
 from tests.support.house import settings
+from tests.support.instruments import BTC
 
 D = Decimal
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
-
-BTC = Instrument(
-    symbol="BTCUSDT",
-    tick_size=D("0.1"),
-    qty_step=D("0.001"),
-    qty_min=D("0.001"),
-    market_qty_max=D(100),
-    notional_min=D(5),
-    leverage_max=D(100),
-    trading=True,
-)
 
 
 def pct(value: str) -> PriceOrPct:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import aiohttp
 import msgspec
 
-from app.domain.order import PositionSide, Side, client_order_id
+from app.domain.order import MarginMode, PositionSide, Side, client_order_id
 from app.domain.position import Fill
 from app.errors import LevelheadError, OutcomeUnknown, Refused, Transient
 from app.keys import Credentials
@@ -292,6 +292,7 @@ READS: dict[str, Callable[[Venue], Awaitable[object]]] = {
     "standing": lambda venue: venue.standing(BTC),
     "holdings": lambda venue: venue.holdings(),
     "quote": lambda venue: venue.quote(BTC),
+    "last_prices": lambda venue: venue.last_prices([BTC]),
     "order": lambda venue: venue.order(BTC, "lh-x"),
     "fills": lambda venue: venue.fills(BTC, since=datetime.now(UTC)),
     "fills of an order": lambda venue: venue.fills(BTC, client_order_id="lh-x"),
@@ -301,6 +302,7 @@ READS: dict[str, Callable[[Venue], Awaitable[object]]] = {
 }
 CHANGES: dict[str, Callable[[Venue], Awaitable[object]]] = {
     "set_leverage": lambda venue: venue.set_leverage(BTC, Decimal(5)),
+    "set_margin_mode": lambda venue: venue.set_margin_mode(BTC, MarginMode.CROSS),
     "set_stop": lambda venue: venue.set_stop(BTC, LONG, Decimal(50000), hedge=False),
 }
 BUY, SELL = Side.BUY, Side.SELL

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.venues.bybit.codes import CODES, STATUSES, Kind, kind_of, kind_of_status
+from app.venues.bybit.codes import CODES, STATUSES, kind_of, kind_of_status
+from app.venues.kinds import Kind
 
 DOCUMENTED: dict[Kind, list[int]] = {
     Kind.RATE: [10006, 10018, 10429, 20003, 170005],

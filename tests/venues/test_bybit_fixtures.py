@@ -16,9 +16,10 @@ from app.domain.position import Fill
 from app.venues.base import Topic, Trade
 from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
-from app.venues.bybit.codes import CODES, Kind, kind_of, kind_of_status
+from app.venues.bybit.codes import CODES, kind_of, kind_of_status
 from app.venues.bybit.limits import limit_of
 from app.venues.bybit.stream import BybitPrivateStream, BybitPublicStream
+from app.venues.kinds import Kind
 from tests.venues.bybit_server import CREDENTIALS, SocketServer, socket_server
 
 SHARED = os.environ.get("LEVELHEAD_SHARED_EXCHANGES", "")

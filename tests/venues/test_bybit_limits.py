@@ -33,6 +33,7 @@ def headers(left: int, reset_ms: int = NOW_MS) -> dict[str, str]:
         (headers(10), False, Limit(0.0, 1.0)),
         (headers(5), False, Limit(0.5, 1.0)),
         (headers(0), False, Limit(0.99, 1.0)),  # used up, not exceeded: a close may still try
+        (headers(0, NOW_MS + 345), False, Limit(1.0, 0.345)),  # until when is stated: trying gains nothing
         (headers(0, NOW_MS + 345), True, Limit(1.0, 0.345)),
         (headers(0, NOW_MS - 5), True, Limit(1.0, 1.0)),
         ({}, True, Limit(1.0, 1.0)),

@@ -33,7 +33,7 @@ async def opened(house: House, kind: str, **exits: object) -> tuple[Connected, A
     """A long whose level of this kind is about to be crossed, at a venue that takes the id of an ended order again."""
     await house.alert(**LONG, **exits)
     connected = await house.resources.venues.of(house.account_id)
-    connected.venue.traits = Traits(attaches_stops=True, refuses_used_ids=False)
+    connected.venue.traits = Traits(attaches_stops=True, refuses_used_ids=False, sets_margin_mode=False)
     [one] = [one for one in await levels.armed(house.resources.pool) if one.level.kind == kind]
     return connected, one
 

@@ -1,4 +1,4 @@
-"""What Binance says of prices past and present; the quirks are numbered in `binance`."""
+"""What Binance says of prices past and present; the quirks are numbered in `venue`."""
 
 import asyncio
 from collections.abc import Collection
@@ -21,6 +21,7 @@ HOUR_MS = 3_600_000
 CANDLES_PAGE = 1000
 CANDLES_PAGES_MAX = 200
 MINUTE_MS = 60_000
+LISTED_ONE_BY_ONE = 2
 
 
 class Market:
@@ -31,24 +32,25 @@ class Market:
         with reading():
             mark, last, best = await asyncio.gather(
                 self._mark(symbol),
-                self._http.read(BinanceHttp.futures_symbol_ticker, urgency=Urgency.OPEN, symbol=symbol),
+                self._last(symbol),
                 self._http.read(BinanceHttp.futures_orderbook_ticker, urgency=Urgency.OPEN, symbol=symbol),
             )
             book = wire.BOOK_PRICES.decode(best)
             return Quote(
-                last=required(wire.TICKER_PRICE.decode(last).price, "price"),
+                last=last,
                 mark=mark,
                 bid=positive(book.bidPrice),
                 ask=positive(book.askPrice),
             )
 
     async def last_prices(self, symbols: Collection[str]) -> dict[str, Decimal]:
-        """All at once: that costs as much as two of them."""
+        """One or two by themselves; the list of all costs as much as two."""
         with reading():
-            rows = wire.LISTED_PRICES.decode(
-                await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=Urgency.OPEN)
-            )
-            return {row.symbol: required(row.price, "price") for row in rows if row.symbol in symbols}
+            if len(symbols) <= LISTED_ONE_BY_ONE:
+                return dict(zip(symbols, await asyncio.gather(*map(self._last, symbols)), strict=True))
+            body = await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=Urgency.OPEN)
+            listed = wire.LISTED_PRICES.decode(body)
+            return {row.symbol: required(row.price, "price") for row in listed if row.symbol in symbols}
 
     async def mark(self, symbol: str) -> Decimal:
         with reading():
@@ -110,6 +112,10 @@ class Market:
                         candles[candle.start] = candle
                 first = last + MINUTE_MS
             raise Unreadable(f"more than {CANDLES_PAGES_MAX} pages")
+
+    async def _last(self, symbol: str) -> Decimal:
+        body = await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=Urgency.OPEN, symbol=symbol)
+        return required(wire.TICKER_PRICE.decode(body).price, "price")
 
     async def _mark(self, symbol: str) -> Decimal:
         body = await self._http.read(BinanceHttp.futures_mark_price, urgency=Urgency.OPEN, symbol=symbol)

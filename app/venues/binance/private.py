@@ -19,6 +19,7 @@ import msgspec
 
 from app.domain.money import ZERO
 from app.domain.position import Fill
+from app.errors import Transient
 from app.venues.base import PrivateListener
 from app.venues.binance import rows, wire
 from app.venues.binance.failures import reading
@@ -39,6 +40,8 @@ from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.kinds import Kind
 from app.venues.link import Bounds, Link
 from app.venues.numbers import Unreadable, instant, number, required
+
+log = logging.getLogger(__name__)
 
 RENEW_EVERY_S = 1800.0
 RENEW_AGAIN_S = 60.0
@@ -108,10 +111,10 @@ class BinancePrivateStream(Link):
                     self._drop("the listen key is gone")
                 else:
                     self._note(logging.WARNING, "listen key not renewed", reason=said.text)
-            except (NotSent, NoAnswer) as exc:
+            except (NotSent, NoAnswer, Transient) as exc:
                 self._note(logging.WARNING, "listen key not renewed", reason=str(exc))
             except Exception:
-                logging.getLogger(__name__).exception("listen key not renewed")
+                log.exception("listen key not renewed")
 
     def _received(self, payload: memoryview | bytes) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Rows of Binance as values of ours: pure functions; the quirks are numbered in `binance`."""
+"""Rows of Binance as values of ours: pure functions; the quirks are numbered in `venue`."""
 
 import base64
 import os

@@ -43,7 +43,7 @@ PATIENCE_S = 3.0
 PAUSE_S = 0.15
 
 
-class _Stop(msgspec.Struct, frozen=True):
+class _Stop(msgspec.Struct, frozen=True, kw_only=True):
     """A closing stop of one side."""
 
     algo_id: int
@@ -146,7 +146,9 @@ class _Job:
             stop = rows.closing_stop(row)
             if stop is not None and stop.side is self._side:
                 ours, qty = rows.is_our_stop(row.clientAlgoId), number(row.quantity) or ZERO
-                self._stops.append(_Stop(row.algoId, stop.price, row.closePosition, ours, qty))
+                self._stops.append(
+                    _Stop(algo_id=row.algoId, price=stop.price, whole=row.closePosition, ours=ours, qty=qty)
+                )
 
     async def _read_held(self) -> None:
         body = await self._http.read(
@@ -187,7 +189,7 @@ class _Job:
             params["reduceOnly"] = "true"
         with reading():
             await self._place(price, **params)
-        self._stops.append(_Stop(0, price, False, True, qty))  # until the list shows it
+        self._stops.append(_Stop(algo_id=0, price=price, whole=False, ours=True, qty=qty))  # until the list shows it
 
     async def _place(self, price: Decimal, **params: Any) -> None:
         if self._hedge:

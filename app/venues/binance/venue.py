@@ -88,7 +88,12 @@ CURES = {
 class BinanceVenue:
     """One account. Made within a running event loop."""
 
-    traits = Traits(attaches_stops=False, refuses_used_ids=False, order_limits=(wire.WEIGHT, *wire.ORDER_LIMITS))
+    traits = Traits(
+        attaches_stops=False,
+        refuses_used_ids=False,  # quirk 2
+        sets_margin_mode=True,  # quirk 4
+        order_limits=(wire.WEIGHT, *wire.ORDER_LIMITS),
+    )
 
     def __init__(
         self,

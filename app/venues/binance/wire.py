@@ -1,9 +1,8 @@
-"""Binance USD-M Futures as it travels: one Struct per row or frame, one decoder per answer.
+"""Binance USD-M Futures as it travels: one Struct per row, one decoder per answer; frames are in `frames`.
 
 Numbers are strings on this wire, and "" or null is "no value", so a number is read with `number`, never decoded
 directly; the exceptions are prices of the public streams, where each microsecond counts. Unknown fields are ignored:
-the exchange adds some without notice. Keys that differ by case only mean different things: fields of frames are named
-one by one.
+the exchange adds some without notice.
 """
 
 from decimal import Decimal
@@ -42,8 +41,6 @@ class Filter(msgspec.Struct):
 
     filterType: str
     tickSize: str | None = None
-    minPrice: str | None = None
-    maxPrice: str | None = None
     stepSize: str | None = None
     minQty: str | None = None
     maxQty: str | None = None
@@ -56,7 +53,6 @@ class SymbolRow(msgspec.Struct):
     symbol: str
     status: str = ""
     contractType: str = ""
-    baseAsset: str = ""
     marginAsset: str = ""
     filters: list[Filter] = []
 

@@ -16,7 +16,7 @@ from app.domain.refusals import Outcome
 from app.errors import Refused, Transient
 from app.keys import Credentials
 from app.venues.bybit import wire
-from app.venues.bybit.codes import ADDRESS_LIMIT, CODES, PARAMETER_ERROR, Kind
+from app.venues.bybit.codes import ADDRESS_LIMIT, CODES, PARAMETER_ERROR
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.lane import Answer, Lane, Method
 from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S
@@ -24,6 +24,7 @@ from app.venues.bybit.wire import Envelope
 from app.venues.clock import Clock
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Scope, Urgency
+from app.venues.kinds import Kind
 from app.venues.numbers import Unreadable
 
 T = TypeVar("T")

@@ -6,11 +6,11 @@ where the page is silent about what became of the request, the class is the care
 """
 
 from app.domain.refusals import Outcome
-from app.venues.kinds import Code as Code
-from app.venues.kinds import Kind as Kind
+from app.venues.kinds import Code, Kind
 
 SUCCESS = 0
 PARAMETER_ERROR = 10001
+NO_SUCH_PATH = 10017
 ADDRESS_LIMIT = 10018
 
 _K = Kind
@@ -50,7 +50,7 @@ CODES: dict[int, Code] = {
     110010: Code(_K.GONE, "the order is cancelled"),
     110017: Code(_K.GONE, "a reduce-only order has nothing to reduce"),
     # refused
-    10001: Code(_K.REFUSED, "parameter error"),
+    PARAMETER_ERROR: Code(_K.REFUSED, "parameter error"),
     10029: Code(_K.REFUSED, "the symbol is not in the key's whitelist"),
     30228: Code(_K.REFUSED, "the symbol is being delisted: no new positions", Outcome.NOT_TRADING),
     110003: Code(_K.REFUSED, "price outside of the allowed range"),
@@ -82,7 +82,7 @@ CODES: dict[int, Code] = {
     10008: Code(_K.FATAL, "the account is banned"),
     10009: Code(_K.FATAL, "the region is blocked"),
     10010: Code(_K.FATAL, "this address is not on the key's list"),
-    10017: Code(_K.FATAL, "no such path"),
+    NO_SUCH_PATH: Code(_K.FATAL, "no such path"),
     10024: Code(_K.FATAL, "blocked by compliance rules"),
     10027: Code(_K.FATAL, "trading is banned"),
     10028: Code(_K.FATAL, "the account has to be a unified one"),

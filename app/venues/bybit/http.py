@@ -22,11 +22,12 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from app.keys import Credentials
-from app.venues.bybit.codes import CODES, STATUSES, SUCCESS, Kind, kind_of, kind_of_status
+from app.venues.bybit.codes import CODES, STATUSES, SUCCESS, kind_of, kind_of_status
 from app.venues.bybit.limits import address_wait_s, limit_of
 from app.venues.bybit.wire import ENVELOPE, Envelope, signer
 from app.venues.clock import Clock
 from app.venues.failures import Dropped, Limit, NoAnswer, NotSent, VenueSaid
+from app.venues.kinds import Kind
 
 # What urllib3 leaves alone in a query, and "%": a cursor comes escaped and is passed on as it is.
 _QUERY_SAFE = "!$'()*,;:@/?%"

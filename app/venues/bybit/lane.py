@@ -8,10 +8,10 @@ from contextlib import suppress
 from functools import partial
 
 from app.errors import Transient
-from app.venues.bybit.codes import Kind
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.wire import Envelope
 from app.venues.failures import Dropped, Limit, NoAnswer, NotSent, VenueSaid
+from app.venues.kinds import Kind
 
 WARM_EVERY_S = 20.0  # well below the minute after which a front server closes an idle connection
 
@@ -24,6 +24,7 @@ class Lane:
 
     What it sends beyond what it was told to, a second try or a look at the clock, it tells to `count`, in its thread.
     Before anything leaves `heed_ban` is asked there: it raises Transient when a ban came while the request waited.
+    `may_send` is asked in the event loop's: whether there is room for a look at the clock that nobody waits for.
     """
 
     def __init__(

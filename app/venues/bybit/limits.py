@@ -14,7 +14,7 @@ ADDRESS_MAX = 600
 ADDRESS_WINDOW_S = 5.0
 ADDRESS_BAN_S = 600.0
 ADDRESS = "address"  # the name of that limit at the gate
-# A budget that is used up and not exceeded does not hold back a close: one refusal too many costs nothing here.
+# A budget that is used up, and whose end is not stated, does not hold back a close: one refusal costs nothing here.
 NEARLY_ALL = 0.99
 
 
@@ -27,6 +27,8 @@ def limit_of(headers: Mapping[str, str], now_ms: int, *, exceeded: bool) -> Limi
     whole, left = _number(headers.get("X-Bapi-Limit")), _number(headers.get("X-Bapi-Limit-Status"))
     if not whole or left is None:
         return None
+    if left <= 0 and wait_s > 0:
+        return Limit(1.0, wait_s)
     return Limit(min(1 - left / whole, NEARLY_ALL), ENDPOINT_WINDOW_S)
 
 

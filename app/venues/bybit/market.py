@@ -1,4 +1,4 @@
-"""Bybit's public side: the clock, instruments, prices and the market's memory. Quirks are numbered in `bybit`."""
+"""Bybit's public side: the clock, instruments, prices and the market's memory. Quirks are numbered in `venue`."""
 
 import asyncio
 from collections.abc import Collection
@@ -10,10 +10,10 @@ from app.venues.base import Candle, Quote, Trade
 from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
 from app.venues.bybit.calls import PAGES_MAX, Calls, asking
-from app.venues.bybit.codes import Kind
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.instruments import Instruments
 from app.venues.failures import VenueSaid
+from app.venues.kinds import Kind
 from app.venues.numbers import Unreadable, instant, milliseconds, positive, required
 
 RECENT_TRADES_MAX = 1000

@@ -1,4 +1,4 @@
-"""Rows of Bybit V5 as values of ours: pure functions; the quirks are numbered in `bybit`."""
+"""Rows of Bybit V5 as values of ours: pure functions; the quirks are numbered in `venue`."""
 
 from app.domain.instrument import Instrument
 from app.domain.money import ZERO

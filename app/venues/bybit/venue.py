@@ -56,13 +56,14 @@ from app.venues.base import (
 from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
 from app.venues.bybit.calls import Calls, asking, refusal, sentence, wrong_side
-from app.venues.bybit.codes import PARAMETER_ERROR, Kind
+from app.venues.bybit.codes import NO_SUCH_PATH, PARAMETER_ERROR
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.limits import ADDRESS
 from app.venues.bybit.market import BybitMarket
 from app.venues.bybit.stream import BybitPrivateStream
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Urgency
+from app.venues.kinds import Kind
 from app.venues.numbers import Unreadable, milliseconds
 
 EXECUTION_WINDOW = timedelta(days=7)
@@ -75,7 +76,12 @@ INDEXES = {PositionSide.LONG: 1, PositionSide.SHORT: 2}  # in hedge mode; 0 in o
 class BybitVenue(BybitMarket):
     """One account."""
 
-    traits = Traits(attaches_stops=True, refuses_used_ids=True, order_limits=(ADDRESS, "place_order"))
+    traits = Traits(
+        attaches_stops=True,
+        refuses_used_ids=True,
+        sets_margin_mode=False,  # quirk 16
+        order_limits=(ADDRESS, BybitHttp.place_order.__name__),
+    )
 
     def __init__(
         self,
@@ -99,7 +105,7 @@ class BybitVenue(BybitMarket):
             try:
                 envelope = await self._calls.read(BybitHttp.get_api_key_information)
             except VenueSaid as said:
-                if said.venue_code not in ("10017", "HTTP 404"):
+                if said.code not in (NO_SUCH_PATH, 404):
                     raise
                 detail = "this environment does not say what a key may do"
                 return Permissions(can_trade=True, can_withdraw=None, ip_restricted=None, detail=detail)
@@ -284,7 +290,7 @@ class BybitVenue(BybitMarket):
         if standing.position_mode is not mode:
             raise Refused(
                 Outcome.POSITION_MODE_MISMATCH,
-                f"{symbol} is in {_words(standing.position_mode)} mode at Bybit, and this was for {_words(mode)} mode: "
+                f"{symbol} is in {standing.position_mode.words} mode at Bybit, and this was for {mode.words} mode: "
                 f"switch it there, or verify the account again",
                 venue_code=said.venue_code,
             )
@@ -338,7 +344,3 @@ def _order_failure(said: VenueSaid, order: NewOrder) -> LevelheadError:
 
 def _no_position(symbol: str, side: PositionSide) -> Conflict:
     return Conflict(f"Bybit holds no {side} position in {symbol}", kind="no_position")
-
-
-def _words(mode: PositionMode) -> str:
-    return "one-way" if mode is PositionMode.ONE_WAY else "hedge"
