@@ -33,7 +33,8 @@ Clock = Callable[[], datetime]
 
 RECHECK_S = 1.0
 RETIRED_S = 15.0  # an adapter lives on when its account has changed
-PERMISSIONS_TTL_S = 600.0
+PERMISSIONS_TTL_S = 60.0
+WITHDRAWAL_TTL_S = 5.0  # of a key that may withdraw: its owner is switching that off
 PERMISSIONS_PATIENCE_S = 1.5
 PERMISSIONS_PAUSE_S = 60.0  # after it could not be asked
 ACCOUNTS_LOOKED_AT = 500  # at the start, for the venues that they are at
@@ -68,7 +69,8 @@ class Connected(msgspec.Struct):
             event(log, logging.WARNING, "cannot ask what the key may do", account=self.account.name, why=repr(error))
             self._permissions = time.monotonic() + PERMISSIONS_PAUSE_S, known[1] if known is not None else None
         else:
-            self._permissions = time.monotonic() + PERMISSIONS_TTL_S, found
+            ttl_s = WITHDRAWAL_TTL_S if found.can_withdraw else PERMISSIONS_TTL_S
+            self._permissions = time.monotonic() + ttl_s, found
         return self._permissions[1]
 
 

@@ -48,6 +48,8 @@ async def settle(resources: Resources, account_id: UUID, instrument: Instrument,
         held = dict(before)
         for fill in fills:
             order = await orders.by_client_id(connection, fill.client_order_id) if fill.client_order_id else None
+            if order is not None and order.account_id != account_id:
+                order = None  # two accounts with one key hear of each other's fills
             intent = await orders.intent(connection, order.intent_id) if order is not None else None
             position = _meant(list(held.values()), intent, fill)
             position, note = await _count(connection, account_id, position, fill, order, intent)

@@ -115,7 +115,7 @@ async def check(connected: Connected, settings: Settings, symbol: str = SYMBOL) 
         _check_ip_restriction(permissions.result()),
         _check_position_mode(account, standing.result(), key, symbol),
         _check_margin_mode(account, standing.result(), symbol, is_set=venue.traits.sets_margin_mode),
-        _check_leverage(standing.result(), instrument.result(), symbol),
+        _check_leverage(standing.result(), instrument.result(), key, symbol),
         _check_conditional_orders(stops.result(), key, symbol),
         _check_order_test(test.result(), key),
         feed.result(),
@@ -269,12 +269,14 @@ def _json(value: str | None) -> str:
     return "null" if value is None else f'"{value}"'
 
 
-def _check_leverage(standing: Standing | LevelheadError, instrument: Instrument | LevelheadError, symbol: str) -> Check:
+def _check_leverage(
+    standing: Standing | LevelheadError, instrument: Instrument | LevelheadError, key: object, symbol: str
+) -> Check:
     name = "leverage"
-    if isinstance(instrument, Refused):
+    if isinstance(instrument, Refused) and instrument.venue_code is None:
         return Check(name=name, ok=False, detail=instrument.reason, cure="look at another symbol")
     if isinstance(instrument, LevelheadError):
-        return _failed(name, instrument)
+        return _failed(name, instrument, key)
     most = f"up to {plain(instrument.leverage_max)}x"
     if isinstance(standing, LevelheadError):
         return Check(name=name, ok=None, detail=f"{symbol} allows {most}; what is set is not told: see position_mode")

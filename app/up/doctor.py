@@ -215,10 +215,18 @@ def _confirm(connected: Connected, symbol: str, live: Live) -> None:
     if not sys.stdin.isatty():
         raise Failed("nobody is here to be asked: add --yes-trade-minimum to open and close the smallest position")
     account = connected.account
-    answer = input(
+    question = (
         f"This opens the smallest {symbol} position on {account.name} ({account.venue} {account.environment}, "
         f"{connected.origins.rest}), and closes it. Type yes to go on: "
     )
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # the event loop's would let the question stand
+    try:
+        answer = input(question)
+    except (KeyboardInterrupt, EOFError):
+        print()
+        answer = ""
+    finally:
+        signal.signal(signal.SIGINT, handler)
     if answer.strip().lower() != "yes":
         raise Failed("not confirmed, so nothing was opened")
 

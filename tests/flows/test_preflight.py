@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from app import resources
 from app.domain.order import MarginMode, PositionMode
 from app.keys import Credentials
 from app.store import accounts
@@ -77,3 +78,19 @@ async def test_the_margin_mode_is_made_the_accounts_or_nothing_is_opened(each_ho
     await change(each_house, margin_mode=None)
     outcome = await each_house.alert(**LONG, id="whatever the exchange has is right now")
     assert outcome["code"] in ("executed", "nothing_to_do"), outcome
+
+
+async def test_a_key_that_gains_the_right_to_withdraw_is_noticed(
+    each_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked once is asked again; and the cure holds as soon as it is done."""
+    monkeypatch.setattr(resources, "PERMISSIONS_TTL_S", 0.0)
+    monkeypatch.setattr(resources, "WITHDRAWAL_TTL_S", 0.0)
+    outcome = await each_house.alert(**LONG)
+    assert outcome["code"] == "executed", outcome
+    await each_house._control("POST", "permissions", {"api_key": API_KEY, "withdraw": True})
+    outcome = await each_house.alert(symbol="BTCUSDT.P", action="add", size={"base": "0.01"}, id="1")
+    assert outcome["code"] == "key_can_withdraw", outcome
+    await each_house._control("POST", "permissions", {"api_key": API_KEY, "withdraw": False})
+    outcome = await each_house.alert(symbol="BTCUSDT.P", action="add", size={"base": "0.01"}, id="2")
+    assert outcome["code"] == "executed", outcome

@@ -607,3 +607,16 @@ async def test_a_second_position_of_one_side_or_mode_is_refused_by_the_table(boo
         with pytest.raises(asyncpg.UniqueViolationError):
             async with transaction(book.pool) as connection:
                 await positions.insert(connection, double)
+
+
+async def test_a_fill_of_another_accounts_order_begins_nothing_here(resources: Resources) -> None:
+    """Two accounts were made with one key: each hears of the other's fills."""
+    one, other = await new_book(resources), await new_book(resources)
+    order = await one.order(IntentKind.OPEN, "0.010")
+    fill = one.fill(order, "0.010")
+    assert await other.settle(fill) is None
+    position = await one.settle(fill)
+    assert position is not None
+    assert (position.account_id, position.qty) == (one.account_id, D("0.010"))
+    assert await other.settle(fill) is None
+    assert await positions.live(other.pool, other.account_id, "BTCUSDT") == []
