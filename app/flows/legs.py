@@ -119,11 +119,13 @@ async def _open(
         if so_far.filled > ZERO and not await _covered(resources, connected, leg):
             break
         refusal = await _why_not(resources, connected, instruction, leg, so_far.filled)
+        if refusal is None:
+            await _heed_gate(connected, Urgency.OPEN)
+            refusal = _expired(resources, instruction)  # that may have taken its time
         if refusal is not None:
             if so_far.filled > ZERO:
                 break
             return _refused(refusal)
-        await _heed_gate(connected, Urgency.OPEN)
         instrument = await connected.venue.instrument(leg.symbol)
         qty = instrument.order_qty(leg.qty - so_far.filled)
         order = await road.write(resources, book, leg, qty, native_stop=leg.native_stop)
