@@ -14,6 +14,7 @@ from app.resources import market_of
 from app.store.accounts import VenueName
 from app.venues.base import Origins, Quote, Topic, Trade
 from app.venues.registry import open_public_stream
+from workers.fidelity import Fidelity
 
 log = logging.getLogger("watcher")
 
@@ -47,6 +48,12 @@ class Doubt(Gap):
 
     missed = False  # one of them was not that of the last trade that is known
 
+    def __init__(self, price: Decimal) -> None:
+        super().__init__()
+        self.quiet_at = price  # while it is this one, nothing has happened that the stream should have told
+        self.price = price  # the last one that was asked for
+        self.moved = 0  # so often in a row it was not `quiet_at`
+
 
 class Feed:
     """Compares each price with the levels of its symbol that are judged by it. Hears the stream: a `PublicListener`.
@@ -64,11 +71,15 @@ class Feed:
         on_crossed: OnCrossed,
         on_back: Callable[["Feed"], None],
         on_missed: Callable[["Feed", str, Gap], None],
+        on_held: Callable[["Feed", str], None],
     ) -> None:
-        """`on_back`: linked again, after a gap; `on_missed`: a symbol is heard again of which trades were lost."""
+        """`on_back`: linked again, after a gap; `on_missed`: a symbol is heard again of which trades were lost;
+        `on_held`: a trade counts only if a quote, which has to be asked for, says the same.
+        """
         self.market = market_of(venue_name, origins)
         self.origins = origins
         self.topics: dict[str, frozenset[Topic]] = {}  # symbol -> what of it is followed
+        self.followed_at: dict[str, float] = {}  # symbol -> monotonic
         self.books: dict[TriggerBy, dict[str, LevelBook]] = {by: {} for by in TriggerBy}
         self.prices: dict[TriggerBy, dict[str, tuple[Decimal, int]]] = {by: {} for by in TriggerBy}  # exchange time, ms
         self.heard: dict[TriggerBy, dict[str, float]] = {by: {} for by in TriggerBy}  # monotonic
@@ -76,7 +87,10 @@ class Feed:
         self.judged_ms: dict[str, int] = {}  # symbol -> exchange time up to which its trades were judged
         self.gap: Gap | None = Gap()  # at the start everything is one
         self.doubts: dict[str, Doubt] = {}  # by symbol
+        self._unheard: dict[str, Decimal] = {}  # symbol -> the last price heard, where a later one was asked for
+        self.answered: dict[str, float] = {}  # symbol -> monotonic: when its last price was asked for with success
         self.linked = False
+        self.link_changed_at = time.monotonic()
         self.asking = asyncio.Semaphore(ASKING_MAX)
         self._last = self.prices[TriggerBy.LAST]
         self._heard_trades = self.heard[TriggerBy.LAST]
@@ -85,30 +99,25 @@ class Feed:
         self._on_crossed = on_crossed
         self._on_back = on_back
         self._on_missed = on_missed
+        self.fidelity = Fidelity(self._last, self.prices[TriggerBy.MARK], lambda symbol: on_held(self, symbol))
         self.stream = open_public_stream(venue_name, origins, self)
 
     # -- what the stream tells ---------------------------------------------------------------------------------------
 
     def on_trades(self, trades: Sequence[Trade]) -> None:
-        latest = trades[-1]
-        symbol = latest.symbol
-        self._heard_trades[symbol] = time.monotonic()
-        self._last[symbol] = (latest.price, latest.at_ms)
-        self.unsaved[TriggerBy.LAST].add(symbol)
-        if not self._judging():
-            return
-        if symbol in self.doubts:
-            self._heard_again(symbol)
-        self.judged_ms[symbol] = latest.at_ms
-        book = self._judged_by_trades.get(symbol)
-        if book is not None:
-            for trade in trades:
-                for level in book.on_price(trade.price):
-                    self._on_crossed(level, trade.price, trade.trade_id)
+        symbol = trades[0].symbol
+        counted = self.fidelity.counted(symbol, trades)
+        if counted:
+            self._heard_trades[symbol] = time.monotonic()
+            self._count(symbol, counted)
+        elif self.fidelity.holds(symbol):
+            self._heard_trades[symbol] = time.monotonic()
 
     def on_mark(self, symbol: str, price: Decimal, at_ms: int) -> None:
         self.unsaved[TriggerBy.MARK].add(symbol)
         self._hear(symbol, TriggerBy.MARK, price, at_ms)
+        if self.fidelity.holds(symbol):
+            self._count(symbol, self.fidelity.weighed(symbol, price))
 
     def on_book(self, symbol: str, bid: Decimal | None, ask: Decimal | None, at_ms: int) -> None:
         if bid is not None:
@@ -117,7 +126,8 @@ class Feed:
             self._hear(symbol, TriggerBy.ASK, ask, at_ms)
 
     def on_link(self, up: bool) -> None:
-        self.linked = up
+        self.linked, self.link_changed_at = up, time.monotonic()
+        self._unheard.clear()
         if up:
             self._on_back(self)
         else:
@@ -134,7 +144,9 @@ class Feed:
                 self._on_crossed(level, price, None)
 
     def on_quote(self, symbol: str, quote: Quote, triggers: Iterable[TriggerBy], asked_at: float) -> None:
-        """A quote that was asked for at `asked_at` (monotonic)."""
+        """A quote that was asked for at `asked_at` (monotonic). It also tells what becomes of trades held back."""
+        if self.fidelity.holds(symbol) and self._heard_trades[symbol] < asked_at:
+            self._count(symbol, self.fidelity.weighed(symbol, quote.mark, quote.bid, quote.ask))
         prices = {
             TriggerBy.LAST: quote.last,
             TriggerBy.MARK: quote.mark,
@@ -142,15 +154,27 @@ class Feed:
             TriggerBy.ASK: quote.ask,
         }
         for by in triggers:
-            self.on_asked(symbol, by, prices[by], asked_at)
+            self.on_asked(symbol, by, prices[by], asked_at, quote)
 
-    def on_asked(self, symbol: str, by: TriggerBy, price: Decimal | None, asked_at: float) -> None:
-        """A price that was asked for at `asked_at` (monotonic). What was heard since is newer."""
+    def on_asked(
+        self, symbol: str, by: TriggerBy, price: Decimal | None, asked_at: float, quote: Quote | None = None
+    ) -> bool:
+        """A price that was asked for at `asked_at` (monotonic). What was heard since is newer.
+
+        False: it is so far from the last one that it has to be asked for with the others, in a quote.
+        """
         if price is None or self.heard[by].get(symbol, 0.0) >= asked_at:
-            return
+            return True
         if by is TriggerBy.LAST:
+            believed = self.fidelity.believes(symbol, price, quote)
+            if believed is None:
+                return quote is not None
+            self.answered[symbol] = time.monotonic()
+            if not believed:
+                return True
             self._doubt(symbol, price)
         self.on_price(symbol, by, price)
+        return True
 
     # -- what is followed --------------------------------------------------------------------------------------------
 
@@ -159,6 +183,7 @@ class Feed:
         known = self.topics.get(symbol, frozenset())
         wanted = known | ALWAYS | {TOPIC_OF[by]}
         if wanted != known:
+            self.followed_at.setdefault(symbol, time.monotonic())
             self.topics[symbol] = wanted
             self.stream.want(dict(self.topics))
 
@@ -186,12 +211,14 @@ class Feed:
         return sorted({symbol for books in self.books.values() for symbol, book in books.items() if book})
 
     def silent(self, seconds: float) -> dict[str, list[TriggerBy]]:
-        """Symbols with levels whose price was not heard for so long -> which of its prices."""
+        """Symbols of which something was not heard for so long -> which of its prices: the last one, and those by which
+        a level is judged.
+        """
         oldest = time.monotonic() - seconds
-        found: dict[str, list[TriggerBy]] = {}
+        found = {symbol: [TriggerBy.LAST] for symbol in self.topics if self._heard_trades.get(symbol, 0.0) < oldest}
         for by, books in self.books.items():
             for symbol, book in books.items():
-                if book and self.heard[by].get(symbol, 0.0) < oldest:
+                if book and by is not TriggerBy.LAST and self.heard[by].get(symbol, 0.0) < oldest:
                     found.setdefault(symbol, []).append(by)
         return found
 
@@ -204,6 +231,7 @@ class Feed:
             self.gap.levels = {level.id: level for book in self._judged_by_trades.values() for level in book.levels()}
             for doubt in self.doubts.values():
                 doubt.over(self.gap)
+            self.fidelity.forget_held()
 
     def end_gap(self) -> Gap:
         """The gap that the caller inspects now."""
@@ -215,8 +243,30 @@ class Feed:
         symbol = trade.symbol
         if trade.at_ms > self.judged_ms.get(symbol, 0):
             self.judged_ms[symbol] = trade.at_ms
+            self._unheard.setdefault(symbol, self._quiet_at(symbol, trade.price))
             self._last[symbol] = (trade.price, trade.at_ms)
+            self.fidelity.settle(symbol, trade.price)
             self.unsaved[TriggerBy.LAST].add(symbol)
+
+    def _count(self, symbol: str, trades: Sequence[Trade]) -> None:
+        """These trades count: what is known goes on, and levels are compared."""
+        if not trades:
+            return
+        if self._unheard:
+            self._unheard.pop(symbol, None)
+        latest = trades[-1]
+        self._last[symbol] = (latest.price, latest.at_ms)
+        self.unsaved[TriggerBy.LAST].add(symbol)
+        if not self._judging():
+            return
+        if symbol in self.doubts:
+            self._heard_again(symbol)
+        self.judged_ms[symbol] = latest.at_ms
+        book = self._judged_by_trades.get(symbol)
+        if book is not None:
+            for trade in trades:
+                for level in book.on_price(trade.price):
+                    self._on_crossed(level, trade.price, trade.trade_id)
 
     def _hear(self, symbol: str, by: TriggerBy, price: Decimal, at_ms: int) -> None:
         self.heard[by][symbol] = time.monotonic()
@@ -224,15 +274,29 @@ class Feed:
         self.on_price(symbol, by, price)
 
     def _doubt(self, symbol: str, price: Decimal) -> None:
+        """A price that is believed was asked for while nothing is heard."""
+        last = self._last.get(symbol)
         doubt = self.doubts.get(symbol)
         if doubt is None:
-            doubt = self.doubts[symbol] = Doubt()
+            doubt = self.doubts[symbol] = Doubt(self._unheard.pop(symbol, self._quiet_at(symbol, price)))
             if symbol in self.judged_ms:
                 doubt.judged_ms[symbol] = self.judged_ms[symbol]
             book = self._judged_by_trades.get(symbol, LevelBook())
             doubt.levels = {level.id: level for level in book.levels()}
-        if symbol not in self.judged_ms or self._last[symbol][0] != price:
+        if symbol not in self.judged_ms or last is None or last[0] != price:
             doubt.missed = True
+        doubt.price = price
+        if not self.linked:
+            doubt.quiet_at = price  # nothing is expected of a stream that is not there
+        doubt.moved = 0 if price == doubt.quiet_at else doubt.moved + 1
+        if last is not None and last[0] != price:
+            self._last[symbol] = (price, last[1])  # the next trade has to be near this one
+            self.fidelity.settle(symbol, price)
+
+    def _quiet_at(self, symbol: str, price: Decimal) -> Decimal:
+        """The last price that this link told; as long as it told none, the one that was asked for."""
+        heard = self._heard_trades.get(symbol, 0.0) >= self.link_changed_at
+        return self._last[symbol][0] if heard and symbol in self._last else price
 
     def _heard_again(self, symbol: str) -> None:
         doubt = self.doubts.pop(symbol)

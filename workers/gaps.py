@@ -10,6 +10,7 @@ from uuid import UUID
 
 from app.domain.level import Level, LevelKind, TriggerBy, would_fire
 from app.domain.level_book import LevelBook
+from app.domain.outliers import Sieve, confirms
 from app.errors import LevelheadError, Transient
 from app.log import event
 from app.store.levels import Armed
@@ -21,7 +22,12 @@ from workers.stop import heed_cancellation
 log = logging.getLogger("watcher")
 
 SUBSCRIBED_S = 1.0  # after this a new symbol's trades arrive
-SILENCE_S = 2.0  # without a price (no link, a silent one, a quiet market): it is asked for
+SILENCE_S = 1.5  # without a price (no link, a silent one, a quiet market): it is asked for
+AGAIN_S = 0.9  # between two questions for a last price
+AGAIN_UNUSED_S = 1.9  # the same for a symbol without levels
+AGAIN_MOVED_S = 0.4  # the same when the last answer told of a trade that was not heard
+HELD_S = 0.05  # what follows a trade that jumped mostly tells sooner than the venue could be asked
+HELD_AGAIN_S = 0.3
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0  # between two tries of an inspection
 
 
@@ -59,7 +65,10 @@ class Gaps:
         self._on_crossed = on_crossed
         self._group = group
         self.inspections: dict[tuple[Feed, str], Inspection] = {}  # one task each
-        self._asked: dict[tuple[Feed, str], float] = {}  # monotonic: when its price was last asked for
+        self._asked: dict[tuple[Feed, str], float] = {}  # monotonic: when its quote was last asked for
+        self._asked_last: dict[tuple[Feed, str], float] = {}  # monotonic: when its last price was
+        self._held: set[tuple[Feed, str]] = set()  # of which a quote is being asked for, since a trade is held back
+        self._complained: dict[Feed, str | None] = {}  # why prices could not be asked for, as it was said last
         self._quiet_until: dict[Feed, float] = {}  # monotonic: the venue wants no questions before
 
     # -- gaps --------------------------------------------------------------------------------------------------------
@@ -75,14 +84,20 @@ class Gaps:
         for symbol in feed.symbols_with_levels():
             self.inspect(feed, symbol, gap)
 
-    def inspect(self, feed: Feed, symbol: str, gap: Gap | None = None, *, after_s: float = 0.0) -> None:
-        """Have all levels of a symbol judged by what was traded since the gap began, or else since they were stored."""
+    def inspect(
+        self, feed: Feed, symbol: str, gap: Gap | None = None, *, only: Level | None = None, after_s: float = 0.0
+    ) -> None:
+        """Have all levels of a symbol (or `only` one) judged by what was traded since the gap began, or else since they
+        were stored.
+        """
         inspection = self.inspections.get((feed, symbol))
         if inspection is None:
             inspection = self.inspections[feed, symbol] = Inspection()
             self._group.create_task(self._until_judged(feed, symbol, inspection, after_s))
         inspection.again = True
         for level in feed.books[TriggerBy.LAST].get(symbol, LevelBook()).levels():
+            if only is not None and only.id != level.id:
+                continue
             before = None if gap is None else gap.levels.get(level.id)
             if gap is not None and before is not None and before.armed_at == level.armed_at:
                 inspection.add(before, max(before.judged_from, instant(gap.judged_ms.get(symbol, 0))))
@@ -121,7 +136,7 @@ class Gaps:
             since = waiting[0][0]
             trades = await venue.trades_since(symbol, since)
             if trades is not None:
-                self._replay(feed, symbol, waiting, trades)
+                self._replay(feed, symbol, waiting, await self._believed(venue, symbol, trades))
             else:
                 # A minute in which a level's time began also shows prices from before: only whole minutes count.
                 for candle in await venue.candles_since(symbol, since):
@@ -132,6 +147,16 @@ class Gaps:
         asked_at = time.monotonic()
         feed.on_quote(symbol, await venue.quote(symbol), TriggerBy, asked_at)
         return self._may_fire()
+
+    async def _believed(self, venue: Venue, symbol: str, trades: list[Trade]) -> list[Trade]:
+        """Without the lone ones that jumped away; of the last ones a quote tells, since none followed."""
+        sieve: Sieve[Trade] = Sieve()
+        counted = sieve.sift(trades, None, None)
+        if sieve.held:
+            quote = await venue.quote(symbol)
+            if confirms(sieve.held[-1].price, mark=quote.mark, bid=quote.bid, ask=quote.ask):
+                counted += sieve.release()
+        return counted
 
     def _replay(self, feed: Feed, symbol: str, waiting: list[tuple[datetime, Level]], trades: list[Trade]) -> None:
         """Play the missed trades to a copy of the book, each level from its own moment on."""
@@ -170,7 +195,7 @@ class Gaps:
         if not silent or time.monotonic() < self._quiet_until.get(feed, 0.0):
             return
         venue = self._venue_of(feed)
-        last = [symbol for symbol, triggers in silent.items() if TriggerBy.LAST in triggers]
+        last = [symbol for symbol, triggers in silent.items() if TriggerBy.LAST in triggers and self._due(feed, symbol)]
         others = {
             s: rest for s, triggers in silent.items() if (rest := [by for by in triggers if by is not TriggerBy.LAST])
         }
@@ -179,9 +204,19 @@ class Gaps:
             self._ask_last_prices(feed, venue, last),
             *(self._ask_quote(feed, venue, symbol, others[symbol]) for symbol in order),
         )
-        said = [failure for failure in failures if failure is not None]
-        if said:
-            event(log, logging.WARNING, "cannot ask for prices", symbols=len(silent), why=said[0])
+        why = next((failure for failure in failures if failure is not None), None)
+        if why is not None and why != self._complained.get(feed):
+            event(log, logging.WARNING, "cannot ask for prices", feed=feed.origins.rest, symbols=len(silent), why=why)
+        self._complained[feed] = why
+
+    def _due(self, feed: Feed, symbol: str) -> bool:
+        """Whether its last price is to be asked for anew."""
+        doubt = feed.doubts.get(symbol)
+        if doubt is not None and doubt.moved:
+            pause_s = AGAIN_MOVED_S
+        else:
+            pause_s = AGAIN_S if feed.levels(symbol) else AGAIN_UNUSED_S
+        return time.monotonic() >= self._asked_last.get((feed, symbol), float("-inf")) + pause_s
 
     async def _ask_last_prices(self, feed: Feed, venue: Venue, symbols: list[str]) -> str | None:
         """Why they could not be asked for."""
@@ -189,13 +224,14 @@ class Gaps:
             return None
         async with feed.asking:
             now = time.monotonic()
+            self._asked_last |= {(feed, symbol): now for symbol in symbols}
             try:
                 prices = await venue.last_prices(symbols)
             except (LevelheadError, OSError) as error:
                 return self._heed(feed, error)
-            for symbol, price in prices.items():
-                feed.on_asked(symbol, TriggerBy.LAST, price, now)
-        return None
+            unclear = [one for one, price in prices.items() if not feed.on_asked(one, TriggerBy.LAST, price, now)]
+        said = await asyncio.gather(*(self._ask_quote(feed, venue, symbol, [TriggerBy.LAST]) for symbol in unclear))
+        return next((why for why in said if why is not None), None)
 
     def _heed(self, feed: Feed, error: Exception) -> str:
         if isinstance(error, Transient) and error.retry_after_s is not None:
@@ -214,3 +250,25 @@ class Gaps:
             except (LevelheadError, OSError) as error:
                 return self._heed(feed, error)
         return None
+
+    # -- trades that jumped ------------------------------------------------------------------------------------------
+
+    def ask_about_held(self, feed: Feed, symbol: str) -> None:
+        """Ask for quotes for as long as a trade is held back that nothing else confirms."""
+        if (feed, symbol) not in self._held:
+            self._held.add((feed, symbol))
+            self._group.create_task(self._until_told(feed, symbol))
+
+    async def _until_told(self, feed: Feed, symbol: str) -> None:
+        await asyncio.sleep(HELD_S)
+        while feed.fidelity.holds(symbol):
+            heed_cancellation()
+            try:
+                why = await self._ask_quote(feed, self._venue_of(feed), symbol, ())
+                if why is not None:
+                    event(log, logging.WARNING, "cannot ask whether a price is true", symbol=symbol, why=why)
+            except Exception:
+                log.exception("unexpected")
+            if feed.fidelity.holds(symbol):
+                await asyncio.sleep(HELD_AGAIN_S)
+        self._held.discard((feed, symbol))

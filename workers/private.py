@@ -9,24 +9,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
 
+from app import crash
 from app.domain.position import Fill, FillOrigin
-from app.errors import LevelheadError
+from app.errors import LevelheadError, Refused
 from app.flows import protect, reconcile
 from app.flows.settle import settle
 from app.log import event
 from app.resources import Connected, Resources
 from app.store import leases, positions
 from app.store.db import store_errors
+from app.venues.link import Link
 from workers.stop import heed_cancellation
 from workers.turns import guarded
 
 log = logging.getLogger("watcher")
 
 LEASE = "account:"
-LEASE_TTL_S = 3.0
-RENEW_S = 0.75
+LEASE_TTL_S = 2.0
+RENEW_S = 0.5
 SAFETY_MARGIN_S = 0.25  # of the lease: the stream ends before somebody else's may begin
-RESTART_S = 5.0  # after a stream that cannot be
+RESTART_S, RESTART_MAX_S = 5.0, 300.0  # after a stream that cannot be
 CHANGE_PAUSE_S = 0.3  # lets whoever sent the order settle its own fills before the account is read
 RETRY_S = 1.0
 
@@ -47,6 +49,8 @@ class AccountStream:
     async def run(self) -> None:
         """Until cancelled. Raises Refused when the credentials are of no use to the venue."""
         stream = self._connected.venue.private_stream(self)
+        if isinstance(stream, Link):
+            stream.name = f"{stream.name} {self._connected.account.name}"
         async with asyncio.TaskGroup() as group:
             group.create_task(stream.run())
             group.create_task(self._settle_for_ever())
@@ -68,6 +72,7 @@ class AccountStream:
             await self._arrived.wait()
             self._arrived.clear()
             arrived, self._fills = self._fills, []
+            crash.point("private.received", *(fill.symbol for fill in arrived))
             of_symbol: dict[str, list[Fill]] = {}
             for fill in arrived:
                 of_symbol.setdefault(fill.symbol, []).append(fill)
@@ -155,6 +160,12 @@ class AccountStreams:
         self._wanted[connected.account.id] = connected
         self._wake.set()
 
+    def forget(self, account_id: UUID) -> None:
+        """The account is gone: its stream ends, and its lease is left to run out."""
+        self._wanted.pop(account_id, None)
+        if account_id in self._owned:
+            self._drop(account_id)
+
     def running(self) -> set[UUID]:
         """Accounts whose stream is ours now."""
         return {account_id for account_id, owned in self._owned.items() if owned.running}
@@ -189,7 +200,10 @@ class AccountStreams:
             names = {_name(account_id): account_id for account_id in self._wanted if account_id not in self._owned}
             taken = await leases.acquire_all(pool, names, self._holder, ttl_s=LEASE_TTL_S)
         for name, token in taken.items():
-            owned = self._owned[names[name]] = _Owned(self._wanted[names[name]], token)
+            wanted = self._wanted.get(names[name])
+            if wanted is None:
+                continue  # forgotten meanwhile
+            owned = self._owned[names[name]] = _Owned(wanted, token)
             owned.until(until)
             self._start(owned)
         for account_id, owned in self._owned.items():
@@ -202,10 +216,20 @@ class AccountStreams:
         owned.task = asyncio.create_task(self._keep_running(owned.connected, owned.memory))
 
     async def _keep_running(self, connected: Connected, memory: reconcile.Memory) -> None:
+        pause_s, said = RESTART_S, ""
         while True:
             heed_cancellation()
-            await guarded(AccountStream(self._resources, connected, memory).run)
-            await asyncio.sleep(RESTART_S)
+            try:
+                await AccountStream(self._resources, connected, memory).run()
+            except Refused as error:
+                if error.reason != said:
+                    said = error.reason
+                    event(log, logging.WARNING, "the account has no stream", account=connected.account.name, why=said)
+                pause_s = min(2 * pause_s, RESTART_MAX_S)
+            except Exception:
+                log.exception("unexpected")
+                pause_s = RESTART_S
+            await asyncio.sleep(pause_s)
 
     def _drop(self, account_id: UUID) -> None:
         owned = self._owned.pop(account_id)

@@ -292,6 +292,10 @@ class PublicStream(Protocol):
         """Make this what is subscribed, symbol -> topics; at once if linked, else at the next connect."""
         ...
 
+    def renew(self, symbol: str) -> None:
+        """Subscribe a symbol anew, of which nothing arrives although it trades; connect anew what is silent at all."""
+        ...
+
 
 class PrivateListener(Protocol):
     """Who hears an account's private stream. Called from the event loop's thread; must not block."""

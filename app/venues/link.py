@@ -32,7 +32,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     # after a link that lasted.
     pause_min_s: float = 0.1
     pause_max_s: float = 5.0
-    refused_pause_s: float = 30.0  # after credentials were refused
+    refused_pause_s: float = 30.0  # after credentials were refused; twice as long each time, up to
+    refused_pause_max_s: float = 600.0
 
 
 class Link:
@@ -57,7 +58,7 @@ class Link:
         self._complaints: set[str] = set()
 
     async def run(self) -> None:
-        bounds, failures = self._bounds, 0
+        bounds, failures, refusals, said = self._bounds, 0, 0, ""
         while True:
             started = time.monotonic()
             self._reason, self._pause_s = "the exchange closed it", None
@@ -72,9 +73,12 @@ class Link:
                 log.exception("stream failed")
             failures = 0 if time.monotonic() - started > bounds.pause_max_s else failures + 1
             pause_s = min(bounds.pause_max_s, bounds.pause_min_s * 2 ** min(failures, 16)) * random.uniform(0.5, 1)
+            refusals = 0 if self._pause_s is None else refusals + 1
             if self._pause_s is not None:
-                pause_s = self._pause_s
-            self._note(logging.WARNING, "stream lost", reason=self._reason, again_in_s=round(pause_s, 2))
+                pause_s = min(bounds.refused_pause_max_s, self._pause_s * 2 ** min(refusals - 1, 16))
+            if refusals < 2 or self._reason != said:  # a wrong key is said once
+                said = self._reason
+                self._note(logging.WARNING, "stream lost", reason=self._reason, again_in_s=round(pause_s, 2))
             await asyncio.sleep(pause_s)
 
     async def _address(self) -> str:

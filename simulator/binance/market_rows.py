@@ -135,11 +135,10 @@ def premium_row(market: Market, now_ms: int) -> Row:
 
 
 def best(market: Market) -> tuple[str, str, str, str]:
-    """Bid, its quantity, ask, its quantity: one tick around the last price, without end."""
+    """Bid, its quantity, ask, its quantity: one tick around the last price if not held by hand, without end."""
     i = market.instrument
     depth = qty_text(i, i.min_qty * 1000)
-    bid = max(market.last - i.tick_size, i.min_price)
-    return tick_text(i, bid), depth, tick_text(i, market.last + i.tick_size), depth
+    return tick_text(i, market.bid), depth, tick_text(i, market.ask), depth
 
 
 def book_ticker_row(market: Market, now_ms: int) -> Row:

@@ -4,13 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from app.store import leases
 from tests.support.house import House, eventually
-from workers.watcher import Watcher
+from workers.watcher import LEASE, Watcher
 
 
 @asynccontextmanager
 async def watching(house: House) -> AsyncIterator[Watcher]:
-    """A watcher that has its lease and its streams; stopped as by SIGTERM, with its fires recorded."""
+    """A watcher that has its lease and its streams; stopped as by SIGTERM, with its fires recorded.
+
+    Meanwhile the house does not hold the lease.
+    """
+    pool = house.resources.pool
+    await pool.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1", LEASE)
     watcher = Watcher(house.resources)
     task = asyncio.create_task(watcher.run())
     try:
@@ -21,6 +27,7 @@ async def watching(house: House) -> AsyncIterator[Watcher]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        await leases.acquire(pool, LEASE, house.worker.id, ttl_s=600)
 
 
 async def _linked(watcher: Watcher, task: asyncio.Task[None]) -> bool:

@@ -25,6 +25,7 @@ class Followed:
         self.fired: list[tuple[int, Decimal | None, str | None]] = []
         self.back: list[Feed] = []
         self.missed: list[tuple[str, Gap]] = []
+        self.held: list[str] = []
         self.feed = Feed(
             VenueName.BYBIT,
             NOWHERE,
@@ -32,6 +33,7 @@ class Followed:
             on_crossed=lambda level, price, trade_id: self.fired.append((level.id.int, price, trade_id)),
             on_back=self.back.append,
             on_missed=lambda feed, symbol, gap: self.missed.append((symbol, gap)),
+            on_held=lambda feed, symbol: self.held.append(symbol),
         )
 
     def stop(self, number: int, price: str, by: TriggerBy = TriggerBy.LAST) -> Level:
@@ -69,10 +71,10 @@ class Followed:
 async def test_each_trade_of_a_frame_is_judged_in_order() -> None:
     followed = Followed()
     followed.stop(1, "100")
-    followed.stop(2, "90")
-    followed.trade("101", "95", "89", "120")
-    assert followed.fired == [(1, D(95), "t95"), (2, D(89), "t89")]
-    assert followed.feed.prices[TriggerBy.LAST][BTC] == (D(120), 1)
+    followed.stop(2, "98")
+    followed.trade("101", "99", "97.5", "99.4")
+    assert followed.fired == [(1, D(99), "t99"), (2, D("97.5"), "t97.5")]
+    assert followed.feed.prices[TriggerBy.LAST][BTC] == (D("99.4"), 1)
 
 
 async def test_each_price_fires_only_the_levels_that_it_judges() -> None:

@@ -31,6 +31,7 @@ from app.venues.link import Bounds, Bundle, Link
 
 STREAMS_MAX = 200  # of a link
 MESSAGE_EVERY_S = 0.25
+SILENT_S = 2.0  # a link without any frame for so long is not worth a subscription
 STREAMS = {Topic.TRADES: "aggTrade", Topic.MARK: "markPrice@1s", Topic.BOOK: "bookTicker"}
 ROUTES = {Topic.TRADES: "market", Topic.MARK: "market", Topic.BOOK: "public"}
 
@@ -76,6 +77,14 @@ class BinancePublicStream:
         for link in added:
             self._bundle.add(link)
 
+    def renew(self, symbol: str) -> None:
+        streams: dict[_PublicLink, list[str]] = {}
+        for stream, link in self._where.items():
+            if stream.startswith(f"{symbol.lower()}@"):
+                streams.setdefault(link, []).append(stream)
+        for link, of_link in streams.items():
+            link.renew(sorted(of_link))
+
     def _link_with_room(self, route: str, added: list["_PublicLink"]) -> "_PublicLink":
         links = self._links[route]
         for link in links:
@@ -117,6 +126,16 @@ class _PublicLink(Link):
         if self._transport is not None and self._flush is None:
             wait_s = max(0.0, self._sent_at + MESSAGE_EVERY_S - time.monotonic())  # quirk 3
             self._flush = asyncio.get_running_loop().call_later(wait_s, self._tell)
+
+    def renew(self, streams: list[str]) -> None:
+        if self._transport is None:
+            return
+        if time.monotonic() > self.last_frame_monotonic + SILENT_S:
+            self._drop("silent although prices move")
+            return
+        self._ask("UNSUBSCRIBE", streams)
+        self._subscribed.difference_update(streams)
+        self.changed()
 
     async def _address(self) -> str:
         if not self._some.is_set():

@@ -49,6 +49,7 @@ from app.venues.numbers import Unreadable, positive
 TRADES, TICKERS = "publicTrade.", "tickers."
 PREFIXES = {Topic.TRADES: TRADES, Topic.MARK: TICKERS, Topic.BOOK: TICKERS}
 SYMBOLS_MAX = 200  # of one link
+SILENT_S = 2.0  # a link without any frame for so long is not worth a subscription
 ARGS_CHARS_MAX = 20_000  # quirk 3, and a little air
 PRIVATE_TOPICS = ("order", "execution", "position")
 AUTH_VALID_S = 10
@@ -109,6 +110,10 @@ class BybitPublicStream:
         for link, share in shares.items():
             link.want(share)
 
+    def renew(self, symbol: str) -> None:
+        if symbol in self._home:
+            self._home[symbol].renew(symbol)
+
     def _add_link(self) -> "_PublicLink":
         link = _PublicLink(self._url, self._bounds, self._listener, self._bundle, f"public-{len(self._links) + 1}")
         self._links.append(link)
@@ -155,6 +160,17 @@ class _PublicLink(_BybitLink):
                 # What is known of its ticker would otherwise wait for the next change.
                 asyncio.get_running_loop().call_soon(self._tell, symbol)
         self._announce_if_complete()
+
+    def renew(self, symbol: str) -> None:
+        if self._transport is None:
+            return
+        if time.monotonic() > self.last_frame_monotonic + SILENT_S:
+            self._drop("silent although prices move")
+            return
+        topics = _topics(symbol, self._wanted[symbol])
+        self._tickers.pop(symbol, None)
+        self._ask("unsubscribe", symbol, topics)
+        self._ask("subscribe", symbol, topics)
 
     def _opened(self) -> None:
         self._unconfirmed.clear()
