@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Final, Self
 
@@ -44,29 +45,56 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
         return "Credentials(…)"
 
 
+class Lasting(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys that outlive a change of the master key, see `store.installation`: what they make is compared with what was
+    made before the change, and neither opens anything nor lets anybody in.
+    """
+
+    install: bytes
+    """Names this installation in client order ids."""
+    body: bytes
+    """Under which bodies of alerts are hashed."""
+
+    def __repr__(self) -> str:
+        return "Lasting(…)"
+
+
 class Keys:
-    """The derived keys of one installation."""
+    """The derived keys of one installation.
+
+    With `previous`, the keys of the master key before this one: what they sealed is opened, what they signed or hashed
+    is recognised, and nothing new is made with them.
+    """
 
     @classmethod
-    def from_text(cls, master_key: str) -> Self:
-        """From the setting: base64url, with or without its padding."""
-        unpadded = master_key.rstrip("=")
-        return cls(base64.urlsafe_b64decode(unpadded + "=" * (-len(unpadded) % 4)))
+    def from_text(cls, master_key: str, previous: str = "") -> Self:
+        """From the settings: base64url, with or without padding. `previous` is empty outside of a rotation."""
+        return cls(_decode(master_key), None if not previous else cls(_decode(previous)))
 
-    def __init__(self, master: bytes) -> None:
+    def __init__(self, master: bytes, previous: Self | None = None) -> None:
         if len(master) != MASTER_BYTES:
             raise ValueError(f"a master key has {MASTER_BYTES} bytes, not {len(master)}")
         self._credentials = AESGCM(_derive(master, "credentials"))
         self._webhook_secret = _derive(master, "webhook-secret")
         self._refresh_token = _derive(master, "refresh-token")
-        self._body = _derive(master, "body")
         self.access_token: Final = _derive(master, "access-token")
         """Signs access tokens (HS256)."""
-        self.install: Final = _derive(master, "install")
-        """Names this installation in client order ids."""
+        self.lasting = Lasting(install=_derive(master, "install"), body=_derive(master, "body"))
+        """Those of the first master key: kept in the database, and put here by who opens that."""
+        self.previous: Final = previous
 
     def __repr__(self) -> str:
         return "Keys(…)"
+
+    @property
+    def install(self) -> bytes:
+        """Names this installation in client order ids."""
+        return self.lasting.install
+
+    @property
+    def valid(self) -> "tuple[Keys, ...]":
+        """Whose signatures and hashes are recognised: these, and during a rotation those before them."""
+        return (self,) if self.previous is None else (self, self.previous)
 
     def seal(self, plaintext: bytes, context: bytes) -> bytes:
         """Encrypt as nonce ‖ ciphertext, bound to `context`: the row's id, so that no row opens in place of another."""
@@ -74,11 +102,11 @@ class Keys:
         return nonce + self._credentials.encrypt(nonce, plaintext, context)
 
     def open_sealed(self, sealed: bytes, context: bytes) -> bytes:
-        """The plaintext of `seal`. Raises SealBroken."""
-        try:
-            return self._credentials.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
-        except (InvalidTag, ValueError):
-            raise SealBroken("it can't be decrypted: changed, of another row, or of another master key") from None
+        """The plaintext of `seal`, also of that before a rotation. Raises SealBroken."""
+        for keys in self.valid:
+            with suppress(InvalidTag, ValueError):
+                return keys._credentials.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
+        raise SealBroken("it can't be decrypted: changed, of another row, or of another master key")
 
     def secret_hash(self, secret: str) -> bytes:
         """What is stored of a webhook's secret."""
@@ -90,7 +118,7 @@ class Keys:
 
     def body_hash(self, raw: bytes) -> bytes:
         """Tells whether two deliveries have the same body, without keeping the body or the secret in it."""
-        return _hmac(self._body, raw)
+        return _hmac(self.lasting.body, raw)
 
 
 def same(one: bytes, other: bytes) -> bool:
@@ -101,6 +129,11 @@ def same(one: bytes, other: bytes) -> bool:
 def new_secret() -> str:
     """256 random bits in base64url: a webhook's secret, a refresh token, a made-up password."""
     return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def _decode(master_key: str) -> bytes:
+    unpadded = master_key.rstrip("=")
+    return base64.urlsafe_b64decode(unpadded + "=" * (-len(unpadded) % 4))
 
 
 def _derive(master: bytes, purpose: str) -> bytes:

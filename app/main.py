@@ -23,6 +23,7 @@ from app.api.access import PUBLIC, require_access
 from app.api.accounts import AccountController
 from app.api.alerts import AlertController
 from app.api.auth import AuthController
+from app.api.drifts import DriftController
 from app.api.health import HealthController
 from app.api.inject import refuse_unknown_query, resources_of
 from app.api.positions import PositionController
@@ -30,6 +31,7 @@ from app.api.problems import on_error
 from app.api.strategies import StrategyController
 from app.api.throttle import Throttle
 from app.api.webhooks import WebhookController
+from app.beat import beating
 from app.errors import StoreUnavailable
 from app.log import event
 from app.resources import Resources, open_resources
@@ -53,7 +55,14 @@ def create_app(resources: Resources) -> Litestar:
     """The application on resources that whoever calls has opened, and closes after it."""
     api = Router(
         path="/api/v1",
-        route_handlers=[AuthController, AlertController, PositionController, StrategyController, AccountController],
+        route_handlers=[
+            AuthController,
+            AlertController,
+            PositionController,
+            DriftController,
+            StrategyController,
+            AccountController,
+        ],
         before_request=refuse_unknown_query,
     )
     # The cap on an alert's body is a setting, so it can't stand on the class.
@@ -108,7 +117,7 @@ def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    async with open_resources(settings) as resources:
+    async with beating(), open_resources(settings) as resources:
         server = Server(server_config(create_app(resources), settings.host, settings.port))
         # What lives from here on lives until the end: no collection needs to look at it again.
         gc.collect()

@@ -29,6 +29,7 @@ HANDED_ON: Final = (
     *("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    "LEVELHEAD_TEST_CRASH_DIR",  # see app.crash
 )
 """What a child process gets of our environment, besides its settings: what a program needs to run and to reach out."""
 
@@ -68,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     master_key: Secret = Secret()
     """Encrypts the exchanges' credentials in the database: 32 bytes in base64url. Losing it loses those credentials."""
+
+    master_key_previous: Secret = Secret()
+    """The master key before this one, during a rotation: what it sealed, hashed or signed is still recognised."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on; 0.0.0.0 for all."""
@@ -272,6 +276,7 @@ PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "database_url": _database_url,
     "redis_url": _redis_url,
     "master_key": _master_key,
+    "master_key_previous": _master_key,
     "host": _text,
     "port": _integer(1, 65_535),
     "public_url": _origin,

@@ -13,7 +13,7 @@ from app.api.inject import Injected
 from app.api.problems import unauthorized
 from app.api.throttle import Throttle
 from app.api.tokens import issue
-from app.keys import PASSWORD_CHARS_MAX, new_secret, verify_password
+from app.keys import PASSWORD_CHARS_MAX, Keys, new_secret, verify_password
 from app.resources import Resources
 from app.store import users
 from app.store.db import transaction
@@ -82,7 +82,7 @@ class AuthController(Controller):
         async with transaction(resources.pool) as db:
             user = await users.rotate(
                 db,
-                keys.refresh_token_hash(data.refresh_token),
+                _hashes(keys, data.refresh_token),
                 keys.refresh_token_hash(next_token),
                 ttl_s=resources.settings.refresh_token_ttl_s,
             )
@@ -94,7 +94,12 @@ class AuthController(Controller):
     async def logout(self, data: JSONBody[RefreshToken], resources: Injected) -> None:
         """End the login that the refresh token belongs to."""
         async with transaction(resources.pool) as db:
-            await users.revoke(db, resources.keys.refresh_token_hash(data.refresh_token))
+            await users.revoke(db, _hashes(resources.keys, data.refresh_token))
+
+
+def _hashes(keys: Keys, refresh_token: str) -> list[bytes]:
+    """What may be stored of a token: its hash, and during a rotation of the master key that of before."""
+    return [valid.refresh_token_hash(refresh_token) for valid in keys.valid]
 
 
 def _tokens(resources: Resources, user: User, refresh_token: str) -> Tokens:

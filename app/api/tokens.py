@@ -1,5 +1,6 @@
 """Access tokens: JWT, HS256, short-lived. They say who somebody is; what they may do is asked of the database."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
@@ -26,15 +27,18 @@ def issue(keys: Keys, user: User, now: datetime, ttl_s: int) -> str:
 
 
 def user_id_of(keys: Keys, token: str) -> UUID | None:
-    """Whose valid token this is; None if it is forged, expired or anything else."""
-    try:
-        claims = jwt.decode(
-            token,
-            keys.access_token,
-            algorithms=[ALGORITHM],
-            issuer=ISSUER,
-            options={"require": ["iss", "sub", "iat", "exp", "jti"]},
-        )
-        return UUID(claims["sub"])
-    except (jwt.InvalidTokenError, ValueError):
-        return None
+    """Whose valid token this is; None if it is forged, expired or anything else.
+
+    One of before a rotation of the master key is good until it expires, while that key is still configured.
+    """
+    for valid in keys.valid:
+        with suppress(jwt.InvalidTokenError, ValueError):
+            claims = jwt.decode(
+                token,
+                valid.access_token,
+                algorithms=[ALGORITHM],
+                issuer=ISSUER,
+                options={"require": ["iss", "sub", "iat", "exp", "jti"]},
+            )
+            return UUID(claims["sub"])
+    return None

@@ -8,9 +8,11 @@ import logging
 from pathlib import Path
 
 from app.errors import SettingsError
+from app.keys import Keys
 from app.log import event
 from app.settings import Settings, require_servers
-from app.store.db import Connection, open_connection
+from app.store import accounts, installation
+from app.store.db import Connection, Pool, open_connection
 
 log = logging.getLogger("migrate")
 
@@ -35,12 +37,37 @@ def files() -> list[Path]:
     return found
 
 
-async def pending(connection: Connection) -> list[Path]:
-    """What has not been applied to this database yet."""
+async def applied(connection: Connection | Pool) -> set[str]:
+    """The names of what has been applied to this database."""
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
-        return files()
-    applied = {row["name"] for row in await connection.fetch("SELECT name FROM schema_migrations")}
-    return [path for path in files() if path.name not in applied]
+        return set()
+    return {row["name"] for row in await connection.fetch("SELECT name FROM schema_migrations")}
+
+
+async def pending(connection: Connection) -> list[Path]:
+    """What has not been applied to this database yet. SettingsError when it is newer than this program."""
+    done = await applied(connection)
+    refuse_newer(done)
+    return [path for path in files() if path.name not in done]
+
+
+def refuse_newer(done: set[str]) -> None:
+    """SettingsError when a newer version has been here: what it writes would be guessed at, not understood."""
+    unknown = sorted(done - {path.name for path in files()})
+    if unknown:
+        raise SettingsError(
+            f"the database is newer than this program, which does not know {unknown[0]}: install the version that "
+            "migrated it, or restore the backup of before"
+        )
+
+
+async def check(connection: Connection | Pool) -> None:
+    """At the start of each process: SettingsError unless the schema is the one that this program was written for."""
+    done = await applied(connection)
+    refuse_newer(done)
+    lacking = [path.name for path in files() if path.name not in done]
+    if lacking:
+        raise SettingsError(f"the database is older than this program and lacks {lacking[0]}: run `levelhead migrate`")
 
 
 async def migrate(url: str) -> list[str]:
@@ -60,9 +87,23 @@ async def migrate(url: str) -> list[str]:
         await connection.close()
 
 
+async def rotate(settings: Settings) -> int:
+    """After a change of the master key: seal anew what the one before had sealed; answers how many accounts."""
+    keys = Keys.from_text(settings.master_key.reveal(), settings.master_key_previous.reveal())
+    connection = await open_connection(settings.database_url.reveal())
+    try:
+        await installation.keep(connection, keys)
+        return await accounts.reseal(connection, keys)
+    finally:
+        await connection.close()
+
+
 def run(settings: Settings) -> int:
     """`levelhead migrate`."""
     require_servers(settings)
     done = asyncio.run(migrate(settings.database_url.reveal()))
-    event(log, logging.INFO, "migrated", applied=",".join(done) or "nothing", newest=files()[-1].name)
+    resealed = asyncio.run(rotate(settings)) or None
+    event(
+        log, logging.INFO, "migrated", applied=",".join(done) or "nothing", newest=files()[-1].name, resealed=resealed
+    )
     return 0

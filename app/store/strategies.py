@@ -221,6 +221,14 @@ RETURNING expires_at
 """
 
 
+REHASH_SECRET = "UPDATE strategy_secrets SET secret_hash = $3 WHERE strategy_id = $1 AND secret_hash = $2"
+
+
+async def rehash_secret(connection: Connection | Pool, strategy_id: str, old: bytes, new: bytes) -> None:
+    """Keep a secret under the hash of another key."""
+    await connection.execute(REHASH_SECRET, strategy_id, old, new)
+
+
 async def add_secret(connection: Connection, strategy_id: str, secret_hash: bytes) -> None:
     """One more secret, beside those that hold."""
     await connection.execute(INSERT_SECRET, new_id(), strategy_id, secret_hash)

@@ -1,5 +1,6 @@
 """People, and the refresh tokens that keep them logged in."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -92,14 +93,14 @@ TOKEN_FOR_UPDATE = """
 SELECT t.id, t.user_id, t.family, t.expires_at <= now() AS expired, t.used_at IS NOT NULL AS used,
        t.revoked_at IS NOT NULL AS revoked
   FROM refresh_tokens t
- WHERE t.token_hash = $1
+ WHERE t.token_hash = ANY($1)
    FOR UPDATE
 """
 
 USE_TOKEN = "UPDATE refresh_tokens SET used_at = now() WHERE id = $1"
 REVOKE_FAMILY = "UPDATE refresh_tokens SET revoked_at = now() WHERE family = $1 AND revoked_at IS NULL"
 REVOKE_OF_USER = "UPDATE refresh_tokens SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL"
-FAMILY_OF = "SELECT family FROM refresh_tokens WHERE token_hash = $1"
+FAMILY_OF = "SELECT family FROM refresh_tokens WHERE token_hash = ANY($1)"
 FORGET_EXPIRED = "DELETE FROM refresh_tokens WHERE user_id = $1 AND expires_at < now()"
 
 
@@ -109,13 +110,13 @@ async def start_family(connection: Connection, user_id: UUID, token_hash: bytes,
     await connection.execute(INSERT_TOKEN, new_id(), user_id, token_hash, new_id(), ttl_s)
 
 
-async def rotate(connection: Connection, old_hash: bytes, new_hash: bytes, *, ttl_s: int) -> User | None:
-    """Exchange a token for the next of its family; None if it is no good.
+async def rotate(connection: Connection, old_hashes: Sequence[bytes], new_hash: bytes, *, ttl_s: int) -> User | None:
+    """Exchange a token (the hashes that it may be stored as) for the next of its family; None if it is no good.
 
     A token that was used before has two owners, one of them a thief: the whole family is revoked. The caller commits
     in both cases.
     """
-    row = await connection.fetchrow(TOKEN_FOR_UPDATE, old_hash)
+    row = await connection.fetchrow(TOKEN_FOR_UPDATE, list(old_hashes))
     if row is None or row["expired"] or row["revoked"]:
         return None
     if row["used"]:
@@ -130,7 +131,7 @@ async def rotate(connection: Connection, old_hash: bytes, new_hash: bytes, *, tt
     return user
 
 
-async def revoke(connection: Connection, token_hash: bytes) -> bool:
+async def revoke(connection: Connection, token_hashes: Sequence[bytes]) -> bool:
     """End the login that a token belongs to; False if there was nothing to end."""
-    family = await connection.fetchval(FAMILY_OF, token_hash)
+    family = await connection.fetchval(FAMILY_OF, list(token_hashes))
     return affected(await connection.execute(REVOKE_FAMILY, family)) > 0

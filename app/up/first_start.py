@@ -67,7 +67,7 @@ async def ensure(
     there: passwords and secrets that exist nowhere else are taken from it, addresses are taken from the arguments.
     """
     known = _read(connection_file)
-    keys = Keys.from_text(settings.master_key.reveal())
+    keys = Keys.from_text(settings.master_key.reveal(), settings.master_key_previous.reveal())
     credentials = Credentials(api_key=api_key, api_secret=api_secret)
     connection = await open_connection(settings.database_url.reveal())
     try:

@@ -172,6 +172,7 @@ class _Run:
             env=self._environ(),
             ready=ready,
             alive=self._is_live if alive else None,
+            beats_at=self.place.sockets / f"{name}.beat",
             stop=((signal.SIGTERM, 15.0),),  # longer than any answer it may wait for
         )
 

@@ -42,7 +42,8 @@ class Pids:
             self.write(list(self._children.values()))
 
     def write(self, children: Sequence[Child]) -> None:
-        write_private(self._path, msgspec.json.encode(children))
+        with suppress(OSError):  # a full disk must not keep the supervisor from restarting what dies
+            write_private(self._path, msgspec.json.encode(children))
 
     async def clear_left_behind(self, say: Callable[[str], None], *, patience_s: float = 5.0) -> None:
         """Wait until the children of the one before us are gone; kill those that stay."""

@@ -8,6 +8,7 @@ killed, the kernel signals them (see child.py).
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Final, Self
 
 import msgspec
 
+from app.beat import MESSAGE, VARIABLE
 from app.errors import LevelheadError
 from app.up.child import EXIT_NEVER_BETTER
 from app.up.orphans import Pids
@@ -26,10 +28,13 @@ CHILD: Final = Path(__file__).with_name("child.py")
 
 RESTART_AFTER_S: Final = 0.2
 RESTART_AFTER_S_MAX: Final = 10.0
-HEALTHY_AFTER_S: Final = 30.0
+HEALTHY_AFTER_S: Final = 5.0
 """A process that lived this long is taken for healthy again: its next restart waits only RESTART_AFTER_S."""
 READY_POLL_S: Final = 0.05
 ALIVE_POLL_S: Final = 2.0
+BEAT_POLL_S: Final = 0.5
+BEAT_LATE_S: Final = 0.5
+"""Come so late to look for signs of life, we were kept from running ourselves: then silence proves nothing."""
 LOG_BYTES_MAX: Final = 5 * 1024 * 1024
 
 
@@ -60,6 +65,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Asked every 2 s once ready; a process that says nothing good for `alive_timeout_s` is killed, so restarted."""
 
     alive_timeout_s: float = 15
+
+    beats_at: Path | None = None
+    """Where it gives a sign of life each second (a Unix socket that we make; see `app.beat`). One that falls silent for
+    `beat_timeout_s` is killed, so restarted; before its first sign it has `first_beat_timeout_s`."""
+
+    beat_timeout_s: float = 5
+    first_beat_timeout_s: float = 60
 
     stop: Sequence[tuple[int, float]] = ((signal.SIGTERM, 10.0),)
     """Signals to stop it with, each with the seconds it is given; SIGKILL comes after the last."""
@@ -143,10 +155,13 @@ class _Kept:
         self._was_ready = False
         self._hopeless: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._beats = None if service.beats_at is None else _Beats(service.beats_at)
 
     def begin(self) -> None:
         if self.service.log is not None:
             rotate(self.service.log)
+        if self._beats is not None:
+            self._beats.listen()
         self._task = asyncio.create_task(self._keep(), name=f"keep {self.service.name}")
 
     async def _keep(self) -> None:
@@ -154,11 +169,13 @@ class _Kept:
         while not self.stopping.is_set():
             started = time.monotonic()
             process = self._process = await self._spawn()
-            watch = (
-                None if self.service.alive is None else asyncio.create_task(self._watch(self.service.alive, process))
-            )
+            watches = []
+            if self.service.alive is not None:
+                watches.append(asyncio.create_task(self._watch(self.service.alive, process)))
+            if self._beats is not None:
+                watches.append(asyncio.create_task(self._watch_beats(self._beats, process)))
             code = await process.wait()
-            if watch is not None:
+            for watch in watches:
                 watch.cancel()
             lived_s = time.monotonic() - started
             self._pids.remove(process.pid)
@@ -179,6 +196,10 @@ class _Kept:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         service = self.service
+        env = dict(service.env)
+        if self._beats is not None:
+            self._beats.forget()
+            env[VARIABLE] = str(service.beats_at)
         log = None if service.log is None else os.open(service.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -186,7 +207,7 @@ class _Kept:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=dict(service.env),
+                env=env,
                 start_new_session=True,
             )
         finally:
@@ -206,6 +227,22 @@ class _Kept:
                 last_sign = time.monotonic()
             elif time.monotonic() - last_sign > self.service.alive_timeout_s:
                 self._say(f"{self.service.name} shows no life for {self.service.alive_timeout_s:g} s; it is killed")
+                _kill_group(process, signal.SIGKILL)
+                return
+
+    async def _watch_beats(self, beats: "_Beats", process: asyncio.subprocess.Process) -> None:
+        """Kill the process when its event loop does not turn any more, however that came about."""
+        first = last_sign = time.monotonic()
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(BEAT_POLL_S)
+            now = time.monotonic()
+            if now - before > BEAT_POLL_S + BEAT_LATE_S:
+                last_sign = now
+            last_sign = max(last_sign, beats.heard_at or first)
+            bound_s = self.service.beat_timeout_s if beats.heard_at else self.service.first_beat_timeout_s
+            if now - last_sign > bound_s:
+                self._say(f"{self.service.name} gives no sign of life for {bound_s:g} s; it is killed")
                 _kill_group(process, signal.SIGKILL)
                 return
 
@@ -244,10 +281,54 @@ class _Kept:
                 self._say(f"{self.service.name} does not stop when asked; it is killed")
             self.kill()
         await self._task
+        if self._beats is not None:
+            self._beats.close()
 
     def kill(self) -> None:
         if self._process is not None and self._process.returncode is None:
             _kill_group(self._process, signal.SIGKILL)
+
+
+class _Beats:
+    """The socket at which one service gives its signs of life."""
+
+    def __init__(self, path: Path) -> None:
+        self.heard_at: float | None = None
+        """Monotonic time of the last one of the process that runs now."""
+        self._path = path
+        self._socket: socket.socket | None = None
+
+    def listen(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(str(self._path))
+        self._path.chmod(0o600)
+        asyncio.get_running_loop().add_reader(self._socket, self._on_beat)
+
+    def forget(self) -> None:
+        """What was said up to now was said by another process."""
+        self._read()
+        self.heard_at = None
+
+    def close(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+            self._path.unlink(missing_ok=True)
+
+    def _on_beat(self) -> None:
+        if self._read():
+            self.heard_at = time.monotonic()
+
+    def _read(self) -> bool:
+        assert self._socket is not None
+        heard = False
+        with suppress(BlockingIOError):
+            while self._socket.recv(len(MESSAGE)):
+                heard = True
+        return heard
 
 
 def child_argv(argv: Sequence[str], *, orphan_signal: int = signal.SIGKILL, user: Identity | None = None) -> list[str]:

@@ -137,6 +137,29 @@ async def test_a_stopped_process_is_found_out_and_replaced(
     assert "was killed by SIGKILL" in said[1]
 
 
+async def test_one_that_gives_no_sign_of_life_any_more_is_replaced(tmp_path: Path, pids: Pids, said: list[str]) -> None:
+    """The one after it is judged by its own signs, and one that never gave any has its own time for the first."""
+    source = (
+        "import os, socket, time\n"
+        "at = os.environ['NOTIFY_SOCKET']\n"
+        "said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "while True: said.sendto(b'WATCHDOG=1', at); time.sleep(0.02)"
+    )
+    beats = {"beat_timeout_s": 0.5, "first_beat_timeout_s": 20.0}
+    async with Supervisor(pids=pids, say=said.append) as supervisor:
+        await supervisor.start(
+            script("beating", source, beats_at=tmp_path / "one.beat", **beats),
+            script("mute", SLEEP, beats_at=tmp_path / "two.beat", **beats | {"first_beat_timeout_s": 0.5}),
+        )
+        await eventually(lambda: len(said) >= 2)
+        first = children(tmp_path)["beating"]
+        os.kill(first, signal.SIGSTOP)
+        await eventually(lambda: children(tmp_path).get("beating", first) != first)
+    assert said[0] == "mute gives no sign of life for 0.5 s; it is killed"
+    assert "beating gives no sign of life for 0.5 s; it is killed" in said
+    assert not (tmp_path / "one.beat").exists()
+
+
 async def test_one_that_will_not_stop_is_killed_after_its_time(pids: Pids, said: list[str], tmp_path: Path) -> None:
     source = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {touching(tmp_path / 'up')}"
     async with Supervisor(pids=pids, say=said.append) as supervisor:
