@@ -11,6 +11,8 @@ from litestar import Controller, Request, get, post
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, JSONBody
 
+from app.alerts.fields import read_exits
+from app.alerts.symbols import normalise
 from app.api.access import at_least
 from app.api.health import WATCHER_LEASE
 from app.api.inject import Injected
@@ -19,11 +21,13 @@ from app.api.problems import not_found
 from app.domain.money import HUNDRED, plain
 from app.domain.order import PositionSide
 from app.domain.position import CloseReason, PositionStatus
+from app.domain.signal import Exits
 from app.errors import InvalidInput, Refused
 from app.flows import manual
+from app.flows.adopt import Adoption, adopt
 from app.queue import LastPrice
 from app.resources import Resources, market_of, origins_of
-from app.store import accounts, views
+from app.store import accounts, blind, strategies, views
 from app.store.users import Role, User
 from app.store.views import EventView, FillView, LevelView, OrderView, PositionRow, reading
 
@@ -72,6 +76,25 @@ class Close(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fraction: Decimal | None = None
 
 
+class Adopt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`exits` as in an alert: stop_loss, take_profit, trailing, break_even; the strategy's defaults for what is left
+    out. `side` is needed where both sides of the symbol are held.
+    """
+
+    account: UUID
+    symbol: str
+    strategy: str
+    side: PositionSide | None = None
+    exits: dict[str, Any] = {}
+
+
+class AdoptedJson(msgspec.Struct, frozen=True, kw_only=True):
+    """`intent_id` is the adoption's, in the position's events."""
+
+    intent_id: UUID
+    position_id: UUID
+
+
 class Commanded(msgspec.Struct, frozen=True, kw_only=True):
     intent_id: UUID
 
@@ -117,6 +140,40 @@ class PositionController(Controller):
         (json,) = await _shape(resources, [row])
         return PositionDetail(**msgspec.structs.asdict(json), **more)
 
+    @post("/adopt", status_code=202, opt=at_least(Role.TRADER))
+    async def adopt(
+        self, resources: Injected, request: Request[User, Any, State], data: JSONBody[Adopt]
+    ) -> AdoptedJson:
+        """Take a position under management that was opened at the exchange, or what was added to one of ours there."""
+        async with reading(resources.pool) as db:
+            strategy = await strategies.get(db, data.strategy)
+            account = await accounts.get(db, data.account)
+        if strategy is None:
+            raise InvalidInput(
+                "unknown_strategy", "There is no such strategy: name one of /api/v1/strategies.", "strategy"
+            )
+        if account is None:
+            raise InvalidInput("unknown_account", "There is no such account: name one of /api/v1/accounts.", "account")
+        for name in data.exits:
+            if name not in Exits.__struct_fields__:
+                raise InvalidInput(
+                    "unknown_field",
+                    f"{name[:40]!r} is no exit: {', '.join(Exits.__struct_fields__)}.",
+                    f"exits.{name[:40]}",
+                )
+        done = await adopt(
+            resources,
+            Adoption(
+                account_id=account.id,
+                symbol=normalise(data.symbol, "symbol"),
+                side=data.side,
+                strategy=strategy,
+                exits=read_exits(data.exits, "exits."),
+                user_id=request.user.id,
+            ),
+        )
+        return AdoptedJson(intent_id=done.id, position_id=done.position_id)
+
     @post("/{position_id:uuid}/close", status_code=202, opt=at_least(Role.TRADER))
     async def close(
         self,
@@ -147,13 +204,19 @@ async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[Posi
     async with reading(resources.pool) as db:
         levels = await views.levels_of(db, [row.id for row in rows])
         watched = WATCHER_LEASE in await views.live_leases(db)
+        dark = await blind.rows(db) if watched else set()
         # A removed account has no live position, so no price is asked for.
         live = {row.account for row in rows if row.status != PositionStatus.CLOSED}
         markets = {account_id: await _market(resources, db, account_id) for account_id in live}
     books = {(row.account, row.symbol) for row in rows if row.account in live}
     prices = {book: await _price(resources, markets[book[0]], book[1]) for book in books}
+
+    def is_watched(row: PositionRow) -> bool:
+        market = markets.get(row.account) or ""
+        return watched and not dark & {(market, row.symbol), (market, blind.EVERYTHING)}
+
     return [
-        _json(row, levels[row.id], prices.get((row.account, row.symbol)), resources.now(), watched=watched)
+        _json(row, levels[row.id], prices.get((row.account, row.symbol)), resources.now(), watched=is_watched(row))
         for row in rows
     ]
 

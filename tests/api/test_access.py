@@ -34,6 +34,8 @@ LEAST_ROLE = {
     ("GET", "/api/v1/positions"): Role.VIEWER,
     ("GET", "/api/v1/positions/{position_id}"): Role.VIEWER,
     ("POST", "/api/v1/positions/{position_id}/close"): Role.TRADER,
+    ("POST", "/api/v1/positions/adopt"): Role.TRADER,
+    ("GET", "/api/v1/drifts"): Role.VIEWER,
     ("GET", "/api/v1/strategies"): Role.ADMIN,
     ("POST", "/api/v1/strategies"): Role.ADMIN,
     ("GET", "/api/v1/strategies/{strategy_id}"): Role.ADMIN,
