@@ -10,13 +10,18 @@ PYTHON := $(firstword $(foreach name,python3.12 python3.11 python3.13 python3.14
 BIN := .venv/bin
 READY := .venv/.locked
 
-.PHONY: run test lint types check bench clean
+.PHONY: run test simulate lint types check bench mutants mutants-domain storm recovery clean
 
 run: $(READY)
 	@exec $(BIN)/levelhead up $(ARGS)
 
 test: $(READY)
 	@exec $(BIN)/pytest $(ARGS)
+
+# Whole worlds under faults, by seed: SEEDS=100000 FIRST=0, or SEED=4711 to see one (WITHOUT=crash,late leaves faults out).
+simulate: $(READY)
+	@PYTHONHASHSEED=0 exec $(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0) \
+		$(if $(SEED),--seed $(SEED)) $(if $(WITHOUT),--without $(WITHOUT))
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -30,6 +35,19 @@ check: lint types test
 
 bench: $(READY)
 	@exec $(BIN)/python -m bench $(ARGS)
+
+storm: $(READY)
+	@exec $(BIN)/python -m bench.storm $(ARGS)
+
+recovery: $(READY)
+	@exec $(BIN)/python -m bench.recovery $(ARGS)
+
+# Are the tests worth something? Plants bugs in a copy of the tree, and changes app/domain in thousand small ways.
+mutants: $(READY)
+	@exec $(BIN)/python -m tests.mutants $(ARGS)
+
+mutants-domain: $(READY)
+	@exec $(BIN)/python -m tests.mutants.domain $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

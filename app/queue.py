@@ -60,6 +60,7 @@ class Doorbell:
     """Rings for workers and watchers."""
 
     def __init__(self, redis: ArqRedis) -> None:
+        self.on_levels: Callable[[UUID], None] | None = None  # who in this process hears of levels without Redis
         self._redis = redis
         self._quiet = False
         self._soon: set[asyncio.Task[None]] = set()
@@ -75,6 +76,8 @@ class Doorbell:
 
     async def levels(self, position_id: UUID) -> None:
         """Levels of a position were armed, moved or disarmed."""
+        if self.on_levels is not None:
+            self.on_levels(position_id)
         await self._ring(lambda: self._redis.publish(LEVELS, str(position_id)))
 
     async def bans(self) -> None:

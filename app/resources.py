@@ -19,9 +19,9 @@ from app.keys import Credentials, Keys, SealBroken
 from app.log import event
 from app.queue import Doorbell, Prices, open_redis
 from app.settings import Settings, require_servers
-from app.store import accounts
+from app.store import accounts, installation, migrate
 from app.store.accounts import AccountRow
-from app.store.db import Pool, open_pool
+from app.store.db import Pool, open_pool, store_errors
 from app.venues import registry
 from app.venues.base import Origins, Permissions, Venue
 from app.venues.gate import Gate
@@ -47,6 +47,8 @@ class Connected(msgspec.Struct):
     origins: Origins
     venue: Venue
     gate: Gate
+    compared: bool = False  # with what we think it holds, since this process began to use it
+    comparing: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     _permissions: tuple[float, Permissions | None] | None = None  # what was told, and until when it counts (monotonic)
 
     @property
@@ -124,7 +126,8 @@ class Venues:
         """
         if time.monotonic() < self._checked.get(account_id, 0.0) + RECHECK_S:
             return self._open[account_id]
-        account = await accounts.get(self._pool, account_id)
+        with store_errors():
+            account = await accounts.get(self._pool, account_id)
         async with self._locks[account_id]:
             if account is None:
                 await self._forget(account_id)
@@ -219,12 +222,19 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(settings: Settings, now: Clock = utc_now) -> AsyncIterator[Resources]:
-    """Raises StoreUnavailable when PostgreSQL cannot be reached; Redis may be away."""
+    """Raises StoreUnavailable when PostgreSQL cannot be reached; Redis may be away.
+
+    Raises SettingsError when the database's schema is another than this program's.
+    """
     require_servers(settings)
     pool = await open_pool(settings.database_url.reveal(), size_max=settings.database_pool_max)
     redis = open_redis(settings.redis_url.reveal())
-    resources = Resources(settings, pool, redis, Keys.from_text(settings.master_key.reveal()), now)
+    keys = Keys.from_text(settings.master_key.reveal(), settings.master_key_previous.reveal())
+    resources = Resources(settings, pool, redis, keys, now)
     try:
+        with store_errors():
+            await migrate.check(pool)
+            await installation.keep(pool, keys)
         await resources.gates.start()
         yield resources
     finally:

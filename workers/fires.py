@@ -11,11 +11,14 @@ import msgspec
 
 from app.domain.level import LevelKind
 from app.domain.order import OrderStatus
+from app.errors import LevelheadError
 from app.flows import protect
 from app.flows.orders import QUERY_LAG, Answer
 from app.flows.protect import Fired
 from app.log import event
 from app.resources import Connected, Resources
+from app.store import levels
+from app.store.db import store_errors
 from app.store.levels import Armed
 
 log = logging.getLogger("watcher")
@@ -39,21 +42,20 @@ async def fire(
     `inherited_at` is when (monotonic) the level was taken over from another watcher; None: it was armed under our own
     lease, so nobody else can have sent it.
     """
-    fired = Fired(
-        armed=one,
-        price=price,
-        trade_id=trade_id,
-        sent_at=resources.now(),
-        answer=Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one"),
-    )
+    before = Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one")
+    fired = Fired(armed=one, price=price, trade_id=trade_id, sent_at=resources.now(), answer=before)
     if inherited_at is None or not await _was_sent(resources, connected, one, inherited_at):
-        try:
-            fired = await protect.fire(resources, connected, one, price, trade_id)
-        except Exception as error:
-            # A bug, and perhaps one of after the send: the venue is asked, as after an answer that was lost.
-            log.exception("the send of a close failed")
-            answer = Answer(status=OrderStatus.UNKNOWN, reason=repr(error))
-            fired = msgspec.structs.replace(fired, sent_at=resources.now(), answer=answer)
+        if inherited_at is not None and one.level.kind is LevelKind.TAKE_PROFIT:
+            # The wait was long: the level may stand for another quantity by now, or for nothing any more.
+            current = await _as_armed_now(resources, one)
+            if current is None:
+                return
+            one = current
+        fired = await _send(resources, connected, one, price, trade_id)
+        if inherited_at is not None and fired.answer.status in (OrderStatus.ABSENT, OrderStatus.REJECTED):
+            # That is said of this sending, and the order may have been sent, and filled, before: the venue is asked.
+            answer = msgspec.structs.replace(fired.answer, status=OrderStatus.UNKNOWN)
+            fired = msgspec.structs.replace(fired, answer=answer)
     while True:
         try:
             await protect.follow_up(resources, connected, fired)
@@ -64,6 +66,31 @@ async def fire(
             await asyncio.sleep(RETRY_S)
             with suppress(Exception):  # the account may have been changed, and its old adapter closed
                 connected = await resources.venues.of(one.account_id)
+
+
+async def _send(
+    resources: Resources, connected: Connected, one: Armed, price: Decimal | None, trade_id: str | None
+) -> Fired:
+    try:
+        return await protect.fire(resources, connected, one, price, trade_id)
+    except Exception as error:
+        # A bug, and perhaps one of after the send: the venue is asked, as after an answer that was lost.
+        log.exception("the send of a close failed")
+        answer = Answer(status=OrderStatus.UNKNOWN, reason=repr(error))
+        return Fired(armed=one, price=price, trade_id=trade_id, sent_at=resources.now(), answer=answer)
+
+
+async def _as_armed_now(resources: Resources, one: Armed) -> Armed | None:
+    """The level as the tables have it; None when it is armed no more."""
+    while True:
+        try:
+            with store_errors():
+                armed = await levels.armed(resources.pool, one.level.position_id)
+        except LevelheadError as error:
+            event(log, logging.WARNING, "cannot read a crossed level", symbol=one.symbol, why=str(error))
+            await asyncio.sleep(RETRY_S)
+        else:
+            return next((found for found in armed if found.level.id == one.level.id), None)
 
 
 async def _was_sent(resources: Resources, connected: Connected, one: Armed, inherited_at: float) -> bool:

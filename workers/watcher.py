@@ -4,7 +4,8 @@ import asyncio
 import gc
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,37 +14,44 @@ from uuid import UUID
 import uvloop
 from redis.exceptions import RedisError
 
+from app import crash
+from app.beat import beating
 from app.domain.level import Level, LevelKind, TriggerBy
-from app.domain.refusals import Outcome
-from app.errors import LevelheadError, Refused
+from app.errors import LevelheadError
+from app.flows.preflight import LETS_GO_S
 from app.ids import new_id
 from app.log import event
 from app.queue import LEVELS, SymbolFeed
-from app.resources import Connected, Resources, open_resources
+from app.resources import Resources, open_resources
 from app.settings import Settings
 from app.store import leases, levels, positions
+from app.store.accounts import VenueName
 from app.store.db import store_errors
 from app.store.levels import Armed
-from app.venues.base import Venue
+from app.venues.base import Origins
 from app.venues.numbers import instant
 from workers.feed import Feed
 from workers.fires import fire
 from workers.gaps import SUBSCRIBED_S, Gaps
+from workers.markets import Markets
 from workers.private import AccountStreams
+from workers.sight import Lookout
 from workers.stop import heed_cancellation, until_asked_to_stop
+from workers.succession import free_leases_of_the_dead, own_id
 from workers.turns import every, guarded
 
 log = logging.getLogger("watcher")
 
 LEASE = "watcher"
-LEASE_TTL_S = 3.0
-RENEW_S = 0.75
+LEASE_TTL_S = 2.0
+RENEW_S = 0.5
+TAKE_S = 0.1  # between two looks at a lease that somebody else has: whose watcher died is not watched meanwhile
 SAFETY_MARGIN_S = 0.25  # of the lease: nothing fires in its last moments
 RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
 RELOAD_CHUNK = 500  # levels between two breaths of the event loop
 PERSIST_S = 0.25
 REPORT_S = 1.0
-ASK_S = 1.0
+SIGHT_S = 0.25
 FRESH = timedelta(seconds=1)  # a last price older than a level by more says nothing about it
 REDIS_PAUSE_S = 0.5
 DRAIN_S = 8.0
@@ -54,14 +62,13 @@ class LeaseLost(LevelheadError):
 
 
 class Watcher:
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, id: UUID | None = None) -> None:
         self.resources = resources
-        self.id = new_id()
-        self.feeds: dict[tuple[str, str], Feed] = {}  # (venue, socket origin) -> feed
-        self.connected: dict[UUID, Connected] = {}  # account id -> its venue; at hand, so that a fire reads nothing
+        self.id = id or new_id()
         self.armed: dict[UUID, Armed] = {}  # level id -> level
         self.of_position: defaultdict[UUID, set[UUID]] = defaultdict(set)  # position id -> ids of its armed levels
         self.fired: set[UUID] = set()  # levels: each fires once
+        self.firing: Counter[UUID] = Counter()  # positions: closes of theirs that are on their way
         self.ending: set[UUID] = set()  # positions whose closing order is on its way: nothing else of theirs fires
         self.inherited: set[str] | None = None  # client order ids that a watcher before us may have sent; None: all
         self.token = 0  # of the lease
@@ -73,11 +80,21 @@ class Watcher:
         self.accounts = AccountStreams(resources, self.id)
         self.gaps = Gaps(
             armed=self.armed,
-            venue_of=self._any_venue,
+            venue_of=lambda feed: self.markets.any_venue(feed),
             may_fire=self.may_fire,
             on_crossed=self.fire,
             group=self.group,
         )
+        self.markets = Markets(
+            resources,
+            self.group,
+            self.accounts,
+            open_feed=self._open_feed,
+            ask_prices=self.gaps.ask_prices,
+            on_left=self._leave,
+        )
+        self.feeds = self.markets.feeds
+        self.lookout = Lookout()
         self._reloading = asyncio.Lock()
         self._extremes: dict[UUID, tuple[Decimal, datetime | None]] = {}  # not stored yet
 
@@ -85,20 +102,23 @@ class Watcher:
 
     async def run(self) -> None:
         await self._take_lease()
+        crash.point("watcher.lease_taken")
         event(log, logging.INFO, "watcher ready")
         try:
             async with self.group as group:
+                self.resources.bell.on_levels = self._changed_here
                 group.create_task(self._keep_lease())
                 group.create_task(self.accounts.run())
                 group.create_task(self._listen())
                 group.create_task(self._reload_for_ever())
                 for seconds, what in (
                     (PERSIST_S, self._persist),
-                    (ASK_S, self._ask_prices),
+                    (SIGHT_S, self._tell_sight),
                     (REPORT_S, self._report),
                 ):
                     group.create_task(every(seconds, what))
         finally:
+            self.resources.bell.on_levels = None
             with suppress(LevelheadError, OSError), store_errors():
                 await leases.release(self.resources.pool, LEASE, self.id, self.token)
 
@@ -113,8 +133,10 @@ class Watcher:
             await asyncio.wait(self.in_flight, timeout=DRAIN_S)
 
     async def _take_lease(self) -> None:
-        """Wait until the symbols are ours."""
+        """Wait until the symbols are ours. One that was killed on this machine is not waited for."""
+        waiting = False
         while True:
+            await free_leases_of_the_dead(self.resources.pool)
             asked = time.monotonic()
             with store_errors():
                 token = await leases.acquire(self.resources.pool, LEASE, self.id, ttl_s=LEASE_TTL_S)
@@ -122,7 +144,10 @@ class Watcher:
                 self.token, self.taken_at = token, time.monotonic()
                 self.lease_until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
                 return
-            await asyncio.sleep(RENEW_S / 2)
+            if not waiting:
+                waiting = True
+                event(log, logging.INFO, "waiting: another watcher has the symbols")
+            await asyncio.sleep(TAKE_S)
 
     async def _keep_lease(self) -> None:
         while True:
@@ -146,6 +171,7 @@ class Watcher:
 
     async def _reload_for_ever(self) -> None:
         await self._reload()
+        crash.point("watcher.loaded")
         gc.collect()
         gc.freeze()  # a full collection over all levels would stop everything for milliseconds
         for feed in self.feeds.values():
@@ -161,7 +187,8 @@ class Watcher:
             if self.inherited is None:
                 self.inherited = {one.client_order_id for one in armed}
             for account_id in {account_id for account_id, _ in used}:
-                await guarded(self._connect, account_id)
+                await guarded(self.markets.connect, account_id)
+            await self.markets.look_again()
             for account_id, symbol in used:
                 await guarded(self._follow, account_id, symbol)
             for level_id in set(self.armed) - {one.level.id for one in armed}:
@@ -172,6 +199,17 @@ class Watcher:
                 await guarded(self._arm, one)
             for feed in self.feeds.values():
                 feed.trim()
+            with store_errors():
+                ended = await positions.unreleased(self.resources.pool, within_s=LETS_GO_S)
+            await self._let_go(ended)
+
+    def _changed_here(self, position_id: UUID) -> None:
+        """What this process itself has settled is not waited for over Redis."""
+        reload = guarded(self._reload_position, position_id)
+        try:
+            self.group.create_task(reload)
+        except RuntimeError:
+            reload.close()  # we are about to end
 
     async def _reload_position(self, position_id: UUID) -> None:
         async with self._reloading:
@@ -181,6 +219,19 @@ class Watcher:
                 self._disarm(level_id)
             for one in armed:
                 await self._arm(one)
+            if not armed:
+                await self._let_go([position_id])
+
+    async def _let_go(self, position_ids: Sequence[UUID]) -> None:
+        """Say of which ended positions no close can leave any more, so that the next one may be opened. What a watcher
+        before us has on its way is not known until it is out of its receive window.
+        """
+        window_s = self.resources.settings.recv_window_ms / 1000 + 1
+        if time.monotonic() < self.taken_at + window_s:
+            return
+        free = [one for one in position_ids if one not in self.of_position and not self.firing[one]]
+        with store_errors():
+            await positions.release(self.resources.pool, free, token=self.token)
 
     async def _arm(self, one: Armed) -> None:
         level = one.level
@@ -195,19 +246,21 @@ class Watcher:
         self.armed[level.id] = one
         self.of_position[level.position_id].add(level.id)
         feed.arm(one.symbol, level)
-        if known is not None:
-            return
+        if known is not None and known.level.armed_at == level.armed_at:
+            return  # its quantity alone has changed
         last = feed.prices[level.trigger_by].get(one.symbol)
         if last is not None and feed.linked and instant(last[1]) >= level.armed_at - FRESH:
             # It may have gone through it while it was being committed.
             feed.on_price(one.symbol, level.trigger_by, last[0])
         if one.symbol not in feed.heard[level.trigger_by]:
             self.gaps.inspect(feed, one.symbol, after_s=SUBSCRIBED_S)
+        elif level.trigger_by is TriggerBy.LAST and last is not None and instant(last[1]) >= level.armed_at - FRESH:
+            self.gaps.inspect(feed, one.symbol, only=level)  # crossed since it was committed, and back
 
     def _disarm(self, level_id: UUID) -> None:
         one = self.armed.pop(level_id)
         self._forget(one)
-        self._feed(one.account_id).disarm(one.symbol, one.level)
+        self.markets.feed(one.account_id).disarm(one.symbol, one.level)
 
     def _forget(self, one: Armed) -> None:
         ids = self.of_position[one.level.position_id]
@@ -217,38 +270,26 @@ class Watcher:
 
     async def _follow(self, account_id: UUID, symbol: str, by: TriggerBy = TriggerBy.LAST) -> Feed:
         """The feed of this account's venue, with this symbol subscribed."""
-        if account_id not in self.connected:
-            await self._connect(account_id)
-        feed = self._feed(account_id)
+        if account_id not in self.markets.connected:
+            await self.markets.connect(account_id)
+        feed = self.markets.feed(account_id)
         feed.follow(symbol, by)
         return feed
 
-    def _feed(self, account_id: UUID) -> Feed:
-        return self.feeds[_feed_key(self.connected[account_id])]
+    def _leave(self, account_id: UUID) -> None:
+        for one in [one for one in self.armed.values() if one.account_id == account_id]:
+            self._disarm(one.level.id)
 
-    async def _connect(self, account_id: UUID) -> None:
-        """Have the account's venue at hand, its connections warm, and its two streams running."""
-        connected = await self.resources.venues.of(account_id)
-        if self.connected.get(account_id) is connected:
-            return
-        key = _feed_key(connected)
-        if key not in self.feeds:
-            feed = Feed(
-                connected.account.venue,
-                connected.origins,
-                may_fire=self.may_fire,
-                on_crossed=self.fire,
-                on_back=self.gaps.inspect_all,
-                on_missed=self.gaps.inspect,
-            )
-            self.feeds[key] = feed
-            self.group.create_task(feed.stream.run())
-        if account_id in self.connected and self._feed(account_id) is not self.feeds[key]:
-            for one in [one for one in self.armed.values() if one.account_id == account_id]:
-                self._disarm(one.level.id)  # armed at the new feed by who reloads
-        self.connected[account_id] = connected
-        self.group.create_task(guarded(connected.venue.server_time))  # kept warm for a fire from here on
-        self.accounts.want(connected)
+    def _open_feed(self, venue_name: VenueName, origins: Origins) -> Feed:
+        return Feed(
+            venue_name,
+            origins,
+            may_fire=self.may_fire,
+            on_crossed=self.fire,
+            on_back=self.gaps.inspect_all,
+            on_missed=self.gaps.inspect,
+            on_held=self.gaps.ask_about_held,
+        )
 
     async def _listen(self) -> None:
         """Hear of changes; while Redis is away, look at everything again and again."""
@@ -285,6 +326,7 @@ class Watcher:
         self.fired.add(level.id)
         task = self.group.create_task(self._fire(one, price, trade_id))
         self.in_flight.add(task)
+        self.firing[level.position_id] += 1
         task.add_done_callback(self.in_flight.discard)
         if level.kind is not LevelKind.TAKE_PROFIT:
             # It closes all that is held: the position's other levels have nothing left to close.
@@ -296,13 +338,14 @@ class Watcher:
         inherited = self.inherited is None or one.client_order_id in self.inherited
         await fire(
             self.resources,
-            self.connected[one.account_id],
+            self.markets.connected[one.account_id],
             one,
             price,
             trade_id,
             inherited_at=self.taken_at if inherited else None,
         )
         self.ending.discard(one.level.position_id)
+        self.firing -= Counter([one.level.position_id])
         await guarded(self._reload_position, one.level.position_id)
 
     # -- the rest ----------------------------------------------------------------------------------------------------
@@ -352,27 +395,16 @@ class Watcher:
             ]
         )
 
-    async def _ask_prices(self) -> None:
-        """A symbol of which nothing is heard has its prices asked for."""
-        await asyncio.gather(*(self.gaps.ask_prices(feed) for feed in list(self.feeds.values())))
-
-    def _any_venue(self, feed: Feed) -> Venue:
-        """Some account's at this feed's venue, for what is public."""
-        for connected in self.connected.values():
-            if self.feeds[_feed_key(connected)] is feed:
-                return connected.venue
-        raise Refused(Outcome.NO_ACCOUNT, "no account trades on this feed any more")
-
-
-def _feed_key(connected: Connected) -> tuple[str, str]:
-    return (connected.account.venue, connected.origins.ws)
+    async def _tell_sight(self) -> None:
+        """Of what nothing true is heard, for whoever is about to open something."""
+        await self.lookout.tell(list(self.feeds.values()), self.resources.pool, token=self.token)
 
 
 async def run(settings: Settings) -> None:
     """Until SIGTERM or SIGINT. Ends with an error when the lease is lost."""
-    async with open_resources(settings) as resources:
+    async with beating(), open_resources(settings) as resources:
         await resources.venues.load()
-        watcher = Watcher(resources)
+        watcher = Watcher(resources, own_id())
         await until_asked_to_stop(watcher.run(), watcher.drain)
 
 

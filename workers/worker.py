@@ -16,8 +16,9 @@ import uvloop
 from arq.worker import Worker as ArqWorker
 from redis.exceptions import RedisError
 
+from app.beat import beating
 from app.errors import LevelheadError
-from app.flows import execute, reconcile
+from app.flows import execute, notices, reconcile
 from app.ids import new_id
 from app.log import event
 from app.queue import QUEUE, Rung, deserialize, forget, serialize, wait_for_ring
@@ -27,6 +28,7 @@ from app.store import inbox, leases
 from app.store.db import store_errors
 from workers import tasks
 from workers.stop import heed_cancellation, until_asked_to_stop
+from workers.succession import free_leases_of_the_dead, own_id
 
 log = logging.getLogger("worker")
 
@@ -36,6 +38,7 @@ SWEEP_S = 1.0
 SWEEP_BOOKS_MAX = 200
 ASK_ORDERS_S = 2.0  # about orders whose end is not known
 RECONCILE_S = 6.0  # all that is held
+NOTICE_S = 5.0  # keys that are refused, instruments that are halted
 RECONCILER_TTL_S = 8.0
 POLL_S = 1.0  # a look at the queue without a ring: for jobs that were put off
 JOB_TIMEOUT_S = 60
@@ -111,9 +114,9 @@ class Process:
 
     lease: ClassVar[str] = "worker:"
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, id: UUID | None = None) -> None:
         self.resources = resources
-        self.worker = execute.Worker(new_id())
+        self.worker = execute.Worker(id or new_id())
         self.memory = reconcile.Memory()
         self.token = 0  # of our lease
         self._sweeping: set[asyncio.Task[None]] = set()
@@ -145,6 +148,7 @@ class Process:
                 group.create_task(self._every(SWEEP_S, self._sweep))
                 group.create_task(self._every(ASK_ORDERS_S, self._ask_orders))
                 group.create_task(self._every(RECONCILE_S, self._reconcile))
+                group.create_task(self._every(NOTICE_S, self._notice))
                 group.create_task(queue.main())
         finally:
             with suppress(LevelheadError, OSError), store_errors():
@@ -201,11 +205,15 @@ class Process:
 
     async def _ask_orders(self) -> None:
         if await self._is_reconciler():
-            await reconcile.all_orders(self.resources)
+            await reconcile.all_orders(self.resources, self.memory)
 
     async def _reconcile(self) -> None:
         if await self._is_reconciler():
             await reconcile.all_accounts(self.resources, self.memory)
+
+    async def _notice(self) -> None:
+        if await self._is_reconciler():
+            await notices.all_accounts(self.resources)
 
     async def _is_reconciler(self) -> bool:
         """One worker of all compares with the exchanges at a time."""
@@ -216,9 +224,10 @@ class Process:
 
 async def run(settings: Settings) -> None:
     """Until SIGTERM or SIGINT; what cannot be finished then is resumed by the next worker."""
-    async with open_resources(settings) as resources:
+    async with beating(), open_resources(settings) as resources:
         await resources.venues.load()
-        process = Process(resources)
+        await free_leases_of_the_dead(resources.pool)
+        process = Process(resources, own_id())
         await until_asked_to_stop(process.run(), process.drain)
 
 

@@ -15,10 +15,13 @@ from app.api.inject import Injected
 from app.api.problems import Problem
 from app.errors import StoreUnavailable
 from app.flows.receive import Delivery, receive
+from app.flows.receive import Receipt as Stored
 from app.resources import Resources
 
 HANDLER_TIMEOUT_S = 2.5
 """The chart hangs up after 3 s and then takes the alert for lost, so it has to hear of it before."""
+
+_storing: set[asyncio.Task[Stored]] = set()  # the loop alone would forget a task that nobody awaits
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,23 +52,42 @@ class WebhookController(Controller):
 async def _deliver(
     request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
 ) -> Response[Receipt]:
-    """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again."""
+    """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again.
+
+    What is out of time is cancelled and not waited for: with PostgreSQL silent its connection is given back only
+    seconds later, and the sender would have hung up by then.
+    """
+    storing = asyncio.create_task(_store(request, resources, strategy, secret))
+    storing.add_done_callback(_forget)
+    _storing.add(storing)
     try:
-        async with asyncio.timeout(HANDLER_TIMEOUT_S):
-            delivery = Delivery(
-                strategy_id=strategy,
-                path_secret=secret,
-                raw=await _body(request),
-                content_type=request.headers.get("content-type", ""),
-                source=request.client.host if request.client else "",
-            )
-            receipt = await receive(resources, delivery)
-    except TimeoutError:
-        raise StoreUnavailable(f"the alert was not stored within {HANDLER_TIMEOUT_S} s") from None
+        await asyncio.wait({storing}, timeout=HANDLER_TIMEOUT_S)
+        if not storing.done():
+            raise StoreUnavailable(f"the alert was not stored within {HANDLER_TIMEOUT_S} s")
+        receipt = storing.result()
+    finally:
+        storing.cancel()
     return Response(
         Receipt(alert_id=receipt.alert_id, status="duplicate" if receipt.duplicate else "accepted"),
         status_code=200 if receipt.duplicate else 202,
     )
+
+
+def _forget(storing: asyncio.Task[Stored]) -> None:
+    _storing.discard(storing)
+    if not storing.cancelled():
+        storing.exception()  # of one that ended too late, nobody asks
+
+
+async def _store(request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None) -> Stored:
+    delivery = Delivery(
+        strategy_id=strategy,
+        path_secret=secret,
+        raw=await _body(request),
+        content_type=request.headers.get("content-type", ""),
+        source=request.client.host if request.client else "",
+    )
+    return await receive(resources, delivery)
 
 
 async def _body(request: Request[Any, Any, State]) -> bytes:

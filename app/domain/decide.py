@@ -86,7 +86,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """What is the case when the decision is made. `price` is the last price; `equity` and `available` (for new
     positions) are in quote currency.
 
-    `held` is what we hold of the symbol: one position at most, or in hedge mode one a side.
+    `held` is what we hold of the symbol: one position at most, or in hedge mode one a side. `unfit` is why nothing may
+    be opened now, whatever is asked for.
     """
 
     held: tuple[Position, ...] = ()
@@ -97,6 +98,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     available: Decimal | None = None
     received_at: datetime
     now: datetime
+    unfit: Refusal | None = None
 
 
 class _Refused(Exception):
@@ -339,6 +341,8 @@ def _open(
             f"{plain(qty)} {instrument.symbol} is worth {plain(qty * situation.price)}, above the strategy's limit of "
             f"{plain(rules.notional_max)}",
         )
+    if situation.unfit is not None:
+        raise _Refused(situation.unfit.code, situation.unfit.reason)
     entry = situation.price
     return Open(
         side=side,

@@ -75,7 +75,9 @@ FINAL = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.REJECT
 SOURCES: dict[OrderStatus, frozenset[OrderStatus]] = {
     OrderStatus.SENT: frozenset({OrderStatus.ARMED, OrderStatus.DISARMED}),
     OrderStatus.UNKNOWN: frozenset({OrderStatus.SENT, OrderStatus.UNKNOWN}),
-    OrderStatus.ACCEPTED: frozenset(UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED, OrderStatus.ABSENT}),
+    OrderStatus.ACCEPTED: frozenset(
+        UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED, OrderStatus.ABSENT, OrderStatus.REJECTED}
+    ),
     OrderStatus.FILLED: UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED, OrderStatus.ABSENT},
     OrderStatus.CANCELLED: UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED, OrderStatus.ABSENT},
     OrderStatus.REJECTED: UNRESOLVED | {OrderStatus.ARMED, OrderStatus.DISARMED},
@@ -111,6 +113,14 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
 
 
+PREFIX = "lh"
+
+
+def is_ours(client_order_id: str) -> bool:
+    """Whether an id looks like one of this program's, of whatever installation."""
+    return len(client_order_id) == len(PREFIX) + 32 and client_order_id.startswith(PREFIX)
+
+
 def client_order_id(install: bytes, cause: UUID, book: str, leg: int, attempt: int) -> str:
     """A deterministic id of 34 characters: `lh` + base32 of a 20-byte hash.
 
@@ -120,4 +130,4 @@ def client_order_id(install: bytes, cause: UUID, book: str, leg: int, attempt: i
     """
     digest = hashlib.blake2b(digest_size=20, key=install)
     digest.update(f"{cause}|{book}|{leg}|{attempt}".encode())
-    return "lh" + base64.b32encode(digest.digest()).decode().lower()
+    return PREFIX + base64.b32encode(digest.digest()).decode().lower()

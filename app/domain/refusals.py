@@ -33,12 +33,18 @@ class Outcome(StrEnum):
     FOREIGN_POSITION = "foreign_position"  # the exchange holds a position there that we did not open
     POSITION_ENDED = "position_ended"  # what should have been added to ended before the order could leave
     OTHER_STRATEGY = "other_strategy"  # the book is held by another strategy's position
+    OUT_OF_ORDER = "out_of_order"  # by the strategy's own time a later alert was carried out already
+    BLIND = "blind"  # the symbol's prices are not seen now, so nobody would see its stop crossed
+    NOT_COMPARED = "not_compared"  # the account could not be compared with the exchange since the start
+    DRIFT = "drift"  # the exchange holds another quantity than we do, and a person has to say what is meant
     VENUE_REFUSED = "venue_refused"  # the exchange refused the order; the reason is its own
     VENUE_UNAVAILABLE = "venue_unavailable"  # the exchange could not be asked in time; nothing was sent
     NOT_FILLED = "not_filled"  # the exchange took the order and filled nothing
     # expired
     TOO_OLD = "too_old"  # older than max_age_s when it could have been executed
     NEVER_ARRIVED = "never_arrived"  # the order's answer was lost and the exchange is proven not to have it
+    # superseded
+    SUPERSEDED = "superseded"  # a newer target of the same strategy took its place before it was begun
     # needs_operator
     UNRESOLVED = "unresolved"  # what became of an order could not be proven
     GAVE_UP = "gave_up"  # failed again and again; set aside so that others proceed

@@ -6,10 +6,12 @@ parallel. Whatever stops half-way (a crash, a venue that does not answer) is res
 
 import asyncio
 import logging
+import time
 from uuid import UUID
 
 import msgspec
 
+from app import crash
 from app.domain.decide import too_old
 from app.domain.refusals import Outcome
 from app.errors import Conflict, OutcomeUnknown, Refused, StoreUnavailable, Transient
@@ -17,7 +19,7 @@ from app.flows import legs, plan
 from app.flows.legs import GATE_PAUSE_S, Marks, NotYet
 from app.log import event
 from app.resources import Resources
-from app.store import books, inbox, orders
+from app.store import books, inbox, levels, orders
 from app.store.books import Book
 from app.store.db import UNAVAILABLE, store_errors, transaction
 from app.store.inbox import CauseKind, Instruction, InstructionStatus
@@ -25,6 +27,7 @@ from app.store.orders import IntentCause, IntentStatus
 
 log = logging.getLogger("execute")
 
+VISIT_S = 30.0
 POISON_FAILURES = 5  # a bug that strikes this often is set aside, so that the book goes on; never a stop's close
 
 
@@ -58,22 +61,28 @@ async def execute_alert(resources: Resources, worker: Worker, symbol: str, accou
 
 
 async def execute_book(resources: Resources, worker: Worker, account_id: UUID, symbol: str) -> None:
-    """Carry out what waits in a book, oldest first. Returns at once when another task is at it: it will see ours."""
-    key = (account_id, symbol)
+    """Carry out what waits in a book, oldest first. Returns at once when another task is at it: it will see ours.
+
+    A book with a long queue is left after a while, and rung for: a job must end before arq takes it for stuck.
+    """
+    key, leave_at = (account_id, symbol), time.monotonic() + VISIT_S
     while key not in worker.busy and not worker.stopping:
         worker.begin(key)
         try:
-            claimed = await _work(resources, worker, account_id, symbol)
+            claimed = await _work(resources, worker, account_id, symbol, leave_at)
         finally:
             worker.end(key)
         # What came between the last look and the release found the book claimed and left it to us.
         with store_errors():
             if not claimed or await inbox.next_id(resources.pool, account_id, symbol) is None:
                 return
+        if time.monotonic() > leave_at:
+            await resources.bell.book(account_id, symbol, "goes on")
+            return
 
 
-async def _work(resources: Resources, worker: Worker, account_id: UUID, symbol: str) -> bool:
-    """Claim the book and empty it; False when another worker has it."""
+async def _work(resources: Resources, worker: Worker, account_id: UUID, symbol: str, leave_at: float) -> bool:
+    """Claim the book and empty it until `leave_at`; False when another worker has it."""
     pool = resources.pool
     with store_errors():
         book, row = await inbox.take(pool, account_id, symbol, worker.id)
@@ -84,11 +93,11 @@ async def _work(resources: Resources, worker: Worker, account_id: UUID, symbol: 
             try:
                 await _attempt(resources, book, inbox.readable(row))
             except msgspec.ValidationError as error:
-                await _set_aside_unreadable(resources, symbol, row["id"], error)
-            if worker.stopping:
+                await _set_aside_unreadable(resources, book, row["id"], error)
+            if worker.stopping or time.monotonic() > leave_at:
                 break
             with store_errors():
-                row = await inbox.begin_next(pool, account_id, symbol)
+                row = await inbox.begin_next(pool, book)
         return True
     finally:
         with store_errors():
@@ -96,13 +105,13 @@ async def _work(resources: Resources, worker: Worker, account_id: UUID, symbol: 
 
 
 async def _set_aside_unreadable(
-    resources: Resources, symbol: str, instruction_id: UUID, error: msgspec.ValidationError
+    resources: Resources, book: Book, instruction_id: UUID, error: msgspec.ValidationError
 ) -> None:
     """Another version wrote what this one does not understand: that is refused, not guessed."""
     reason = f"this version cannot read it ({error}); look at the position yourself"
     async with transaction(resources.pool) as connection:
-        await inbox.finish(connection, instruction_id, InstructionStatus.NEEDS_OPERATOR, Outcome.GAVE_UP, reason)
-    event(log, logging.ERROR, "instruction set aside", symbol=symbol, id=instruction_id, why=reason)
+        await inbox.finish(connection, book, instruction_id, InstructionStatus.NEEDS_OPERATOR, Outcome.GAVE_UP, reason)
+    event(log, logging.ERROR, "instruction set aside", symbol=book.symbol, id=instruction_id, why=reason)
 
 
 async def _attempt(resources: Resources, book: Book, instruction: Instruction) -> None:
@@ -112,7 +121,7 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
     try:
         status, code, reason = await _carry_out(resources, book, instruction, marks)
     except NotYet as wait:
-        await inbox.postpone(pool, instruction.id, seconds=wait.seconds, why=str(wait))
+        await inbox.postpone(pool, book, instruction.id, seconds=wait.seconds, why=str(wait))
         event(log, logging.WARNING, "postponed", symbol=book.symbol, why=str(wait), cause=instruction.cause_id)
         return
     except (Refused, Transient, OutcomeUnknown) as error:
@@ -124,25 +133,36 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
             seconds = min(5.0, 0.5 * 2 ** min(instruction.attempts, 4))
             if isinstance(error, Transient) and error.retry_after_s is not None:
                 seconds = min(error.retry_after_s, GATE_PAUSE_S)
-            await inbox.postpone(pool, instruction.id, seconds=seconds, why=str(error))
+            await inbox.postpone(pool, book, instruction.id, seconds=seconds, why=str(error))
             event(log, logging.WARNING, "put off", symbol=book.symbol, why=str(error), cause=instruction.cause_id)
             return
         status, code, reason = ends
     except Conflict as error:
-        await inbox.postpone(pool, instruction.id, seconds=0.2, why=str(error))
+        await inbox.postpone(pool, book, instruction.id, seconds=0.2, why=str(error))
         return
+    except msgspec.ValidationError as error:
+        reason = f"another version wrote what this one cannot read ({error})"
+        if instruction.request.only_closes:
+            await inbox.postpone(pool, book, instruction.id, seconds=5.0, why=reason)
+            event(log, logging.ERROR, "put off", symbol=book.symbol, why=reason, cause=instruction.cause_id)
+            return
+        status, code = InstructionStatus.NEEDS_OPERATOR, Outcome.GAVE_UP
+        reason += "; look at the position yourself"
     except Exception as error:
         if isinstance(error, (StoreUnavailable, *UNAVAILABLE)):
             raise  # nothing can be recorded now; the sweep comes back to it
         log.exception("instruction failed")
-        failures = await inbox.fail(pool, instruction.id)
+        failures = await inbox.fail(pool, book, instruction.id)
         if failures < POISON_FAILURES or instruction.cause_kind in (CauseKind.LEVEL, CauseKind.PROTECTION):
-            await inbox.postpone(pool, instruction.id, seconds=min(failures, 5), why=repr(error))
+            await inbox.postpone(pool, book, instruction.id, seconds=min(failures, 5), why=repr(error))
             return
         status, code = InstructionStatus.NEEDS_OPERATOR, Outcome.GAVE_UP
         reason = f"failed {failures} times ({type(error).__name__}); look at the log, and at the position"
+    crash.point("execute.before_finish", instruction.symbol)
     async with transaction(pool) as connection:
-        await inbox.finish(connection, instruction.id, status, code, reason, marks)
+        await inbox.finish(connection, book, instruction.id, status, code, reason, marks)
+        if instruction.cause_kind is CauseKind.LEVEL and status is InstructionStatus.DONE:
+            await levels.done(connection, instruction.cause_id)
     level = logging.INFO if status is InstructionStatus.DONE else logging.WARNING
     event(
         log, level, f"{instruction.cause_kind} {status}", symbol=book.symbol, code=code, reason=reason or None,
@@ -166,6 +186,7 @@ async def _carry_out(
     resources: Resources, book: Book, instruction: Instruction, marks: Marks
 ) -> tuple[InstructionStatus, str, str]:
     """Decide if that was not done yet, then execute the legs; answers how the instruction ended."""
+    crash.point("execute.begun", instruction.symbol)
     connected = await resources.venues.of(instruction.account_id)
     found, order, looking = [], None, None
     if instruction.attempts > 1:
@@ -181,10 +202,13 @@ async def _carry_out(
                 return InstructionStatus.DONE, Outcome.NOTHING_TO_DO, decided.reason
             return _refusal_status(decided.refusal.code), decided.refusal.code, decided.refusal.reason
         found, order = await plan.write(resources, connected, book, instruction, decided)
+        crash.point("execute.planned", instruction.symbol)
         refused = (decided.refusal.code, decided.refusal.reason) if decided.refusal else (None, None)
     done: list[str] = []
     for leg in found:
         if leg.status is IntentStatus.PLANNED:
+            if done and leg.opens:
+                crash.point("reverse.between", leg.symbol)
             leg = await legs.execute(resources, connected, book, instruction, leg, order, looking, marks)
             order = looking = None
         if leg.status is not IntentStatus.DONE:
@@ -203,4 +227,10 @@ async def _carry_out(
 
 def _refusal_status(code: str) -> InstructionStatus:
     """How an instruction ends of which something was refused: what is only too old has expired."""
-    return InstructionStatus.EXPIRED if code == Outcome.TOO_OLD else InstructionStatus.REFUSED
+    return _STATUS_OF.get(code, InstructionStatus.REFUSED)
+
+
+_STATUS_OF: dict[str, InstructionStatus] = {
+    Outcome.TOO_OLD: InstructionStatus.EXPIRED,
+    Outcome.SUPERSEDED: InstructionStatus.SUPERSEDED,
+}

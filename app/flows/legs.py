@@ -6,6 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 
+from app import crash
 from app.domain.decide import Refusal, too_old
 from app.domain.instrument import Instrument
 from app.domain.money import ZERO, plain
@@ -68,8 +69,7 @@ async def execute(
     else:
         status, code, reason = await _close(resources, connected, book, leg, marks)
     with store_errors():
-        await orders.finish_intent(resources.pool, leg.id, status, code, reason)
-        return await orders.intent(resources.pool, leg.id)
+        return await orders.end_leg(resources.pool, book, leg.id, status, code, reason)
 
 
 async def _open(
@@ -128,6 +128,7 @@ async def _open(
             return _refused(refusal)
         instrument = await connected.venue.instrument(leg.symbol)
         qty = instrument.order_qty(leg.qty - so_far.filled)
+        crash.point("open.before_commit", leg.symbol)
         order = await road.write(resources, book, leg, qty, native_stop=leg.native_stop)
         refusal = await _send_opening(resources, connected, order, marks)
         if refusal is not None and so_far.filled == ZERO:
@@ -136,6 +137,7 @@ async def _open(
         assert last is not None
         return _nothing_opened(last)
     marks["filled"] = resources.now()
+    crash.point("open.filled", leg.symbol)
     if await _covered(resources, connected, leg, always=True):
         marks["protected"] = resources.now()
     return IntentStatus.DONE, Outcome.EXECUTED, f"{leg.kind} {leg.position_side} {plain(so_far.filled)} {leg.symbol}"
@@ -206,6 +208,13 @@ async def _why_not(
 ) -> Refusal | None:
     """Why the opening's next order may not leave. Raises NotYet, or what a read of the venue raises."""
     refusal = _expired(resources, instruction)
+    if refusal is None:
+        refusal = await preflight.unfit(resources, connected, leg.symbol)
+        if refusal is not None and refusal.code in preflight.PASSES and filled == ZERO:
+            raise NotYet(refusal.reason, 0.5)  # until it is too old
+    if refusal is None and leg.kind is IntentKind.OPEN and filled == ZERO:
+        if not await preflight.let_go(resources, leg.account_id, leg.symbol, leg.position_side):
+            raise NotYet(preflight.NOT_LET_GO, 0.5)
     if refusal is None and (leg.kind is IntentKind.ADD or filled > ZERO):
         refusal = await _ended(resources, instruction, leg)
     if refusal is None and filled == ZERO:
@@ -259,6 +268,7 @@ async def _heed_gate(connected: Connected, urgency: Urgency) -> None:
 
 async def _send(resources: Resources, connected: Connected, order: Order, marks: Marks) -> tuple[Order, str | None]:
     marks["sent"] = resources.now()
+    crash.point("close.before_send" if order.reduce_only else "open.before_send", order.symbol)
     sent = await road.send(resources, connected, order)
     marks["answered"] = resources.now()
     return sent
@@ -267,6 +277,7 @@ async def _send(resources: Resources, connected: Connected, order: Order, marks:
 async def _send_opening(resources: Resources, connected: Connected, order: Order, marks: Marks) -> Refusal | None:
     """Send an opening order; the venue's refusal, if it refused at once."""
     sent, code = await _send(resources, connected, order, marks)
+    crash.point("open.answered", order.symbol)
     if sent.status is not OrderStatus.REJECTED:
         return None
     return Refusal(code=Outcome(code or Outcome.VENUE_REFUSED), reason=f"the exchange refused the order: {sent.reason}")
@@ -350,6 +361,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             await _heed_gate(connected, Urgency.CLOSE)
             if failures:
                 await asyncio.sleep(SEND_AGAIN_DELAYS_S[min(failures, len(SEND_AGAIN_DELAYS_S)) - 1])
+            crash.point("close.before_commit", leg.symbol)
             order = await road.write(resources, book, leg, instrument.order_qty(wanted))  # the rest with the next one
             order, _ = await _send(resources, connected, order, marks)
         if order.status is OrderStatus.REJECTED:
@@ -359,6 +371,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             continue
         if order.status is not OrderStatus.ABSENT:
             order = await road.resolve(resources, connected, order, patience_s=PATIENCE_S)
+            crash.point("close.filled", leg.symbol)
             marks["filled"] = resources.now()
         if order.status in UNRESOLVED:
             raise NotYet(f"the end of closing order {order.client_order_id} is not known yet; asking again", 0.5)

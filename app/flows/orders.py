@@ -10,8 +10,9 @@ from decimal import Decimal
 
 import msgspec
 
+from app import crash
 from app.domain.money import ZERO, plain
-from app.domain.order import FINAL, UNRESOLVED, Order, OrderStatus, client_order_id
+from app.domain.order import FINAL, UNRESOLVED, Order, OrderStatus, PositionSide, Side, client_order_id
 from app.domain.position import Fill
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows.settle import settle
@@ -35,6 +36,7 @@ ASK_DELAYS_S = (0.0, 0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0,
 QUERY_LAG = timedelta(seconds=4)
 CLOCK_DOUBT = timedelta(seconds=5)  # between this machine's clock, which stamps orders, and the venue's
 MISSES_FOR_ABSENCE = 3
+DELTA_PATIENCE = timedelta(seconds=40)  # for which a position may speak against an order's absence
 NEVER_ARRIVED = "never arrived at the exchange"
 
 
@@ -131,6 +133,7 @@ async def send(resources: Resources, connected: Connected, order: Order) -> tupl
             stop_loss=order.stop_loss,
         ),
     )
+    crash.point("close.sent" if order.reduce_only else "open.sent", order.symbol)
     accepted = answer.status is OrderStatus.ACCEPTED
     event(
         log,
@@ -178,7 +181,7 @@ async def resolve(
     """Ask the venue until the order's end is known and its fills are settled, or `patience_s` is over.
 
     Answers the order as it stands: unresolved still, if the venue could not be asked or has not made up its mind.
-    `on_unlisted` is called once if the venue says that something was filled and does not list the fills yet.
+    `on_unlisted` is called once if something seems to be filled and the venue does not list the fills yet.
     """
     until = time.monotonic() + patience_s
     misses = 0
@@ -187,6 +190,17 @@ async def resolve(
         if time.monotonic() + delay > until and turn:
             break
         await asyncio.sleep(delay)
+        if turn:
+            # The private stream may have told more, and sooner, than the venue lists.
+            with store_errors():
+                order = await orders.order(resources.pool, order.id)
+            if order.status not in UNRESOLVED:
+                return order
+            if order.filled_qty >= order.qty:
+                return await _finish(resources, order, OrderStatus.FILLED, None)
+            if order.filled_qty > ZERO and on_unlisted is not None:
+                await on_unlisted()
+                on_unlisted = None
         try:
             asked = await ask(resources, connected, order)
         except (Transient, OutcomeUnknown) as error:
@@ -200,8 +214,36 @@ async def resolve(
             on_unlisted = None
         misses = 0 if asked.seen else misses + 1
         if misses >= MISSES_FOR_ABSENCE and _window_is_over(resources, order):
+            if await _shows_in_position(resources, connected, order):
+                misses = 0
+                if on_unlisted is not None:
+                    await on_unlisted()
+                    on_unlisted = None
+                continue
             return await _absent(resources, order)
     return order
+
+
+async def _shows_in_position(resources: Resources, connected: Connected, order: Order) -> bool:
+    """Whether the exchange holds more than our fills come to, as it would if an opening that it does not show had been
+    filled. Queries have been seen to deny an order for half a minute; somebody's hand, which looks the same, is not
+    waited for any longer.
+    """
+    if order.reduce_only or resources.now() > (order.sent_at or order.created_at) + DELTA_PATIENCE:
+        return False
+    side = PositionSide.LONG if order.side is Side.BUY else PositionSide.SHORT
+    try:
+        holding = (await connected.venue.standing(order.symbol)).on(side)
+    except (Refused, Transient, OutcomeUnknown):
+        return True  # not looked at: not proven
+    with store_errors():
+        live = await positions.live(resources.pool, order.account_id, order.symbol)
+    ours = sum((position.qty for position in live if position.side is side), ZERO)
+    if holding is None or holding.qty <= ours:
+        return False
+    event(log, logging.WARNING, "the exchange denies the order and holds more than we know of: asking on",
+          symbol=order.symbol, order=order.client_order_id)  # fmt: skip
+    return True
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,11 +11,12 @@ from app.domain.instrument import Instrument
 from app.domain.money import ZERO
 from app.domain.order import Order, PositionMode, PositionSide
 from app.domain.position import CloseReason, Position, PositionStatus
-from app.domain.refusals import Outcome
-from app.errors import Conflict, Refused
+from app.domain.sequence import place
+from app.errors import Conflict
 from app.flows import orders as road
 from app.flows import preflight
-from app.flows.preflight import Readiness
+from app.flows.legs import NotYet
+from app.flows.preflight import LETS_GO_S, Readiness
 from app.ids import new_id
 from app.resources import Connected, Resources
 from app.store import inbox, levels, orders, positions, strategies
@@ -23,13 +24,15 @@ from app.store.books import Book
 from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind, Instruction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
+from app.store.strategies import Strategy
 from app.venues.base import Equity
 
 PRICE_AGE_MAX_S = 2.0  # an older price is asked for again
+FITNESS_PATIENCE_S = 10.0  # what passes by itself (a watcher that restarts) refuses nothing before that
 
 
 async def make(resources: Resources, connected: Connected, instruction: Instruction) -> Plan:
-    """Read what the decision needs, then decide."""
+    """Read what the decision needs, then decide. Raises NotYet while an opening may have to wait for a moment only."""
     pool, signal, symbol = resources.pool, instruction.request, instruction.symbol
     opens = not signal.only_closes
     if opens:
@@ -37,31 +40,29 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
         # First, so that an unknown symbol is called that; the venue's other answers to it say less.
         await connected.venue.instrument(symbol)
     with store_errors():
-        held, strategy, price = await asyncio.gather(
+        held, strategy, price, unfit, neighbours, held_on = await asyncio.gather(
             positions.live(pool, instruction.account_id, symbol),
             strategies.get(pool, instruction.strategy_id),
-            _price(resources, connected, symbol) if opens or signal.size is not None else _nothing(),
+            _price(resources, connected, symbol) if opens else _nothing(),
+            preflight.unfit(resources, connected, symbol) if opens else _nothing(),
+            inbox.neighbours(pool, instruction) if instruction.cause_kind is CauseKind.ALERT else _nothing(),
+            positions.not_let_go(pool, instruction.account_id, symbol, within_s=LETS_GO_S) if opens else _nothing(),
         )
+    replaced = place(signal, neighbours or ())
+    if replaced is not None:
+        return Plan(refusal=replaced)
     hedge = connected.account.position_mode is PositionMode.HEDGE or any(one.hedge for one in held)
     if instruction.position_id is not None:
         # One position is meant, whatever else is held.
         held, hedge = [one for one in held if one.id == instruction.position_id], False
         if not held:
             return Plan(reason="the position is closed already")
-    if strategy is None:
-        raise Refused(Outcome.STRATEGY_DISABLED, "the strategy was removed")
-    rules = Rules(
-        strategy_id=strategy.id,
-        enabled=strategy.enabled,
-        symbols=None if strategy.symbols is None else tuple(strategy.symbols),
-        defaults=read_defaults(strategy.defaults),
-        multiplier=instruction.multiplier,
-        trade_without_stop=strategy.limits.trade_without_stop,
-        notional_max=strategy.limits.max_notional,
-    )
+    rules = _rules(instruction, strategy)
     if not held and signal.only_closes:
         return Plan(reason="nothing is held")
     instrument = await connected.venue.instrument(symbol)
+    if price is None and signal.size is not None:
+        price = await _price(resources, connected, symbol)
     wealth: Equity | None = await connected.venue.equity() if needs_equity(signal, rules) else None
     situation = Situation(
         held=tuple(held),
@@ -72,9 +73,34 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
         available=None if wealth is None else wealth.available,
         received_at=instruction.received_at,
         now=resources.now(),
+        unfit=unfit,
     )
     made = decide(signal, rules, situation, await _close_reason(resources, instruction))
+    if not made.legs and made.refusal is not None and made.refusal.code in preflight.PASSES:
+        if (situation.now - situation.received_at).total_seconds() < FITNESS_PATIENCE_S:
+            raise NotYet(made.refusal.reason, 0.5)
+    opened = made.legs[0] if made.legs else None
+    if isinstance(opened, Open) and not opened.adds and opened.side in (held_on or ()):
+        if not await preflight.let_go(resources, instruction.account_id, symbol, opened.side):
+            raise NotYet(preflight.NOT_LET_GO, 0.5)
     return msgspec.structs.replace(made, held=tuple(one.id for one in held))
+
+
+def _rules(instruction: Instruction, strategy: Strategy | None) -> Rules:
+    """Of a strategy that was removed nothing but its closes are carried out: an order that turned up late may have left
+    it a position.
+    """
+    if strategy is None:
+        return Rules(strategy_id=instruction.strategy_id, enabled=False)
+    return Rules(
+        strategy_id=strategy.id,
+        enabled=strategy.enabled,
+        symbols=None if strategy.symbols is None else tuple(strategy.symbols),
+        defaults=read_defaults(strategy.defaults),
+        multiplier=instruction.multiplier,
+        trade_without_stop=strategy.limits.trade_without_stop,
+        notional_max=strategy.limits.max_notional,
+    )
 
 
 def look(resources: Resources, connected: Connected, instruction: Instruction) -> asyncio.Task[Readiness] | None:

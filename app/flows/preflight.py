@@ -1,6 +1,11 @@
-"""Before an opening: is the account fit to open, and is what the exchange holds ours? Closes never come here."""
+"""Before an opening: would its stop be seen, is the account fit to open, and is what the exchange holds ours?
+
+Closes never come here.
+"""
 
 import asyncio
+import time
+from uuid import UUID
 
 import msgspec
 
@@ -8,8 +13,20 @@ from app.domain.decide import Refusal
 from app.domain.money import plain
 from app.domain.order import PositionMode, PositionSide
 from app.domain.refusals import Outcome
+from app.errors import OutcomeUnknown, Refused, Transient
+from app.flows import reconcile
 from app.resources import Connected, Resources
+from app.store import blind, drifts, positions
+from app.store.db import store_errors
 from app.venues.base import Holding, Permissions, Standing
+
+# A watcher hears of an end at its next reload at the latest, and what it had sent is out of its receive window then.
+LETS_GO_S = 12.0
+LET_GO_PATIENCE_S, LET_GO_PAUSE_S = 1.0, 0.03  # of one visit
+NOT_LET_GO = "a close of the position before may still arrive"
+
+# What passes by itself, such as a watcher that is being restarted, is worth a moment's wait.
+PASSES = frozenset({Outcome.BLIND, Outcome.NOT_COMPARED})
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +34,48 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
     standing: Standing
     refusal: Refusal | None
+
+
+async def unfit(resources: Resources, connected: Connected, symbol: str) -> Refusal | None:
+    """What we know ourselves against opening anything of a symbol now. Asks the exchange only if that was never done
+    since this process began.
+    """
+    account = connected.account
+    try:
+        if not await reconcile.first_look(resources, connected):
+            raise Transient("not everything could be looked at")
+    except (Refused, Transient, OutcomeUnknown, msgspec.ValidationError) as error:
+        return Refusal(
+            code=Outcome.NOT_COMPARED,
+            reason=f"what account {account.name} holds could not be compared with the exchange since the start, and "
+            f"until then nothing is opened on it: {error}",
+        )
+    with store_errors():
+        dark = await blind.reason(resources.pool, connected.market, symbol)
+        drift = await drifts.size_differs(resources.pool, account.id, symbol)
+    if dark is not None:
+        return Refusal(code=Outcome.BLIND, reason=f"nothing of {symbol} is opened blind: {dark}")
+    if drift is not None:
+        return Refusal(
+            code=Outcome.DRIFT,
+            reason=f"{symbol} is not as it should be ({drift}): adopt the difference or take it back at the exchange",
+        )
+    return None
+
+
+async def let_go(resources: Resources, account_id: UUID, symbol: str, side: PositionSide) -> bool:
+    """Wait for a moment until no close of an ended position can arrive any more that would take off what is opened now:
+    it is bound to its side, not to its position. Mostly the watcher has let go by the time that anybody asks.
+    """
+    until = time.monotonic() + LET_GO_PATIENCE_S
+    while True:
+        with store_errors():
+            waits = await positions.not_let_go(resources.pool, account_id, symbol, within_s=LETS_GO_S)
+        if side not in waits:
+            return True
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(LET_GO_PAUSE_S)
 
 
 async def look(resources: Resources, connected: Connected, symbol: str) -> Readiness:

@@ -8,8 +8,10 @@ from uuid import UUID
 
 import msgspec
 
+from app import crash
 from app.domain.decide import NATIVE_STOP_BUFFER_PCT
 from app.domain.exits import native_stop_price
+from app.domain.instrument import Instrument
 from app.domain.level import LevelKind
 from app.domain.money import HUNDRED, ZERO, plain
 from app.domain.order import Order, OrderStatus
@@ -34,7 +36,8 @@ log = logging.getLogger("protect")
 TOLERANCE_PCT = Decimal("0.1")
 STOP_TRIES = 4
 STOP_TRY_DELAY_S = 0.3
-FIRE_PATIENCE_S = 12.0
+REFIRE_AFTER_S = 3.0  # a stop's close that is not known to have ended is sent again: reduce-only, so twice is safe
+FIRE_PATIENCE_S = 12.0  # of a take-profit, whose part must not be closed twice
 
 
 async def secure(resources: Resources, connected: Connected, position_id: UUID) -> bool:
@@ -42,19 +45,19 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
 
     A position for which none can be placed is closed. After the end, nothing of it rests at the exchange.
     """
-    with store_errors():
-        position = await positions.get(resources.pool, position_id)
-    if position is None:
-        return False
-    if position.status is PositionStatus.CLOSED:
-        await _clear(resources, connected, position)
-        return False
-    instrument = await connected.venue.instrument(position.symbol)
-    wanted = native_stop_price(position.exits, position.side, position.entry_price, instrument, NATIVE_STOP_BUFFER_PCT)
-    if wanted is None:
-        return False
     why = ""
     for turn in range(STOP_TRIES):
+        # Anew at each turn: while the venue was asked it may have ended, and the next one begun.
+        with store_errors():
+            position = await positions.get(resources.pool, position_id)
+        if position is None:
+            return False
+        if position.status is PositionStatus.CLOSED:
+            await clear(resources, connected, position)
+            return False
+        wanted = wanted_stop(position, await connected.venue.instrument(position.symbol))
+        if wanted is None:
+            return False
         try:
             standing = await connected.venue.standing(position.symbol)
             holding = standing.on(position.side)
@@ -62,16 +65,14 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
                 return False  # turned round meanwhile; its fills are on their way to settle
             # Right after a fill the venue's list may not show the position yet: only `set_stop` knows that it is gone.
             rests = None if holding is None else holding.stop_loss
-            if rests is None or abs(rests - wanted) > position.entry_price * TOLERANCE_PCT / HUNDRED:
+            if rests is None or not fits(rests, wanted, position):
+                crash.point("protect.before_stop", position.symbol)
                 await connected.venue.set_stop(
                     position.symbol, position.side, wanted, hedge=position.hedge, qty=position.qty
                 )
+                crash.point("protect.after_stop", position.symbol)
                 rests = wanted
-                with store_errors():
-                    current = await positions.get(resources.pool, position_id)
-                if current is None or current.status is PositionStatus.CLOSED:
-                    # It ended meanwhile, and whoever ended it may have looked for leftovers before this one rested.
-                    await _clear(resources, connected, position)
+                if await _ended_meanwhile(resources, connected, position):
                     return False
             await _protected(resources, position, rests)
             return True
@@ -83,8 +84,34 @@ async def secure(resources: Resources, connected: Connected, position_id: UUID) 
         except (Transient, OutcomeUnknown) as error:
             why = str(error)
             await asyncio.sleep(STOP_TRY_DELAY_S * (turn + 1))
+    assert position is not None, "it was read at the last turn"
     await _unprotected(resources, connected, position, why)
     return False
+
+
+def wanted_stop(position: Position, instrument: Instrument) -> Decimal | None:
+    """Where the native stop of a position belongs; None if it needs none."""
+    return native_stop_price(position.exits, position.side, position.entry_price, instrument, NATIVE_STOP_BUFFER_PCT)
+
+
+def fits(rests: Decimal, wanted: Decimal, position: Position) -> bool:
+    return abs(rests - wanted) <= position.entry_price * TOLERANCE_PCT / HUNDRED
+
+
+async def _ended_meanwhile(resources: Resources, connected: Connected, position: Position) -> bool:
+    """Whether the position has ended while its stop was being placed: nothing of it may be left, neither resting by
+    itself nor in the place of the next one's.
+    """
+    with store_errors():
+        current = await positions.get(resources.pool, position.id)
+        if current is not None and current.status is not PositionStatus.CLOSED:
+            return False
+        live = await positions.live(resources.pool, position.account_id, position.symbol)
+    await clear(resources, connected, position)
+    for later in live:
+        if later.side is position.side:
+            await secure(resources, connected, later.id)
+    return True
 
 
 async def cover(connected: Connected, intent: Intent) -> None:
@@ -129,6 +156,8 @@ async def _unprotected(resources: Resources, connected: Connected, position: Pos
         rests = position.native_stop  # cannot be looked at now: what rode on the entry was accepted with it
     if rests is not None:
         event(log, logging.WARNING, "the native stop stays where it is", symbol=position.symbol, why=why)
+        with store_errors():
+            await positions.set_native_stop(resources.pool, position.id, rests)
         return
     event(
         log,
@@ -143,25 +172,32 @@ async def _unprotected(resources: Resources, connected: Connected, position: Pos
     await instruct_close(resources, position, CauseKind.PROTECTION, position.id, qty=None)
 
 
-async def _clear(resources: Resources, connected: Connected, position: Position) -> None:
-    """Nothing of an ended position may rest at the exchange: it would touch a later one."""
+async def clear(resources: Resources, connected: Connected, position: Position) -> bool | None:
+    """Nothing of an ended position may rest at the exchange: it would touch a later one.
+
+    True if something was removed, None if it could not be looked at.
+    """
     try:
         account_id, symbol, side = position.account_id, position.symbol, position.side
         resting = await connected.venue.resting_stops(symbol)
         if not any(stop.side is side for stop in resting):
-            return
+            return False
         standing = await connected.venue.standing(symbol)
         if standing.on(side) is not None:
-            return
+            return None  # what is held there is not known to us yet, or the list lags
         with store_errors():
             live = await positions.live(resources.pool, account_id, symbol)
             opening = await orders.opening_in_flight(resources.pool, account_id, symbol, side)
-        if opening or any(later.side is side or not later.hedge for later in live):
-            return  # it may be the next one's
+        if any(later.side is side or not later.hedge for later in live):
+            return False  # it may be the next one's, which looks after it in its turn
+        if opening:
+            return None  # it may be of one that is about to begin, or never will
         await connected.venue.set_stop(symbol, side, None, hedge=position.hedge)
         event(log, logging.INFO, "native stop removed", symbol=symbol, position=position.id)
+        return True
     except (Refused, Transient, OutcomeUnknown, Conflict) as error:
         event(log, logging.WARNING, "cannot look for leftover stops", symbol=position.symbol, why=str(error))
+        return None
 
 
 async def instruct_close(
@@ -208,7 +244,9 @@ async def fire(
     for what the venue does.
     """
     sent_at = resources.now()
+    crash.point("fire.before_send", armed.symbol)
     answer = await road.place(connected, road.closing(armed, sent_at))
+    crash.point("fire.sent", armed.symbol)
     return Fired(armed=armed, price=price, trade_id=trade_id, sent_at=sent_at, answer=answer)
 
 
@@ -218,15 +256,17 @@ async def follow_up(resources: Resources, connected: Connected, fired: Fired) ->
     Whatever is left open is handed to the book as an instruction, which goes on until the level's part is closed.
     """
     armed, level = fired.armed, fired.armed.level
+    patience_s = FIRE_PATIENCE_S if level.kind is LevelKind.TAKE_PROFIT else REFIRE_AFTER_S
     with store_errors():
         order = await _record(resources, fired)
+    crash.point("fire.recorded", armed.symbol)
     if order.status not in (OrderStatus.REJECTED, OrderStatus.ABSENT):
-        order = await road.resolve(resources, connected, order, patience_s=FIRE_PATIENCE_S)
+        order = await road.resolve(resources, connected, order, patience_s=patience_s)
     with store_errors():
         position = await positions.get(resources.pool, level.position_id)
     assert position is not None
     if position.status is PositionStatus.CLOSED:
-        await _clear(resources, connected, position)
+        await clear(resources, connected, position)
         return
     with store_errors():
         filled = sum((o.filled_qty for o in await orders.orders_of(resources.pool, level.intent_id)), ZERO)

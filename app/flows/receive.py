@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 
+from app import crash
 from app.alerts import body as bodies
 from app.alerts.recognise import read_body
 from app.domain.refusals import Outcome
@@ -66,7 +67,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     secret = delivery.path_secret if delivery.path_secret is not None else body.secret
     with store_errors():
         strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
-    _authenticate(resources, strategy, secret)
+    await _authenticate(resources, strategy, secret)
     assert strategy is not None
     reading = read_body(body, strategy.format, path_secret=delivery.path_secret)
     body_hash = resources.keys.body_hash(delivery.raw)
@@ -84,8 +85,10 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
         received_at=received_at,
     )
     accounts = [(new_id(), share.account_id, share.multiplier) for share in strategy.accounts]
+    crash.point("receive.before_commit", alert.signal.symbol)
     with store_errors():
         stored = await inbox.store(resources.pool, alert, accounts)
+    crash.point("receive.after_commit", alert.signal.symbol)
     if stored.duplicate:
         if not same(stored.body_hash, body_hash):
             event(log, logging.WARNING, "same id, other body", strategy=strategy.id, alert=stored.alert_id)
@@ -102,10 +105,16 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     return Receipt(alert_id=alert.id, duplicate=False)
 
 
-def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:
-    """Compare with every live secret in constant time; an unknown strategy costs the same as a wrong secret."""
-    given = resources.keys.secret_hash(secret or "")
-    known = strategy.secret_hashes if strategy is not None else (bytes(len(given)),)
-    matches = [same(given, one) for one in known]
-    if strategy is None or secret is None or not any(matches):
+async def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:
+    """Compare with every live secret in constant time; an unknown strategy costs the same as a wrong secret.
+
+    A secret that was hashed before a rotation of the master key is hashed anew, so that it outlives the overlap.
+    """
+    given = [keys.secret_hash(secret or "") for keys in resources.keys.valid]
+    known = strategy.secret_hashes if strategy is not None else (bytes(len(given[0])),)
+    matches = [one for one in given if any([same(one, other) for other in known])]
+    if strategy is None or secret is None or not matches:
         raise Unauthorized("the secret is wrong, or there is no such strategy")
+    if given[0] not in matches:
+        with store_errors():
+            await strategies.rehash_secret(resources.pool, strategy.id, matches[0], given[0])

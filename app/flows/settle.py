@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from app import crash
 from app.domain.exits import plan_levels
 from app.domain.instrument import Instrument
 from app.domain.level import Level, LevelKind, LevelStatus, PlannedLevel
@@ -64,6 +65,8 @@ async def settle(resources: Resources, account_id: UUID, instrument: Instrument,
         for position in held.values():
             if position != before.get(position.id):
                 await arm(connection, resources, position, instrument)
+        crash.point("settle.before_commit", symbol)
+    crash.point("settle.after_commit", symbol)
     for message, facts in notes:
         event(log, logging.INFO, message, **facts)
     for position_id in touched:
@@ -99,6 +102,7 @@ async def _count(
             connection, account_id, fill, order_id=order.id if order else None, position_id=None
         )
         if new:
+            await _was_sent(connection, order, fill)
             await positions.record(
                 connection,
                 "foreign_fill",
@@ -111,9 +115,7 @@ async def _count(
         connection, account_id, fill, order_id=order.id if order else None, position_id=position.id
     ):
         return position, None
-    if order is not None and order.status in (OrderStatus.ARMED, OrderStatus.DISARMED):
-        # It was sent, and whoever did so has not recorded that yet, or never will: from here on it is followed up.
-        await orders.move(connection, order.id, OrderStatus.ACCEPTED, venue_order_id=fill.venue_order_id)
+    await _was_sent(connection, order, fill)
     if intent is not None and intent.cause_kind is IntentCause.LEVEL:
         await levels.trigger(connection, intent.cause_id, None, None)  # or its rung would be armed once more
         await orders.disarm_orders(connection, [intent.id])
@@ -137,6 +139,17 @@ async def _count(
         await _end(connection, folded)
     await positions.update_fold(connection, folded)
     return folded, "filled"
+
+
+async def _was_sent(connection: Connection, order: Order | None, fill: Fill) -> None:
+    """An order that was filled was sent, and whoever did so has not recorded that yet, or never will: from here on it
+    is followed up. So is a close that was sent twice, where the second answer was that nothing is left to reduce.
+    """
+    if order is not None and (
+        order.status in (OrderStatus.ARMED, OrderStatus.DISARMED)
+        or (order.status is OrderStatus.REJECTED and order.reduce_only)
+    ):
+        await orders.move(connection, order.id, OrderStatus.ACCEPTED, venue_order_id=fill.venue_order_id)
 
 
 def _concerns(position: Position, intent: Intent | None, fill: Fill) -> bool:

@@ -44,6 +44,11 @@ INSERT INTO books (account_id, symbol) VALUES ($1, $2)
 ON CONFLICT (account_id, symbol) DO UPDATE SET symbol = excluded.symbol
 """
 
+CLAIMED = """
+SELECT EXISTS (SELECT FROM books b JOIN leases l ON l.name = 'worker:' || b.holder AND l.expires_at > clock_timestamp()
+                WHERE b.account_id = $1 AND b.symbol = $2)
+"""
+
 NEXT_EPOCH = "UPDATE books SET epoch = epoch + 1 WHERE account_id = $1 AND symbol = $2 RETURNING epoch"
 
 
@@ -60,6 +65,12 @@ async def fence(connection: Connection, book: Book) -> None:
 async def lock(connection: Connection, account_id: UUID, symbol: str) -> None:
     """Inside a transaction: whoever folds fills or moves levels of this book waits here."""
     await connection.execute(LOCK, account_id, symbol)
+
+
+async def is_claimed(connection: Connection, account_id: UUID, symbol: str) -> bool:
+    """Whether a worker that lives has claimed the book."""
+    found: bool = await connection.fetchval(CLAIMED, account_id, symbol)
+    return found
 
 
 async def next_epoch(connection: Connection, account_id: UUID, symbol: str) -> int:

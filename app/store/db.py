@@ -1,6 +1,7 @@
 """The connection pool, and how rows become Structs."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -9,6 +10,9 @@ import asyncpg
 import msgspec
 
 from app.errors import StoreUnavailable
+from app.log import event
+
+log = logging.getLogger("store")
 
 # asyncpg ships no types that a strict check could use.
 Connection: TypeAlias = Any
@@ -19,6 +23,8 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 3
 COMMAND_TIMEOUT_S = 5
 ACQUIRE_TIMEOUT_S = 3
+IDLE_IN_TRANSACTION_MS = 5000  # of a process that was stopped in the middle: its locks must not hold up the others
+RELEASE_TIMEOUT_S = 1  # for a statement that was cancelled to end; then its connection is given up
 
 _decode_json = msgspec.json.Decoder().decode
 
@@ -46,6 +52,9 @@ class _Pool(asyncpg.Pool):  # type: ignore[misc]
     def acquire(self, *, timeout: float | None = None) -> Any:
         return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
 
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        await super().release(connection, timeout=RELEASE_TIMEOUT_S if timeout is None else timeout)
+
 
 async def open_pool(url: str, *, size_max: int) -> Pool:
     """A pool of at most `size_max` connections. Raises StoreUnavailable when the server cannot be reached."""
@@ -64,6 +73,7 @@ async def open_pool(url: str, *, size_max: int) -> Pool:
         server_settings={
             "application_name": "levelhead",
             "timezone": "UTC",
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS),
             # Every statement is looked up by keys: planning it anew for each value costs more than it finds.
             "plan_cache_mode": "force_generic_plan",
         },
@@ -103,7 +113,9 @@ UNAVAILABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.DiskFullError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what a connection that is cut in mid-answer may come to
     asyncio.TimeoutError,
     OSError,
 )
@@ -128,6 +140,25 @@ def as_struct_or_none(row: Any, kind: type[T]) -> T | None:
 
 def as_structs(rows: Iterable[Any], kind: type[T]) -> list[T]:
     return [as_struct(row, kind) for row in rows]
+
+
+def readable(rows: Iterable[Any], kind: type[T], what: str) -> list[T]:
+    """Those of the rows that this version understands. One that another version wrote is left alone, and said once.
+
+    For lists of which each row stands for itself; where a missing row would mean "nothing", `as_structs` is to fail.
+    """
+    found = []
+    for row in rows:
+        try:
+            found.append(as_struct(row, kind))
+        except msgspec.ValidationError as error:
+            if (what, row["id"]) not in _left_alone:
+                _left_alone.add((what, row["id"]))
+                event(log, logging.ERROR, "left alone: this version cannot read it", what=what, id=row["id"], why=error)
+    return found
+
+
+_left_alone: set[tuple[str, Any]] = set()  # what was said already
 
 
 def affected(status: str) -> int:

@@ -9,9 +9,11 @@ from uuid import UUID
 import msgspec
 
 from app.domain.refusals import Outcome
+from app.domain.sequence import Neighbour
 from app.domain.signal import Signal
+from app.errors import Conflict
 from app.store.books import Book
-from app.store.db import Connection, Pool, as_struct
+from app.store.db import Connection, Pool, as_struct, as_structs
 
 
 class AlertStatus(StrEnum):
@@ -197,6 +199,33 @@ async def closing_waits(connection: Connection | Pool, account_id: UUID, symbol:
     return found
 
 
+# Of the same strategy's alerts for the book: what waits behind this one, and what was carried out although its sender
+# made it later. Among the last few only: an alert that comes later than that is too old for other reasons.
+NEIGHBOURS = """
+SELECT n.cause_id AS alert_id, n.request, n.created_at AS received_at, n.status = 'pending' AS waits,
+       coalesce(n.status = 'done' AND closes OR acted.reduces, false) AS closed,
+       coalesce(n.status = 'done' AND NOT closes AND n.request->>'target' IS NOT NULL OR acted.opens, false) AS opened
+  FROM (SELECT * FROM instructions WHERE account_id = $1 AND symbol = $2 ORDER BY seq DESC LIMIT 50) AS n
+ CROSS JOIN LATERAL (SELECT coalesce(n.request->>'target' = 'flat' OR n.request->>'action' LIKE 'close%'
+                                     OR n.request->>'action' LIKE 'reduce%', false) AS closes) AS wish
+ CROSS JOIN LATERAL (SELECT bool_or(kind IN ('open', 'add')) AS opens, bool_or(kind IN ('reduce', 'close')) AS reduces
+                       FROM intents WHERE cause_kind = 'instruction' AND cause_id = n.id) AS acted
+ WHERE n.cause_kind = 'alert' AND n.strategy_id = $3 AND n.id <> $4
+   AND (n.status = 'pending' AND n.seq > $5
+        OR n.status <> 'pending' AND (n.request->>'sent_at')::timestamptz > $6::timestamptz)
+ ORDER BY n.seq
+"""
+
+
+async def neighbours(connection: Connection | Pool, instruction: Instruction) -> list[Neighbour]:
+    """The other alerts of its strategy and book beside which an alert's instruction has its place."""
+    rows = await connection.fetch(
+        NEIGHBOURS, instruction.account_id, instruction.symbol, instruction.strategy_id, instruction.id,
+        instruction.seq, instruction.request.sent_at,
+    )  # fmt: skip
+    return as_structs(rows, Neighbour)
+
+
 WAITING_BOOKS = """
 SELECT account_id, symbol FROM instructions
  WHERE status IN ('pending', 'executing') AND retry_at <= clock_timestamp()
@@ -264,9 +293,13 @@ SELECT claimed.token, begun.*,
 """
 )
 
+# Only under a claim that still is the last one: another worker may have taken the book meanwhile.
 BEGIN_NEXT = (
-    "WITH "
-    + _begin()
+    """
+WITH claimed AS (
+    SELECT FROM books WHERE account_id = $1 AND symbol = $2 AND holder = $3 AND token = $4
+), """
+    + _begin(also=", claimed")
     + """
 SELECT begun.*, coalesce((SELECT received_at FROM alerts WHERE id = begun.cause_id), begun.created_at) AS received_at
   FROM unhurried, begun
@@ -290,9 +323,9 @@ async def take(
     return book, None if row["id"] is None else row
 
 
-async def begin_next(connection: Connection | Pool, account_id: UUID, symbol: str) -> Row | None:
-    """Begin the next instruction of a book that is claimed already; None when nothing is due."""
-    return await connection.fetchrow(BEGIN_NEXT, account_id, symbol)
+async def begin_next(connection: Connection | Pool, book: Book) -> Row | None:
+    """Begin the next instruction of a book that is claimed already; None when nothing is due, or the claim was lost."""
+    return await connection.fetchrow(BEGIN_NEXT, book.account_id, book.symbol, book.holder, book.token)
 
 
 def readable(row: Row) -> Instruction:
@@ -300,22 +333,25 @@ def readable(row: Row) -> Instruction:
     return as_struct(row, Instruction)
 
 
-POSTPONE = """
-UPDATE instructions SET retry_at = clock_timestamp() + make_interval(secs => $2),
-       waits_for = $3
- WHERE id = $1 AND status = 'executing'
+# Whose claim was lost writes nothing more about an instruction: another worker is at it.
+CLAIMED = """EXISTS (SELECT FROM books b WHERE b.account_id = instructions.account_id AND b.symbol = instructions.symbol
+                  AND b.holder = $2 AND b.token = $3)"""
+
+POSTPONE = f"""
+UPDATE instructions SET retry_at = clock_timestamp() + make_interval(secs => $4), waits_for = $5
+ WHERE id = $1 AND status = 'executing' AND {CLAIMED}
 """
 
-FAIL = """
-UPDATE instructions SET failures = failures + 1 WHERE id = $1 RETURNING failures
+FAIL = f"""
+UPDATE instructions SET failures = failures + 1 WHERE id = $1 AND {CLAIMED} RETURNING failures
 """
 
 FORETELL = "UPDATE instructions SET outcome_code = $2, outcome_reason = $3 WHERE id = $1 AND status = 'executing'"
 
-FINISH = """
+FINISH = f"""
 UPDATE instructions
-   SET status = $2, outcome_code = $3, outcome_reason = $4, waits_for = NULL, finished_at = clock_timestamp()
- WHERE id = $1 AND status IN ('pending', 'executing')
+   SET status = $4, outcome_code = $5, outcome_reason = $6, waits_for = NULL, finished_at = clock_timestamp()
+ WHERE id = $1 AND status IN ('pending', 'executing') AND {CLAIMED}
 RETURNING cause_kind, cause_id
 """
 
@@ -346,14 +382,22 @@ UPDATE alerts a
 """
 
 
-async def postpone(connection: Connection | Pool, instruction_id: UUID, *, seconds: float, why: str) -> None:
-    """Not now: the sweep rings again after `seconds`."""
-    await connection.execute(POSTPONE, instruction_id, seconds, why)
+def _lost(book: Book) -> Conflict:
+    return Conflict(f"the claim on {book.symbol} was lost to another worker")
 
 
-async def fail(connection: Connection | Pool, instruction_id: UUID) -> int:
-    """Count an attempt that a bug ended; answers how many there were."""
-    failures: int = await connection.fetchval(FAIL, instruction_id)
+async def postpone(
+    connection: Connection | Pool, book: Book, instruction_id: UUID, *, seconds: float, why: str
+) -> None:
+    """Not now: the sweep rings again after `seconds`. Nothing happens when the claim on the book was lost."""
+    await connection.execute(POSTPONE, instruction_id, book.holder, book.token, seconds, why)
+
+
+async def fail(connection: Connection | Pool, book: Book, instruction_id: UUID) -> int:
+    """Count an attempt that a bug ended; answers how many there were. Conflict when the claim was lost."""
+    failures: int | None = await connection.fetchval(FAIL, instruction_id, book.holder, book.token)
+    if failures is None:
+        raise _lost(book)
     return failures
 
 
@@ -364,15 +408,20 @@ async def foretell(connection: Connection, instruction_id: UUID, code: str, reas
 
 async def finish(
     connection: Connection,
+    book: Book,
     instruction_id: UUID,
     status: InstructionStatus,
     code: str,
     reason: str,
     marks: dict[str, datetime] | None = None,
 ) -> None:
-    """End an instruction, and its alert with it if it was the last. Inside a transaction; once."""
-    row = await connection.fetchrow(FINISH, instruction_id, status, code, reason)
-    if row is not None and row["cause_kind"] == CauseKind.ALERT:
+    """End an instruction, and its alert with it if it was the last. Inside a transaction; once. Conflict when the
+    claim on the book was lost.
+    """
+    row = await connection.fetchrow(FINISH, instruction_id, book.holder, book.token, status, code, reason)
+    if row is None:
+        raise _lost(book)
+    if row["cause_kind"] == CauseKind.ALERT:
         # Two accounts may finish at once: the row lock makes the second see the first.
         await connection.execute("SELECT 1 FROM alerts WHERE id = $1 FOR UPDATE", row["cause_id"])
         await connection.execute(FINISH_ALERT, row["cause_id"], marks or {})

@@ -51,6 +51,10 @@ UPDATE leases l SET expires_at = clock_timestamp()
  WHERE l.name = held.name AND l.token = held.token AND l.holder = $1 AND l.expires_at > clock_timestamp()
 """
 
+HOLDERS = "SELECT DISTINCT holder FROM leases WHERE expires_at > clock_timestamp()"
+
+FREE = "UPDATE leases SET expires_at = clock_timestamp() WHERE holder = any($1) AND expires_at > clock_timestamp()"
+
 LAST_SEEN = "SELECT expires_at FROM leases WHERE name = $1"
 
 
@@ -99,3 +103,13 @@ async def expires_at(connection: Connection | Pool, name: str) -> datetime | Non
     """When the last known lease of this name ran or runs out; None when there never was one."""
     found: datetime | None = await connection.fetchval(LAST_SEEN, name)
     return found
+
+
+async def holders(connection: Connection | Pool) -> list[UUID]:
+    """Who holds anything."""
+    return [row["holder"] for row in await connection.fetch(HOLDERS)]
+
+
+async def free(connection: Connection | Pool, dead: Collection[UUID]) -> None:
+    """End all leases of holders that are surely gone."""
+    await connection.execute(FREE, list(dead))

@@ -13,7 +13,7 @@ import msgspec
 
 from app.domain.level import Level, LevelKind
 from app.domain.order import Side
-from app.store.db import Connection, Pool, as_structs
+from app.store.db import Connection, Pool, as_structs, readable
 
 
 class Armed(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,23 +52,12 @@ async def of_position(connection: Connection | Pool, position_id: UUID) -> list[
 
 
 async def armed(connection: Connection | Pool, position_id: UUID | None = None) -> list[Armed]:
-    """The armed levels of one position, or of all."""
+    """The armed levels of one position, or of all; without those that only another version understands."""
     if position_id is None:
         rows = await connection.fetch(ARMED)
     else:
         rows = await connection.fetch(ARMED_OF_POSITION, position_id)
-    return [
-        Armed(
-            level=msgspec.convert({name: row[name] for name in Level.__struct_fields__}, Level),
-            account_id=row["account_id"],
-            symbol=row["symbol"],
-            client_order_id=row["client_order_id"],
-            close_side=Side(row["close_side"]),
-            close_qty=row["close_qty"],
-            hedge=row["hedge"],
-        )
-        for row in rows
-    ]
+    return readable([{**row, "level": dict(row)} for row in rows], Armed, "level")
 
 
 INSERT = """

@@ -13,7 +13,7 @@ from app.domain.position import CloseReason, Fill
 from app.domain.signal import Exits
 from app.errors import Conflict
 from app.store.books import Book
-from app.store.db import Connection, Pool, as_struct, as_struct_or_none, as_structs
+from app.store.db import Connection, Pool, as_struct, as_struct_or_none, as_structs, readable
 
 
 class IntentCause(StrEnum):
@@ -143,6 +143,16 @@ UPDATE intents SET status = $2, outcome_code = $3, outcome_reason = $4, finished
 """
 
 
+# By who carries it out: another worker may have taken the book meanwhile.
+END_LEG = """
+UPDATE intents i SET status = $4, outcome_code = $5, outcome_reason = $6, finished_at = clock_timestamp()
+  FROM books b
+ WHERE i.id = $1 AND i.status = 'planned'
+   AND b.account_id = i.account_id AND b.symbol = i.symbol AND b.holder = $2 AND b.token = $3
+RETURNING i.*
+"""
+
+
 async def intents_of(connection: Connection | Pool, kind: IntentCause, cause_id: UUID) -> list[Intent]:
     return as_structs(await connection.fetch(INTENTS_OF, kind, cause_id), Intent)
 
@@ -160,6 +170,16 @@ async def finish_intent(
     connection: Connection | Pool, intent_id: UUID, status: IntentStatus, code: str | None, reason: str | None
 ) -> None:
     await connection.execute(FINISH_INTENT, intent_id, status, code, reason)
+
+
+async def end_leg(
+    connection: Connection | Pool, book: Book, intent_id: UUID, status: IntentStatus, code: str, reason: str
+) -> Intent:
+    """The leg is over; answers it. Conflict when the claim on the book was lost to another worker."""
+    row = await connection.fetchrow(END_LEG, intent_id, book.holder, book.token, status, code, reason)
+    if row is None:
+        raise Conflict(f"the claim on {book.symbol} was lost to another worker")
+    return as_struct(row, Intent)
 
 
 INSERT_ORDER = """
@@ -258,12 +278,12 @@ async def next_attempt(connection: Connection | Pool, intent_id: UUID) -> int:
 
 async def unresolved(connection: Connection | Pool, account_id: UUID, *, older_than_s: float) -> list[Order]:
     """Orders whose end is not known although they were sent a while ago."""
-    return as_structs(await connection.fetch(UNRESOLVED, account_id, older_than_s), Order)
+    return readable(await connection.fetch(UNRESOLVED, account_id, older_than_s), Order, "order")
 
 
 async def doubtful(connection: Connection | Pool, account_id: UUID) -> list[Order]:
     """Orders that were called absent after their answer was lost, not long ago."""
-    return as_structs(await connection.fetch(DOUBTFUL, account_id), Order)
+    return readable(await connection.fetch(DOUBTFUL, account_id), Order, "order")
 
 
 async def move(

@@ -1,5 +1,6 @@
 """Positions: what the fills fold into. Written only by `flows.settle` and the statements named here."""
 
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -24,10 +25,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $
 UPDATE_FOLD = """
 UPDATE positions
    SET status = $2, qty = $3, qty_opened = $4, entry_price = $5, realized_pnl = $6, fees = $7,
-       closed_at = $8, close_reason = $9, native_stop = CASE WHEN $2 = 'closed' THEN NULL ELSE native_stop END
+       closed_at = $8, close_reason = $9, native_stop = CASE WHEN $2 = 'closed' THEN NULL ELSE native_stop END,
+       ended_at = CASE WHEN $2 = 'closed' THEN clock_timestamp() END
  WHERE id = $1 AND status <> 'closed'
 """
 
+ADOPT = "UPDATE positions SET adopted_qty = adopted_qty + $2 WHERE id = $1"
 SET_STATUS = "UPDATE positions SET status = $2 WHERE id = $1 AND status <> 'closed' AND status <> $2"
 OPENED = """
 UPDATE positions SET status = 'open'
@@ -41,8 +44,33 @@ SELECT EXISTS (SELECT FROM fills WHERE account_id = $1 AND symbol = $2
                   AND recorded_at > clock_timestamp() - make_interval(secs => $3))
 """
 
+# Sides of a book of which a close may still be on its way that was meant for a position that has ended: from a watcher
+# that has not let go of it, or from a worker that does not know what became of its order.
+NOT_LET_GO = """
+SELECT side FROM positions
+ WHERE account_id = $1 AND symbol = $2 AND status = 'closed' AND released_at IS NULL
+   AND ended_at > clock_timestamp() - make_interval(secs => $3)
+UNION
+SELECT CASE side WHEN 'sell' THEN 'long' ELSE 'short' END FROM orders
+ WHERE account_id = $1 AND symbol = $2 AND reduce_only AND status IN ('sent', 'unknown', 'accepted')
+"""
+UNRELEASED = """
+SELECT id FROM positions
+ WHERE status = 'closed' AND released_at IS NULL AND ended_at > clock_timestamp() - make_interval(secs => $1)
+"""
+RELEASE = """
+UPDATE positions SET released_at = clock_timestamp()
+ WHERE id = ANY($1) AND status = 'closed' AND released_at IS NULL
+   AND EXISTS (SELECT FROM leases WHERE name = 'watcher' AND token = $2 AND expires_at > clock_timestamp())
+"""
+CLOSED_LATELY = "SELECT * FROM positions WHERE account_id = $1 AND status = 'closed' AND closed_at > $2"
+
 ACCOUNTS_IN_USE = """
 SELECT account_id FROM positions WHERE status <> 'closed'
+UNION
+SELECT account_id FROM positions WHERE status = 'closed' AND closed_at > clock_timestamp() - interval '1 minute'
+UNION
+SELECT account_id FROM drifts WHERE status = 'needs_operator'
 UNION
 SELECT account_id FROM orders WHERE status IN ('sent', 'unknown', 'accepted')
 UNION
@@ -81,8 +109,30 @@ async def changed_lately(connection: Connection | Pool, account_id: UUID, symbol
     return found
 
 
+async def not_let_go(connection: Connection | Pool, account_id: UUID, symbol: str, *, within_s: float) -> set[str]:
+    """Sides on which a close of an ended position may still arrive: of those that ended in the last `within_s`."""
+    return {row["side"] for row in await connection.fetch(NOT_LET_GO, account_id, symbol, within_s)}
+
+
+async def unreleased(connection: Connection | Pool, *, within_s: float) -> list[UUID]:
+    """Positions that ended in the last `within_s` and that the watcher has not let go of."""
+    return [row["id"] for row in await connection.fetch(UNRELEASED, within_s)]
+
+
+async def release(connection: Connection | Pool, position_ids: Collection[UUID], *, token: int) -> None:
+    """The holder of the watcher's lease has let go of these: nothing leaves for them any more or is on its way."""
+    if position_ids:
+        await connection.execute(RELEASE, list(position_ids), token)
+
+
+async def closed_lately(connection: Connection | Pool, account_id: UUID, *, since: datetime) -> list[Position]:
+    return as_structs(await connection.fetch(CLOSED_LATELY, account_id, since), Position)
+
+
 async def accounts_in_use(connection: Connection | Pool) -> list[UUID]:
-    """Accounts with a live position or an order whose end is not known: what the reconciler visits."""
+    """Accounts with a live position or one that ended a moment ago, an order whose end is not known, or a difference
+    that a person was asked about: what the reconciler visits.
+    """
     return [row["account_id"] for row in await connection.fetch(ACCOUNTS_IN_USE)]
 
 
@@ -104,6 +154,11 @@ async def update_fold(connection: Connection, p: Position) -> None:
         UPDATE_FOLD, p.id, p.status, p.qty, p.qty_opened, p.entry_price, p.realized_pnl, p.fees, p.closed_at,
         p.close_reason,
     )  # fmt: skip
+
+
+async def adopt(connection: Connection, position_id: UUID, qty: Decimal) -> None:
+    """So much of the position has no fill of ours behind it: its fills and this come to its quantity."""
+    await connection.execute(ADOPT, position_id, qty)
 
 
 async def set_status(connection: Connection | Pool, position_id: UUID, status: str) -> None:

@@ -52,9 +52,15 @@ def test_every_status_has_a_row_in_the_table() -> None:
     assert set(SOURCES) == set(OrderStatus)
 
 
-@pytest.mark.parametrize("final", sorted(FINAL - {OrderStatus.DISARMED}))
+@pytest.mark.parametrize("final", sorted(FINAL - {OrderStatus.DISARMED, OrderStatus.REJECTED}))
 def test_nothing_leaves_a_final_status(final: OrderStatus) -> None:
     assert all(final not in sources for sources in SOURCES.values())
+
+
+def test_a_rejection_is_only_overruled_by_a_fill() -> None:
+    """The second send of a close finds nothing to reduce, since the first was filled."""
+    after = {status for status, sources in SOURCES.items() if OrderStatus.REJECTED in sources}
+    assert after == {OrderStatus.ACCEPTED}
 
 
 @pytest.mark.parametrize("proof", [OrderStatus.FILLED, OrderStatus.CANCELLED])

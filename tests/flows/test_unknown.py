@@ -6,11 +6,13 @@ from decimal import Decimal
 
 import pytest
 
+from app.domain.drift import DriftKind
 from app.domain.order import PositionMode, Side
 from app.errors import Transient
 from app.flows import legs, orders, reconcile
 from app.venues.base import NewOrder, Standing
-from tests.support.house import House
+from tests.support.house import House, at_once
+from workers.private import AccountStream
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
@@ -73,6 +75,7 @@ async def test_an_order_that_turns_up_after_it_was_given_up_is_adopted(
 ) -> None:
     """Fault 18: the exchange shows the order only half a minute later. There was no second attempt; it is held."""
     monkeypatch.setattr(orders, "QUERY_LAG", timedelta(seconds=-4))
+    monkeypatch.setattr(orders, "DELTA_PATIENCE", timedelta(0))
     await house.fault("late_visible", ms=60_000, times=None)
     await house.fault("drop_answer", path=CREATE)
     outcome = await house.alert(**LONG)
@@ -252,6 +255,7 @@ async def test_a_passing_key_error_does_not_end_a_close(house: House, code: int)
 async def test_failed_reads_after_the_fill_do_not_close_what_is_protected(house: House) -> None:
     await house.fault("http_status", status=503, path="/v5/position/list", times=None)
     connected = await house.resources.venues.of(house.account_id)
+    connected.compared = True
     standing = connected.venue.standing
 
     async def flat_before(symbol: str) -> Standing:
@@ -275,7 +279,7 @@ async def test_a_reversal_does_not_open_past_its_age(house: House, monkeypatch: 
     assert await house.held() == ("flat", "0"), "the closing half is done"
 
 
-async def test_executions_that_lag_do_not_make_a_close_external(house: House) -> None:
+async def test_executions_that_lag_do_not_make_a_close_external(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await house.alert(**LONG)
     [level] = await house.rows("SELECT order_id, client_order_id FROM levels l JOIN orders o ON o.id = l.order_id")
     memory = reconcile.Memory()
@@ -291,17 +295,66 @@ async def test_executions_that_lag_do_not_make_a_close_external(house: House) ->
             reduce_only=True, signed_at=house.resources.now(),
         )
     )  # fmt: skip
-    monkeyed = reconcile.DRIFT_AGE
-    reconcile.DRIFT_AGE = timedelta(0)
-    try:
-        for _ in range(3):
-            await reconcile.all_accounts(house.resources, memory)
-        assert await house.position() is not None, "an order is on its way: not closed from outside"
-        await house._control("DELETE", "faults")
-        await house.resources.pool.execute(
-            "UPDATE orders SET sent_at = now() - interval '5 s' WHERE id = $1", level["order_id"]
-        )
+    at_once(monkeypatch, DriftKind.CLOSED_OUTSIDE)
+    for _ in range(3):
         await reconcile.all_accounts(house.resources, memory)
+    assert await house.position() is not None, "an order is on its way: not closed from outside"
+    await house._control("DELETE", "faults")
+    await house.resources.pool.execute(
+        "UPDATE orders SET sent_at = now() - interval '5 s' WHERE id = $1", level["order_id"]
+    )
+    await reconcile.all_accounts(house.resources, memory)
+    assert (await house.last_position()).close_reason == "stop_loss"
+
+
+async def test_what_the_stream_told_is_believed_although_the_exchange_lists_nothing(
+    each_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fill is in our tables: nobody waits for a list that lags before the stop is placed."""
+    house = each_house
+    connected = await house.resources.venues.of(house.account_id)
+    account, linked = AccountStream(house.resources, connected, reconcile.Memory()), asyncio.Event()
+    on_change = account.on_change
+
+    def hears(symbol: str) -> None:
+        linked.set()
+        on_change(symbol)
+
+    async def lags(*args: object, **kwargs: object) -> object:
+        raise Transient("the list is not there yet")
+
+    monkeypatch.setattr(account, "on_change", hears)
+    stream = asyncio.create_task(account.run())
+    try:
+        await linked.wait()
+        monkeypatch.setattr(connected.venue, "order", lags)
+        outcome = await house.alert(**LONG)
     finally:
-        reconcile.DRIFT_AGE = monkeyed
+        stream.cancel()
+        await asyncio.gather(stream, return_exceptions=True)
+    assert outcome["code"] == "executed", outcome
+    assert len(await house.sent()) == 1
+    position = await house.position()
+    assert position is not None
+    assert position.native_stop is not None
+
+
+async def test_a_close_that_was_sent_twice_is_not_called_rejected(house: House) -> None:
+    """The second answer was that nothing is left to reduce: the first one had been filled."""
+    await house.alert(**LONG)
+    [level] = await house.rows("SELECT o.id, o.client_order_id FROM levels l JOIN orders o ON o.id = l.order_id")
+    connected = await house.resources.venues.of(house.account_id)
+    await connected.venue.place(
+        NewOrder(
+            client_order_id=level["client_order_id"], symbol="BTCUSDT", side=Side.SELL, qty=D("0.01"),
+            reduce_only=True, signed_at=house.resources.now(),
+        )
+    )  # fmt: skip
+    pool = house.resources.pool
+    await pool.execute("UPDATE orders SET status = 'rejected', sent_at = now() WHERE id = $1", level["id"])
+    await reconcile.account(house.resources, house.account_id, reconcile.Memory())
+    await pool.execute("UPDATE orders SET sent_at = now() - interval '5 s'")
+    await reconcile.all_orders(house.resources, reconcile.Memory())
+    [order] = await house.rows("SELECT status, filled_qty FROM orders WHERE id = $1", level["id"])
+    assert (order["status"], order["filled_qty"]) == ("filled", D("0.01"))
     assert (await house.last_position()).close_reason == "stop_loss"

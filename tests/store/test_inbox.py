@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from app.domain.signal import Action, Signal
+from app.errors import Conflict
 from app.ids import new_id
 from app.store import inbox
+from app.store.books import Book
 from app.store.db import Pool, open_pool, transaction
 from app.store.inbox import HASH_WINDOW_S, CauseKind, Instruction, InstructionStatus, NewAlert, Stored
 from tests.api import rows
@@ -20,6 +22,7 @@ from tests.api import rows
 D = Decimal
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 SIGNAL = Signal(symbol="BTCUSDT", action=Action.CLOSE)
+HOLDER = new_id()
 DONE, REFUSED = InstructionStatus.DONE, InstructionStatus.REFUSED
 
 
@@ -83,6 +86,16 @@ async def state(pool: Pool, alert_id: UUID) -> dict[str, Any]:
     return dict(await pool.fetchrow("SELECT * FROM alerts WHERE id = $1", alert_id))
 
 
+async def claimed(pool: Pool, account: UUID, symbol: str = "BTCUSDT", holder: UUID = HOLDER) -> Book:
+    """The book in this holder's hands."""
+    token = await pool.fetchval(
+        "INSERT INTO books AS b (account_id, symbol, holder, token) VALUES ($1, $2, $3, 1) ON CONFLICT "
+        "(account_id, symbol) DO UPDATE SET token = b.token + (b.holder <> $3)::int, holder = $3 RETURNING token",
+        account, symbol, holder,
+    )  # fmt: skip
+    return Book(account_id=account, symbol=symbol, holder=holder, token=token)
+
+
 async def finish(
     pool: Pool,
     instruction_id: UUID,
@@ -91,15 +104,17 @@ async def finish(
     reason: str = "closed",
     marks: dict[str, datetime] | None = None,
 ) -> None:
+    row = await pool.fetchrow("SELECT account_id, symbol FROM instructions WHERE id = $1", instruction_id)
+    book = await claimed(pool, row["account_id"], row["symbol"])
     async with transaction(pool) as connection:
-        await inbox.finish(connection, instruction_id, status, code, reason, marks)
+        await inbox.finish(connection, book, instruction_id, status, code, reason, marks)
 
 
 # ---------------------------------------------------------------------------------------------------------------- keys
 
 
 async def begin(pool: Pool, account: UUID, symbol: str = "BTCUSDT") -> Instruction | None:
-    row = await inbox.begin_next(pool, account, symbol)
+    row = await inbox.begin_next(pool, await claimed(pool, account, symbol))
     return None if row is None else inbox.readable(row)
 
 
@@ -269,7 +284,8 @@ async def test_an_instruction_ends_once(pool: Pool, account: UUID) -> None:
     [only] = await instructions_of(pool, new.id)
     await finish(pool, only, DONE, "executed", "first")
     before = await state(pool, new.id), await pool.fetchrow("SELECT * FROM instructions WHERE id = $1", only)
-    await finish(pool, only, REFUSED, "no_stop", "second")
+    with pytest.raises(Conflict):
+        await finish(pool, only, REFUSED, "no_stop", "second")
     after = await state(pool, new.id), await pool.fetchrow("SELECT * FROM instructions WHERE id = $1", only)
     assert after == before
 
@@ -328,7 +344,7 @@ async def test_what_is_put_off_holds_its_book_until_it_is_due(pool: Pool, accoun
     await store(pool, alert("id:2"), account, other)
     first = await begin(pool, account)
     assert first is not None
-    await inbox.postpone(pool, first.id, seconds=3600, why="the exchange is away")
+    await inbox.postpone(pool, await claimed(pool, account), first.id, seconds=3600, why="the exchange is away")
     assert await inbox.next_id(pool, account, "BTCUSDT") is None, "the second must not overtake it"
     assert await inbox.next_id(pool, other, "BTCUSDT") is not None
     row = await pool.fetchrow("SELECT status, waits_for FROM instructions WHERE id = $1", first.id)
@@ -344,7 +360,7 @@ async def test_an_instruction_that_has_ended_is_not_put_off(pool: Pool, account:
     await store(pool, new, account)
     [only] = await instructions_of(pool, new.id)
     await finish(pool, only)
-    await inbox.postpone(pool, only, seconds=0, why="late")
+    await inbox.postpone(pool, await claimed(pool, account), only, seconds=0, why="late")
     assert await inbox.waiting_books(pool, limit=10) == []
 
 
@@ -370,3 +386,26 @@ async def test_one_cause_instructs_once(pool: Pool, account: UUID) -> None:
             position_id=position_id,
         )
     assert await pool.fetchval("SELECT count(*) FROM instructions") == 1
+
+
+# ------------------------------------------------------------------------------------------------------------- claims
+
+
+async def test_whose_claim_was_lost_writes_nothing_about_an_instruction(pool: Pool, account: UUID) -> None:
+    new = alert()
+    await store(pool, new, account)
+    await store(pool, alert("id:2"), account)
+    lost = await claimed(pool, account)
+    first = await begin(pool, account)
+    assert first is not None
+    await claimed(pool, account, holder=new_id())
+    before = await pool.fetch("SELECT * FROM instructions ORDER BY seq")
+    assert await inbox.begin_next(pool, lost) is None
+    await inbox.postpone(pool, lost, first.id, seconds=9, why="late")
+    with pytest.raises(Conflict):
+        await inbox.fail(pool, lost, first.id)
+    with pytest.raises(Conflict):
+        async with transaction(pool) as connection:
+            await inbox.finish(connection, lost, first.id, DONE, "executed", "late")
+    assert await pool.fetch("SELECT * FROM instructions ORDER BY seq") == before
+    assert (await state(pool, new.id))["status"] == "executing"

@@ -14,10 +14,12 @@ import asyncpg
 import pytest
 
 import app.store
+from app.domain.drift import DriftKind
 from app.domain.level import LevelKind, LevelStatus, TriggerBy
 from app.domain.order import MarginMode, OrderStatus, PositionMode, PositionSide, Side
 from app.domain.position import CloseReason, FillOrigin, PositionStatus
 from app.store.accounts import Environment, VenueName
+from app.store.drifts import DriftStatus
 from app.store.inbox import AlertStatus, CauseKind, InstructionStatus
 from app.store.orders import IntentCause, IntentKind, IntentStatus
 from app.store.users import Role
@@ -101,6 +103,9 @@ def test_statements_are_found_in_every_module_that_has_some() -> None:
 
 # Each column whose words the schema lists, and who has the same list in code.
 WORDS: dict[tuple[str, str], type[StrEnum]] = {
+    ("drifts", "kind"): DriftKind,
+    ("drifts", "side"): PositionSide,
+    ("drifts", "status"): DriftStatus,
     ("users", "role"): Role,
     ("accounts", "venue"): VenueName,
     ("accounts", "environment"): Environment,

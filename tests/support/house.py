@@ -9,7 +9,9 @@ from uuid import UUID
 
 import httpx
 import msgspec
+import pytest
 
+from app.domain.drift import DRIFTS, DriftKind
 from app.domain.order import PositionMode
 from app.domain.position import Position
 from app.flows.execute import Worker, execute_book
@@ -67,6 +69,9 @@ class House:
             self.account_id = account.id
         await self.add_strategy(self.strategy)
         await leases.acquire(self.resources.pool, f"worker:{self.worker.id}", self.worker.id, ttl_s=600)
+        # As if a watcher saw the prices (nothing is opened blind) and let go of each position when it ends.
+        await self.resources.pool.execute("ALTER TABLE positions ALTER released_at SET DEFAULT now()")
+        await leases.acquire(self.resources.pool, "watcher", self.worker.id, ttl_s=600)
 
     async def add_account(self, name: str, venue: str, **options: object) -> UUID:
         """Another account, here and at the exchange; `options` are the control API's."""
@@ -210,6 +215,12 @@ async def open_house(
         await house.set_up()
         await house.price(price)
         yield house
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch, *kinds: DriftKind) -> None:
+    """A difference of these kinds need not last before it counts."""
+    for kind in kinds:
+        monkeypatch.setitem(DRIFTS, kind, msgspec.structs.replace(DRIFTS[kind], after_s=0.0))
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], *, within_s: float = 10.0, what: str = "") -> None:

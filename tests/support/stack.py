@@ -26,6 +26,7 @@ class Stack:
         self.log = log
         self.http = httpx.AsyncClient(timeout=10, trust_env=False)
         self.connection: dict[str, str] = {}
+        self.look_again_s = 0.05
         self._token = ""
 
     def output(self) -> str:
@@ -58,6 +59,10 @@ class Stack:
     async def post_api(self, path: str, body: object) -> Any:
         return await self._api("POST", path, body)
 
+    def headers(self) -> dict[str, str]:
+        """Of a request as the admin; after any call of the API."""
+        return {"authorization": f"Bearer {self._token}"}
+
     async def _api(self, method: str, path: str, body: object = None) -> Any:
         """Logs in when there is no valid token."""
         for _ in range(2):
@@ -67,7 +72,7 @@ class Stack:
                 method,
                 f"{self.connection['url']}/api/v1{path}",
                 json=body,
-                headers={"authorization": f"Bearer {self._token}"},
+                headers=self.headers(),
             )
             if answer.status_code != 401:
                 answer.raise_for_status()
@@ -110,7 +115,7 @@ class Stack:
                     return
             except httpx.HTTPError:
                 pass
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self.look_again_s)
         raise AssertionError(f"not within {within_s} s: {what}\n{self.output()[-6000:]}")
 
     async def stop(self) -> int:
@@ -138,11 +143,14 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def up(data_dir: Path, *flags: str, port: int | None = None) -> AsyncIterator[Stack]:
-    """`levelhead up` with these flags, started; stopped at the end."""
+async def up(
+    data_dir: Path, *flags: str, port: int | None = None, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Stack]:
+    """`levelhead up` with these flags and LEVELHEAD_ settings, started; stopped at the end."""
     port = port or free_port()
     log = data_dir.parent / f"{data_dir.name}-{port}.log"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LEVELHEAD_")}
+    environ |= settings or {}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "app.cli", "up", "--data-dir", str(data_dir), "--port", str(port),

@@ -7,11 +7,12 @@ from decimal import Decimal
 
 import pytest
 
+from app.errors import Transient
 from app.flows.orders import closing
 from app.resources import Connected
 from app.store import levels
 from app.store.levels import Armed
-from app.venues.base import Traits
+from app.venues.base import NewOrder, OrderReport, Traits
 from tests.support.house import House, eventually
 from tests.workers.support import Broken
 from workers.fires import ASK_TRIES, fire
@@ -103,3 +104,45 @@ async def test_a_level_of_our_own_is_sent_before_anything_is_asked(house: House)
     before = len((await house.ledger())["requests"])
     await fire(house.resources, connected, one, D("59300"), None, inherited_at=None)
     assert (await house.ledger())["requests"][before] == (await house.sent())[1]
+
+
+async def test_an_inherited_target_that_changed_during_the_wait_closes_what_it_stands_for_now(house: House) -> None:
+    connected, one = await opened(house, "take_profit", **TARGET)
+    await house.alert(symbol="BTCUSDT", action="reduce", size={"base": "0.007"})
+    [now] = [other for other in await levels.armed(house.resources.pool) if other.level.id == one.level.id]
+    assert now.close_qty < one.close_qty
+    before = len(await house.sent())
+    await fire(house.resources, connected, one, D("60300"), None, inherited_at=time.monotonic() - 60)
+    assert len(await house.sent()) == before + 1
+    position = await house.position() or await house.last_position()
+    assert position.qty == D("0.003") - now.close_qty
+
+
+async def test_an_inherited_target_that_is_armed_no_more_is_not_sent(house: House) -> None:
+    connected, one = await opened(house, "take_profit", **TARGET)
+    await house.alert(symbol="BTCUSDT", action="close")
+    before = len(await house.sent())
+    await fire(house.resources, connected, one, D("60300"), None, inherited_at=time.monotonic() - 60)
+    assert len(await house.sent()) == before
+
+
+async def test_the_answer_to_a_second_sending_says_nothing_about_the_first(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected, one = await opened(house, "stop_loss", **STOP)
+    await connected.venue.place(closing(one, datetime.now(UTC)))
+    place, asked = connected.venue.place, connected.venue.order
+
+    async def refused(order: NewOrder) -> str:
+        raise Transient("connection refused")
+
+    async def not_yet(symbol: str, client_order_id: str) -> OrderReport | None:
+        monkeypatch.setattr(connected.venue, "order", asked)
+        return None
+
+    monkeypatch.setattr(connected.venue, "place", refused)
+    monkeypatch.setattr(connected.venue, "order", not_yet)
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=time.monotonic())
+    monkeypatch.setattr(connected.venue, "place", place)
+    [order] = await house.rows("SELECT status, filled_qty FROM orders WHERE id = $1", one.level.order_id)
+    assert (order["status"], order["filled_qty"]) == ("filled", D("0.01"))

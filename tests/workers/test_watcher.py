@@ -239,6 +239,24 @@ async def test_a_stop_closes_also_what_was_added_a_moment_before(house: House) -
     assert (await house.last_position()).close_reason == "stop_loss"
 
 
+async def test_a_crossing_before_the_watcher_heard_of_the_level_is_found(house: House) -> None:
+    async with watching(house) as watcher:
+        await watcher._follow(house.account_id, "BTCUSDT")
+        await eventually(lambda: _heard(house, watcher, 60000), what="the stream")
+        async with watcher._reloading:  # the ring is slow
+            await house.alert(**LONG)
+            await house.price("59390")
+            await eventually(lambda: _heard(house, watcher, 60010), what="the way back")
+        await closed(house)
+    [level] = await house.rows("SELECT trigger_price FROM levels")
+    assert level["trigger_price"] == D(59390)
+
+
+async def _heard(house: House, watcher: Watcher, price: int) -> bool:
+    await house.price(price)
+    return any(feed.prices[TriggerBy.LAST].get("BTCUSDT", (D(0), 0))[0] == price for feed in watcher.feeds.values())
+
+
 async def test_one_account_that_cannot_be_reached_leaves_the_others_watched(house: House) -> None:
     await house.alert(**LONG)
     await house.resources.pool.execute(
@@ -305,3 +323,33 @@ async def test_in_hedge_mode_a_stop_closes_its_own_side_alone(hedge_house: House
         await armed(watcher, 1)
     assert await house.held(side="short") == ("short", "0.01")
     assert await house.position(side="short") is not None
+
+
+async def test_a_watcher_lets_go_of_a_position_when_it_has_ended(house: House) -> None:
+    await house.resources.pool.execute("ALTER TABLE positions ALTER released_at DROP DEFAULT")
+    async with watching(house) as watcher:
+        watcher.taken_at -= 60  # whoever watched before has nothing on its way any more
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        await house.alert(symbol="BTCUSDT", action="close")
+        await eventually(lambda: _let_go(house), what="the release")
+
+
+async def test_a_watcher_that_took_over_a_moment_ago_lets_go_of_nothing(house: House) -> None:
+    """The one before it may have a close on its way."""
+    await house.resources.pool.execute("ALTER TABLE positions ALTER released_at DROP DEFAULT")
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        await house.alert(symbol="BTCUSDT", action="close")
+        await eventually(lambda: _knows_nothing(watcher), what="the end")
+        await watcher._reload()
+        assert not await _let_go(house)
+
+
+async def _let_go(house: House) -> bool:
+    return (await house.rows("SELECT released_at FROM positions"))[0]["released_at"] is not None
+
+
+async def _knows_nothing(watcher: Watcher) -> bool:
+    return not watcher.armed

@@ -1,0 +1,176 @@
+"""Bugs on the way of an opening: opened twice, too late, blind, or too much."""
+
+from tests.mutants.planted.bug import Bug
+
+OPENING = (
+    Bug(
+        name="an opening leaves before it is committed",
+        file="app/flows/plan.py",
+        old="            await orders.insert_plan(pool, book, legs, order)\n",
+        new="""            assert order is not None
+            sent = road.NewOrder(client_order_id=order.client_order_id, symbol=order.symbol, side=order.side,
+                             qty=order.qty, reduce_only=False, signed_at=resources.now(), stop_loss=order.stop_loss)
+            await road.place(connected, sent)
+            await orders.insert_plan(pool, book, legs, order)
+""",
+        loses="a crash in between leaves a position at the exchange that nobody knows of and nobody stops out",
+        tests="tests/flows/test_order_of_steps.py -k row_is_committed",
+    ),
+    Bug(
+        name="a later order leaves before it is committed",
+        file="app/flows/orders.py",
+        old="        await orders.insert_orders(connection, [order])\n    return order\n",
+        new="""        connected = await resources.venues.of(order.account_id)
+        await place(connected, NewOrder(client_order_id=order.client_order_id, symbol=order.symbol, side=order.side,
+                    qty=order.qty, reduce_only=order.reduce_only, signed_at=resources.now(), stop_loss=native_stop))
+        await orders.insert_orders(connection, [order])
+    return order
+""",
+        loses="a crash in between: the order is sent once more when the instruction is resumed",
+        tests="tests/flows/test_order_of_steps.py -k row_is_committed",
+    ),
+    Bug(
+        name="an unknown opening is repeated blindly",
+        file="app/flows/orders.py",
+        old="    except OutcomeUnknown as error:\n        return Answer(status=OrderStatus.UNKNOWN,",
+        new="    except OutcomeUnknown as error:\n        return Answer(status=OrderStatus.ABSENT,",
+        loses="an opening whose answer was lost is doubled",
+        tests="tests/flows/test_unknown.py -k 'answer_was_lost or visible_late or stays_unknown'",
+    ),
+    Bug(
+        name="absence is believed within the receive window",
+        file="app/flows/orders.py",
+        old="if misses >= MISSES_FOR_ABSENCE and _window_is_over(resources, order):",
+        new="if misses >= MISSES_FOR_ABSENCE:",
+        loses="an opening that arrives a second later is held by nobody",
+        tests="tests/flows/test_unknown.py -k 'visible_late or stays_unknown'",
+    ),
+    Bug(
+        name="an opening that never arrived is repeated",
+        file="app/flows/legs.py",
+        old="return last.reason != road.NEVER_ARRIVED",
+        new="return True",
+        loses="what turns up after all is held twice",
+        tests="tests/flows/test_unknown.py -k never_arrived",
+    ),
+    Bug(
+        name="orders given up as absent are not watched",
+        file="app/flows/reconcile.py",
+        old="doubtful = await orders.doubtful(resources.pool, account_id)",
+        new="doubtful = (await orders.doubtful(resources.pool, account_id))[:0]",
+        loses="an order that turns up half a minute late has no stop here and no owner",
+        tests="tests/flows/test_unknown.py -k given_up",
+    ),
+    Bug(
+        name="an opening is sent although it expired meanwhile",
+        file="app/flows/legs.py",
+        old="refusal = ready.refusal or _expired(resources, instruction)",
+        new="refusal = ready.refusal",
+        loses="a price of minutes ago is traded",
+        tests="tests/flows/test_order_of_steps.py -k written_in_time",
+    ),
+    Bug(
+        name="an opening is sent although its turn came late",
+        file="app/flows/legs.py",
+        old="            refusal = _expired(resources, instruction)  # that may have taken its time\n",
+        new="",
+        loses="a price of minutes ago is traded",
+        tests="tests/flows/test_order_of_steps.py -k waited_for_its_turn",
+    ),
+    Bug(
+        name="what was filled already is asked for again",
+        file="app/flows/legs.py",
+        old="qty = instrument.order_qty(leg.qty - so_far.filled)",
+        new="qty = instrument.order_qty(leg.qty)",
+        loses="an opening in several orders opens too much",
+        tests="tests/flows/test_interrupted.py -k 'opens_no_more_than_was_asked'",
+    ),
+    Bug(
+        name="a partly filled opening is followed by another",
+        file="app/flows/legs.py",
+        old="return last.status is OrderStatus.FILLED and last.filled_qty >= last.qty",
+        new="return True",
+        loses="the exchange cancelled the rest for a reason, and what is held grows with each try",
+        tests="tests/flows/test_unknown.py -k 'partly_filled_opening or asynchronous'",
+    ),
+    Bug(
+        name="what a hand holds is traded against",
+        file="app/flows/legs.py",
+        old="        return preflight.foreign(standing, leg.position_side)",
+        new="        return None",
+        loses="somebody else's position is netted away",
+        tests="tests/flows/test_unknown.py -k somebody_else",
+    ),
+    Bug(
+        name="an ended position is opened again by its second order",
+        file="app/flows/legs.py",
+        old="refusal = await _ended(resources, instruction, leg)",
+        new="refusal = None",
+        loses="what the stop has just closed is bought back",
+        tests="tests/flows/test_interrupted.py -k 'ended_between_two_orders or stop_fired_between'",
+    ),
+    Bug(
+        name="the position mode is not looked at",
+        file="app/flows/preflight.py",
+        old="refusal = clock(resources, connected) or _key(connected, permissions) or modes(connected, standing)",
+        new="refusal = clock(resources, connected) or _key(connected, permissions)",
+        loses="in the other mode an opening nets against what is held, or opens the other side",
+        tests="tests/flows/test_preflight.py -k mode",
+    ),
+    Bug(
+        name="a clock that is far off is not noticed",
+        file="app/flows/preflight.py",
+        old="refusal = clock(resources, connected) or _key(connected, permissions) or modes(connected, standing)",
+        new="refusal = _key(connected, permissions) or modes(connected, standing)",
+        loses="old alerts look young, and leases look alive",
+        tests="tests/flows/test_preflight.py -k clock",
+    ),
+    Bug(
+        name="a blind symbol is opened",
+        file="app/flows/preflight.py",
+        old="    if dark is not None:\n",
+        new="    if dark is not None and not symbol:\n",
+        loses="a position is opened whose stop nobody would see crossed",
+        tests="tests/flows/test_fitness.py -k opened_blind",
+    ),
+    Bug(
+        name="an account is traded before it was compared",
+        file="app/flows/preflight.py",
+        old='            raise Transient("not everything could be looked at")\n',
+        new="            pass\n",
+        loses="after a restored backup everything that is held is opened once more",
+        tests="tests/flows/test_order_of_steps.py -k not_all_was_seen",
+    ),
+    Bug(
+        name="a reversal opens although its close did not succeed",
+        file="app/flows/execute.py",
+        old="        if leg.status is not IntentStatus.DONE:\n",
+        new="        if leg.status is not IntentStatus.DONE and leg.opens:\n",
+        loses="both sides are held, or what is held grows",
+        tests="tests/flows/test_order_of_steps.py -k whose_close_did_not_succeed",
+    ),
+    Bug(
+        name="a close for want of protection is set aside",
+        file="app/flows/execute.py",
+        old="instruction.cause_kind in (CauseKind.LEVEL, CauseKind.PROTECTION):",
+        new="instruction.cause_kind is CauseKind.LEVEL:",
+        loses="a bug that strikes five times leaves a position naked for good",
+        tests="tests/flows/test_order_of_steps.py -k never_set_aside",
+    ),
+    Bug(
+        name="a poisoned alert blocks its book",
+        file="app/flows/execute.py",
+        old="        if failures < POISON_FAILURES or instruction.cause_kind in",
+        new="        if failures > 0 or instruction.cause_kind in",
+        loses="the close that comes after it is never carried out",
+        tests="tests/flows/test_order_of_steps.py -k lets_the_next_one_pass",
+    ),
+    Bug(
+        name="a side is opened again while a close of its last position may still arrive",
+        file="app/flows/preflight.py",
+        old="        if side not in waits:\n            return True",
+        new="        if True:\n            return True",
+        loses="the late close takes off the newer position",
+        tests="tests/flows/test_fitness.py -k 'let_go or not_resolved'",
+    ),
+)
