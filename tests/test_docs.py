@@ -11,6 +11,7 @@ from app.alerts.codes import AlertCode
 from app.alerts.recognise import read
 from app.api.problems import OF_STATUS, STATUS_OF_CODE
 from app.cli import COMMANDS
+from app.domain.drift import DRIFTS, DriftKind
 from app.domain.position import CloseReason
 from app.domain.refusals import Outcome
 from app.settings import MASTER_KEY_FILE, TESTS_PREFIX, Settings, env_name
@@ -134,6 +135,14 @@ def test_each_code_of_the_api_is_documented() -> None:
         codes |= codes_in(folder)
     assert codes > {"not_found", "key_conflict", "unavailable", "bad_value", "already_closed", "unknown_account"}
     assert codes - in_code(text_of("docs/outcomes.md")) == set()
+
+
+@pytest.mark.parametrize("kind", DriftKind)
+def test_each_drift_is_documented_with_what_becomes_of_it(kind: DriftKind) -> None:
+    [row] = re.findall(rf"^\| `{kind}` \|(.+)\|$", text_of("docs/operations.md"), re.MULTILINE)
+    _, after, happens = (cell.strip() for cell in row.split("|"))
+    assert after == f"{DRIFTS[kind].after_s:g} s"
+    assert happens.startswith("Heals" if DRIFTS[kind].heals else "Needs an operator")
 
 
 @pytest.mark.parametrize("fault", FaultKind)
