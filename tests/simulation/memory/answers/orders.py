@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from app.domain.order import Order
 from app.store import orders
 from app.store.orders import Intent
@@ -328,28 +330,27 @@ def insert_fill(
     filled_at: datetime,
     position_side: str | None,
 ) -> int:
-    if t.fills.find((account_id, symbol, venue_fill_id)) is not None:
+    row = {
+        "account_id": account_id,
+        "symbol": symbol,
+        "venue_fill_id": venue_fill_id,
+        "order_id": order_id,
+        "position_id": position_id,
+        "venue_order_id": venue_order_id,
+        "client_order_id": client_order_id,
+        "origin": str(origin),
+        "side": str(side),
+        "qty": qty,
+        "price": price,
+        "fee": fee,
+        "fee_currency": fee_currency,
+        "filled_at": filled_at,
+        "position_side": word(position_side),
+    }
+    try:
+        t.fills.insert(x, row)  # a row that may not be is refused even if its id is taken
+    except asyncpg.UniqueViolationError:
         return 0
-    t.fills.insert(
-        x,
-        {
-            "account_id": account_id,
-            "symbol": symbol,
-            "venue_fill_id": venue_fill_id,
-            "order_id": order_id,
-            "position_id": position_id,
-            "venue_order_id": venue_order_id,
-            "client_order_id": client_order_id,
-            "origin": str(origin),
-            "side": str(side),
-            "qty": qty,
-            "price": price,
-            "fee": fee,
-            "fee_currency": fee_currency,
-            "filled_at": filled_at,
-            "position_side": word(position_side),
-        },
-    )
     return 1
 
 
