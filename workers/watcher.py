@@ -18,7 +18,7 @@ from app import crash
 from app.beat import beating
 from app.domain.level import Level, LevelKind, TriggerBy
 from app.errors import LevelheadError
-from app.flows.preflight import LETS_GO_S
+from app.flows.preflight import lets_go_s
 from app.ids import new_id
 from app.log import event
 from app.queue import LEVELS, SymbolFeed
@@ -200,7 +200,7 @@ class Watcher:
             for feed in self.feeds.values():
                 feed.trim()
             with store_errors():
-                ended = await positions.unreleased(self.resources.pool, within_s=LETS_GO_S)
+                ended = await positions.unreleased(self.resources.pool, within_s=lets_go_s(self.resources))
             await self._let_go(ended)
 
     def _changed_here(self, position_id: UUID) -> None:

@@ -9,7 +9,7 @@ from litestar.params import FromQuery
 
 from app.api.access import at_least
 from app.api.inject import Injected
-from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, one_page, read_cursor
+from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, instant_and_id, one_page, read_cursor
 from app.domain.drift import DRIFTS, DriftKind
 from app.domain.order import PositionSide
 from app.store import drifts
@@ -49,18 +49,10 @@ class DriftController(Controller):
         account: FromQuery[UUID | None] = None,
     ) -> Page[DriftJson]:
         """The newest first; `status=needs_operator` are those that wait for somebody."""
-        after = read_cursor(cursor, _place)
+        after = read_cursor(cursor, instant_and_id)
         async with reading(resources.pool) as db:
             found = await drifts.page(db, after=after, status=status, account=account, limit=limit + 1)
         return one_page(found, limit, _json, lambda one: f"{one.seen_at.isoformat()} {one.id}")
-
-
-def _place(place: str) -> tuple[datetime, UUID]:
-    seen_at, drift_id = place.split(" ")
-    at = datetime.fromisoformat(seen_at)
-    if at.tzinfo is None:
-        raise ValueError(place)
-    return at, UUID(drift_id)
 
 
 def _json(one: Drift) -> DriftJson:

@@ -3,7 +3,9 @@
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Generic, TypeVar
+from uuid import UUID
 
 import msgspec
 from litestar.params import QueryParameter
@@ -51,3 +53,12 @@ def one_page(found: Sequence[R], limit: int, shape: Callable[[R], T], place: Cal
     kept = found[:limit]
     more = len(found) > limit
     return Page(items=[shape(row) for row in kept], next=write_cursor(place(kept[-1])) if more else None)
+
+
+def instant_and_id(place: str) -> tuple[datetime, UUID]:
+    """The place of a row in a list that is sorted by an instant, then by id."""
+    instant, id = place.split(" ")
+    at = datetime.fromisoformat(instant)
+    if at.tzinfo is None:
+        raise ValueError(place)
+    return at, UUID(id)

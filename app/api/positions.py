@@ -16,7 +16,7 @@ from app.alerts.symbols import normalise
 from app.api.access import at_least
 from app.api.health import WATCHER_LEASE
 from app.api.inject import Injected
-from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, one_page, read_cursor
+from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, instant_and_id, one_page, read_cursor
 from app.api.problems import not_found
 from app.domain.money import HUNDRED, plain
 from app.domain.order import PositionSide
@@ -116,7 +116,7 @@ class PositionController(Controller):
         symbol: FromQuery[str | None] = None,
     ) -> Page[PositionJson]:
         """The newest first."""
-        after = read_cursor(cursor, _place)
+        after = read_cursor(cursor, instant_and_id)
         async with reading(resources.pool) as db:
             found = await views.positions(
                 db, after=after, status=status, strategy=strategy, account=account,
@@ -190,14 +190,6 @@ class PositionController(Controller):
         if intent_id is None:
             raise not_found("position")
         return Commanded(intent_id=intent_id)
-
-
-def _place(place: str) -> tuple[datetime, UUID]:
-    opened_at, position_id = place.split(" ")
-    at = datetime.fromisoformat(opened_at)
-    if at.tzinfo is None:
-        raise ValueError(place)
-    return at, UUID(position_id)
 
 
 async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[PositionJson]:

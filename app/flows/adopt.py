@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput
 from app.flows import protect
 from app.flows.settle import arm
 from app.ids import new_id
-from app.resources import Connected, Resources
+from app.resources import Resources
 from app.store import books, drifts, orders, positions
 from app.store.db import Connection, transaction
 from app.store.strategies import Strategy
@@ -66,7 +66,7 @@ async def adopt(resources: Resources, wanted: Adoption) -> Adopted:
         _check(exits, wanted.strategy, holding, price)
         if ours is None:
             hedge = standing.position_mode is PositionMode.HEDGE
-            position = await _begin(connection, connected, wanted, holding, exits, hedge=hedge, opened_at=read_at)
+            position = await _begin(connection, wanted, holding, exits, hedge=hedge, opened_at=read_at)
             qty = holding.qty
         else:
             position, qty = await _take_difference(connection, wanted, ours, holding, exits)
@@ -107,7 +107,6 @@ def _check(exits: Exits, strategy: Strategy, holding: Holding, price: Decimal) -
 
 async def _begin(
     connection: Connection,
-    connected: Connected,
     wanted: Adoption,
     holding: Holding,
     exits: Exits,

@@ -16,7 +16,7 @@ from app.errors import Conflict
 from app.flows import orders as road
 from app.flows import preflight
 from app.flows.legs import NotYet
-from app.flows.preflight import LETS_GO_S, Readiness
+from app.flows.preflight import Readiness, lets_go_s
 from app.ids import new_id
 from app.resources import Connected, Resources
 from app.store import inbox, levels, orders, positions, strategies
@@ -46,7 +46,9 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
             _price(resources, connected, symbol) if opens else _nothing(),
             preflight.unfit(resources, connected, symbol) if opens else _nothing(),
             inbox.neighbours(pool, instruction) if instruction.cause_kind is CauseKind.ALERT else _nothing(),
-            positions.not_let_go(pool, instruction.account_id, symbol, within_s=LETS_GO_S) if opens else _nothing(),
+            positions.not_let_go(pool, instruction.account_id, symbol, within_s=lets_go_s(resources))
+            if opens
+            else _nothing(),
         )
     replaced = place(signal, neighbours or ())
     if replaced is not None:

@@ -20,8 +20,7 @@ from app.store import blind, drifts, positions
 from app.store.db import store_errors
 from app.venues.base import Holding, Permissions, Standing
 
-# A watcher hears of an end at its next reload at the latest, and what it had sent is out of its receive window then.
-LETS_GO_S = 12.0
+HEARD_S = 7.0  # after a position's end its watcher has read the tables anew
 LET_GO_PATIENCE_S, LET_GO_PAUSE_S = 1.0, 0.03  # of one visit
 NOT_LET_GO = "a close of the position before may still arrive"
 
@@ -63,6 +62,11 @@ async def unfit(resources: Resources, connected: Connected, symbol: str) -> Refu
     return None
 
 
+def lets_go_s(resources: Resources) -> float:
+    """After so long what a watcher had sent before it heard of a position's end is out of its receive window."""
+    return HEARD_S + resources.settings.recv_window_ms / 1000
+
+
 async def let_go(resources: Resources, account_id: UUID, symbol: str, side: PositionSide) -> bool:
     """Wait for a moment until no close of an ended position can arrive any more that would take off what is opened now:
     it is bound to its side, not to its position. Mostly the watcher has let go by the time that anybody asks.
@@ -70,7 +74,7 @@ async def let_go(resources: Resources, account_id: UUID, symbol: str, side: Posi
     until = time.monotonic() + LET_GO_PATIENCE_S
     while True:
         with store_errors():
-            waits = await positions.not_let_go(resources.pool, account_id, symbol, within_s=LETS_GO_S)
+            waits = await positions.not_let_go(resources.pool, account_id, symbol, within_s=lets_go_s(resources))
         if side not in waits:
             return True
         if time.monotonic() > until:

@@ -52,6 +52,10 @@ SELECT EXISTS (SELECT FROM books b JOIN leases l ON l.name = 'worker:' || b.hold
 NEXT_EPOCH = "UPDATE books SET epoch = epoch + 1 WHERE account_id = $1 AND symbol = $2 RETURNING epoch"
 
 
+def lost(book: Book) -> Conflict:
+    return Conflict(f"the claim on {book.symbol} was lost to another worker")
+
+
 async def release(connection: Connection | Pool, book: Book) -> None:
     await connection.execute(RELEASE, book.account_id, book.symbol, book.token)
 
@@ -59,7 +63,7 @@ async def release(connection: Connection | Pool, book: Book) -> None:
 async def fence(connection: Connection, book: Book) -> None:
     """Inside a transaction: Conflict unless the claim still holds, and it holds until the commit."""
     if await connection.fetchval(FENCE, book.account_id, book.symbol, book.holder, book.token) is None:
-        raise Conflict(f"the claim on {book.symbol} was lost to another worker")
+        raise lost(book)
 
 
 async def lock(connection: Connection, account_id: UUID, symbol: str) -> None:

@@ -11,8 +11,7 @@ import msgspec
 from app.domain.refusals import Outcome
 from app.domain.sequence import Neighbour
 from app.domain.signal import Signal
-from app.errors import Conflict
-from app.store.books import Book
+from app.store.books import Book, lost
 from app.store.db import Connection, Pool, as_struct, as_structs
 
 
@@ -382,10 +381,6 @@ UPDATE alerts a
 """
 
 
-def _lost(book: Book) -> Conflict:
-    return Conflict(f"the claim on {book.symbol} was lost to another worker")
-
-
 async def postpone(
     connection: Connection | Pool, book: Book, instruction_id: UUID, *, seconds: float, why: str
 ) -> None:
@@ -397,7 +392,7 @@ async def fail(connection: Connection | Pool, book: Book, instruction_id: UUID) 
     """Count an attempt that a bug ended; answers how many there were. Conflict when the claim was lost."""
     failures: int | None = await connection.fetchval(FAIL, instruction_id, book.holder, book.token)
     if failures is None:
-        raise _lost(book)
+        raise lost(book)
     return failures
 
 
@@ -420,7 +415,7 @@ async def finish(
     """
     row = await connection.fetchrow(FINISH, instruction_id, book.holder, book.token, status, code, reason)
     if row is None:
-        raise _lost(book)
+        raise lost(book)
     if row["cause_kind"] == CauseKind.ALERT:
         # Two accounts may finish at once: the row lock makes the second see the first.
         await connection.execute("SELECT 1 FROM alerts WHERE id = $1 FOR UPDATE", row["cause_id"])

@@ -12,7 +12,7 @@ from app.domain.order import SOURCES, Order, OrderStatus, PositionSide, Side
 from app.domain.position import CloseReason, Fill
 from app.domain.signal import Exits
 from app.errors import Conflict
-from app.store.books import Book
+from app.store.books import Book, lost
 from app.store.db import Connection, Pool, as_struct, as_struct_or_none, as_structs, readable
 
 
@@ -131,7 +131,7 @@ async def insert_plan(
         [] if first is None else [first],
     )
     if written == 0:
-        raise Conflict(f"the claim on {book.symbol} was lost to another worker")
+        raise lost(book)
 
 
 INTENTS_OF = "SELECT * FROM intents WHERE cause_kind = $1 AND cause_id = $2 ORDER BY leg"
@@ -178,7 +178,7 @@ async def end_leg(
     """The leg is over; answers it. Conflict when the claim on the book was lost to another worker."""
     row = await connection.fetchrow(END_LEG, intent_id, book.holder, book.token, status, code, reason)
     if row is None:
-        raise Conflict(f"the claim on {book.symbol} was lost to another worker")
+        raise lost(book)
     return as_struct(row, Intent)
 
 

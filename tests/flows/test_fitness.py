@@ -229,7 +229,8 @@ async def test_a_watcher_that_does_not_say_so_has_let_go_after_a_while(house: Ho
     await house.alert(**LONG)
     await house.alert(symbol="BTCUSDT", action="close")
     await house.resources.pool.execute(
-        "UPDATE positions SET released_at = NULL, ended_at = now() - make_interval(secs => $1)", preflight.LETS_GO_S
+        "UPDATE positions SET released_at = NULL, ended_at = now() - make_interval(secs => $1)",
+        preflight.lets_go_s(house.resources),
     )
     assert (await house.alert(**LONG, id="again"))["code"] == "executed"
 
