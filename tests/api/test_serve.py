@@ -11,13 +11,7 @@ import httpx
 
 from app.settings import handed_on, to_environ
 from tests.api.conftest import make_settings
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.support.stack import free_port
 
 
 @asynccontextmanager

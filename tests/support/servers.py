@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -24,7 +25,7 @@ class Servers(msgspec.Struct, frozen=True):
 async def servers() -> AsyncIterator[Servers]:
     """Yield the servers named by LEVELHEAD_TEST_DATABASE_URL and LEVELHEAD_TEST_REDIS_URL; start what isn't named."""
     database_url = os.environ.get("LEVELHEAD_TEST_DATABASE_URL")
-    redis_url = os.environ.get("LEVELHEAD_TEST_REDIS_URL")
+    redis_url = _for_this_process(os.environ.get("LEVELHEAD_TEST_REDIS_URL"))
     with tempfile.TemporaryDirectory(prefix="levelhead-test-") as folder:
         place = DataDir(Path(folder))
         place.make()
@@ -42,3 +43,11 @@ async def servers() -> AsyncIterator[Servers]:
                 database_url or place.database_url().reveal(),
                 redis_url or place.redis_url().reveal(),
             )
+
+
+def _for_this_process(redis_url: str | None) -> str | None:
+    """A numbered database of a real server: tests empty theirs, and pytest-xdist runs several processes."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if redis_url is None or worker is None:
+        return redis_url
+    return urlunsplit(urlsplit(redis_url)._replace(path="/" + worker.removeprefix("gw")))

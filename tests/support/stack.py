@@ -142,12 +142,21 @@ def free_port() -> int:
         return port
 
 
+def keep_simulator_port(data_dir: Path) -> None:
+    """Any free one: the usual one is wished for by all that start side by side."""
+    data_dir.mkdir(mode=0o700, exist_ok=True)
+    kept = data_dir / "simulator.port"
+    if not kept.exists():
+        kept.write_text(f"{free_port()}\n")
+
+
 @asynccontextmanager
 async def up(
     data_dir: Path, *flags: str, port: int | None = None, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[Stack]:
     """`levelhead up` with these flags and LEVELHEAD_ settings, started; stopped at the end."""
     port = port or free_port()
+    keep_simulator_port(data_dir)
     log = data_dir.parent / f"{data_dir.name}-{port}.log"
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LEVELHEAD_")}
     environ |= settings or {}

@@ -22,18 +22,12 @@ from app.settings import Settings
 from app.up.datadir import DataDir, read_or_make
 from app.up.main import check_port_free, keep_port, local_url
 from app.up.orphans import Pids, is_alive
+from tests.support.stack import free_port
 from tests.up.test_supervisor import eventually
 
 _numbers = itertools.count(1)
 
 RUN_UP = Path(__file__).with_name("run_up.py")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Running:
