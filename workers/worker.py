@@ -27,7 +27,7 @@ from app.settings import Settings
 from app.store import inbox, leases
 from app.store.db import store_errors
 from workers import tasks
-from workers.stop import heed_cancellation, until_asked_to_stop
+from workers.stop import end_all, heed_cancellation, until_asked_to_stop
 from workers.succession import free_leases_of_the_dead, own_id
 
 log = logging.getLogger("worker")
@@ -65,21 +65,27 @@ class WokenWorker(ArqWorker):
     async def main(self) -> None:
         """arq's own loop without its poll; see `arq.worker.Worker.main` of 0.28."""
         self.ctx["redis"] = self.pool
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
-            while True:
-                heed_cancellation()
-                self._wake.clear()
-                try:
-                    await self._poll_iteration()
-                except (RedisError, OSError) as error:
-                    event(log, logging.WARNING, "redis does not answer; the sweep goes on", error=type(error).__name__)
-                    await asyncio.sleep(REDIS_PAUSE_S)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await self._wake.wait()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(group))
+                await self._poll()
+        finally:
+            await end_all(self.tasks.values())
 
-    async def _listen(self) -> None:
+    async def _poll(self) -> None:
+        while True:
+            heed_cancellation()
+            self._wake.clear()
+            try:
+                await self._poll_iteration()
+            except (RedisError, OSError) as error:
+                event(log, logging.WARNING, "redis does not answer; the sweep goes on", error=type(error).__name__)
+                await asyncio.sleep(REDIS_PAUSE_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.wait()
+
+    async def _listen(self, group: asyncio.TaskGroup) -> None:
         while True:
             heed_cancellation()
             try:
@@ -92,7 +98,7 @@ class WokenWorker(ArqWorker):
             if rung is None:
                 continue
             if rung.job in self.functions and len(self._begun) + self.job_counter < self.max_jobs:
-                task = asyncio.create_task(self._begin(rung))
+                task = group.create_task(self._begin(rung))
                 self._begun.add(task)
                 task.add_done_callback(self._begun.discard)
             else:
@@ -151,6 +157,7 @@ class Process:
                 group.create_task(self._every(NOTICE_S, self._notice))
                 group.create_task(queue.main())
         finally:
+            await end_all(self._sweeping)
             with suppress(LevelheadError, OSError), store_errors():
                 await leases.release(self.resources.pool, self.lease + str(self.id), self.id, self.token)
 

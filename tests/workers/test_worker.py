@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from uuid import UUID
 
+import pytest
+
 from app.ids import new_id
 from app.store import inbox, leases
 from tests.support.house import House, eventually
@@ -53,6 +55,23 @@ async def test_the_sweep_finds_what_redis_forgot(house: House) -> None:
     async with working(house):
         await ended(house, receipt.alert_id)
     assert (await house.outcome(receipt.alert_id))["code"] == "executed"
+
+
+async def test_no_job_outlives_its_worker(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What still ran would take a new connection to Redis after the last was closed."""
+    forgetting = asyncio.Event()
+
+    async def forget(*_: object) -> None:
+        forgetting.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(worker_module, "forget", forget)
+    before = asyncio.all_tasks()
+    async with working(house):
+        await house.send({**LONG})
+        await forgetting.wait()
+    left = {getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks() - before}
+    assert "WokenWorker._begin" not in left
 
 
 async def test_a_dead_workers_book_is_taken_over_when_its_lease_has_run_out(house: House) -> None:
