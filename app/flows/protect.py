@@ -188,7 +188,8 @@ async def clear(resources: Resources, connected: Connected, position: Position) 
         with store_errors():
             live = await positions.live(resources.pool, account_id, symbol)
             opening = await orders.opening_in_flight(resources.pool, account_id, symbol, side)
-        if any(later.side is side or not later.hedge for later in live):
+        one_for_both = connected.venue.traits.attaches_stops  # in one-way mode the one that is held has the only stop
+        if any(later.side is side or (one_for_both and not later.hedge) for later in live):
             return False  # it may be the next one's, which looks after it in its turn
         if opening:
             return None  # it may be of one that is about to begin, or never will

@@ -15,6 +15,7 @@ from app.flows.adopt import Adopted, Adoption, adopt
 from app.ids import new_id
 from app.store import strategies
 from app.venues.base import OrderReport
+from app.venues.binance.stops import _Job
 from tests.support.house import House, at_once
 
 D = Decimal
@@ -157,6 +158,33 @@ async def test_a_stop_left_behind_by_an_ended_position_is_removed(each_house: Ho
     left = await stops(house)
     await look(house)
     assert await stops(house) == []
+    assert await drifts(house) == [("orphan_stop", "long", "healed")] * len(left)
+
+
+async def test_a_stop_left_behind_goes_also_while_the_other_side_is_held(
+    each_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge of Binance's does not go with its position, and the next one is the other way round."""
+    house = each_house
+    await house.alert(**LONG)
+    connected = await house.resources.venues.of(house.account_id)
+
+    async def killed(*_: object) -> None:
+        return
+
+    async def unreachable(symbol: str) -> Any:
+        raise Transient("connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Job, "_clean", killed)
+        await connected.venue.set_stop("BTCUSDT", PositionSide.LONG, D(58000), hedge=False, qty=D("0.01"))
+        patch.setattr(connected.venue, "resting_stops", unreachable)
+        await house.alert(**LONG | {"action": "reverse"})
+    left = [side for side, _ in await stops(house) if side is PositionSide.LONG]
+    assert len(left) == (not connected.venue.traits.attaches_stops)
+    short = await house.last_position()
+    await look(house)
+    assert await stops(house) == [(PositionSide.SHORT, short.native_stop)]
     assert await drifts(house) == [("orphan_stop", "long", "healed")] * len(left)
 
 
