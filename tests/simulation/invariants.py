@@ -4,6 +4,7 @@ An exception raised here ends the world. What only holds in the end is in `endin
 """
 
 from collections import defaultdict
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ UNRESOLVED = frozenset({"sent", "unknown", "accepted"})
 # the last such thing was over, and whoever takes the work up again needs a lease to run out, a look and some tries.
 UNCOVERED_S = 2.0
 UNSEEN_MS = 3000  # lists of positions lag behind by up to 2.5 s, and an order is on its way for a while
+HEARD = timedelta(seconds=5.25)  # within which a watcher knows of new quantities of its levels, if the ring is lost
 UNCOVERED_AFTER_FAULTS_S = 15.0
 HINDERED_BEFORE_S = 3.0  # a fault that ended so shortly before the fill still delays what follows it
 
@@ -74,6 +76,8 @@ class Invariants:
             open_ones = [one for one in self.tables.orders_of.get(intent["id"]) if one["status"] in UNRESOLVED]
             if len(open_ones) > 1:
                 raise Violation("I2", f"{len(open_ones)} unresolved opening orders of one intent")
+        else:
+            self._stands_for(intent, row)  # when the close leaves: a fill may make the level smaller on the way
 
     # -- what happens there --------------------------------------------------------------------------------------------
 
@@ -135,11 +139,15 @@ class Invariants:
             return
         if fill.closed_qty != fill.qty:
             raise Violation("I5", f"a close of {fill.qty} {fill.symbol} took only {fill.closed_qty} off")
-        self._on_close(fill, intent, holding, ours_before - holding.ours)
+        self._on_close(fill, row, holding, ours_before - holding.ours)
 
-    def _on_close(self, fill: model.Fill, intent: dict[str, Any], holding: Holding, taken: Decimal) -> None:
+    def _on_close(self, fill: model.Fill, order: dict[str, Any], holding: Holding, taken: Decimal) -> None:
         """`taken` is what it took off ours; in one-way mode the rest is a stranger's, which nobody can tell apart."""
+        intent = self.tables.intents.row(order["intent_id"])
+        assert intent is not None
         openings = [one for one in self.tables.intents_of_position.get(intent["position_id"]) if one["kind"] in OPENS]
+        # What was on its way to be added when its position ended begins the next one, and meets closes of the last.
+        openings += [one for one in map(self.tables.intents.row, self.ledger.generations) if _adds_to(one, intent)]
         generations = {one for opening in openings for one in self.ledger.generations[opening["id"]]}
         if holding.generation not in generations and not self.by_hand:
             raise Violation(
@@ -147,14 +155,25 @@ class Invariants:
                 f"{sorted(generations)} took {fill.qty} off generation {holding.generation}",
             )  # fmt: skip
         level_id = self._level_of(intent)
+        most = self._stands_for(intent, order)
+        if level_id is not None and most is not None:
+            self.ledger.taken[level_id] += taken
+            if self.ledger.taken[level_id] > most:
+                raise Violation("I6", f"{self.ledger.taken[level_id]} closed for a take profit of {most} {fill.symbol}")
+
+    def _stands_for(self, intent: dict[str, Any], order: dict[str, Any]) -> Decimal | None:
+        """The most that the take profit of a close has stood for when it was looked at; None if it is none's."""
+        level_id = self._level_of(intent)
         level = None if level_id is None else self.tables.levels.row(level_id)
-        if level is not None and level["kind"] == "take_profit":
-            self.ledger.taken[level["id"]] += taken
-            most = self.level_qty[level["id"]] = max(level["qty"], self.level_qty.get(level["id"], ZERO))
-            if self.ledger.taken[level["id"]] > most:
-                raise Violation(
-                    "I6", f"{self.ledger.taken[level['id']]} closed for a take profit of {most} {fill.symbol}"
-                )
+        if level_id is None or level is None or level["kind"] != "take_profit":
+            return None
+        most: Decimal = max(level["qty"], self.level_qty.get(level_id, ZERO))
+        armed = self.tables.orders.row(level["order_id"])
+        assert armed is not None
+        if self.world.loop.now_at() - armed["created_at"] < HEARD:
+            most = max(most, order["qty"])  # since a moment ago it has another order, for another quantity
+        self.level_qty[level_id] = most
+        return most
 
     def _level_of(self, intent: dict[str, Any]) -> UUID | None:
         cause: UUID = intent["cause_id"]
@@ -266,3 +285,8 @@ def _only_closes(request: Any) -> bool:
     if isinstance(request, dict):
         return request.get("target") == "flat" or str(request.get("action", "")).startswith(("close", "reduce"))
     return bool(request.only_closes)
+
+
+def _adds_to(opening: dict[str, Any] | None, close: dict[str, Any]) -> bool:
+    same = ("account_id", "symbol", "position_side")
+    return opening is not None and opening["kind"] == "add" and all(opening[one] == close[one] for one in same)
