@@ -8,29 +8,32 @@ from uuid import UUID
 import msgspec
 
 from app.domain.level import Level, LevelKind
+from app.domain.money import INFINITY
 from app.domain.order import PositionSide
+from app.domain.trailing import Group, Trail
 
 
 class LevelBook:
-    """The armed levels of one instrument. A tick that crosses nothing costs the same however many there are.
+    """The armed levels of one instrument. A tick that crosses nothing costs the same however many there are, also when
+    it is a new extreme for trailing stops.
 
     Fired levels leave the book; what becomes of them is the store's affair, and so is disarming the others of a
     position that is gone.
     """
 
     def __init__(self, levels: Iterable[Level] = ()) -> None:
-        self._levels: dict[UUID, Level] = {}
+        self._levels: dict[UUID, Level] = {}  # the extremes of trailing ones are in their trail
         # level id -> the one heap entry of it that counts; others are left behind and skipped
         self._entries: dict[UUID, int] = {}
         self._next_entry = 0
         # Each direction looks at `sign * price`, so that one kind of heap serves both.
         self._firing = {1: _Heap(), -1: _Heap()}
         self._waking = {1: _Heap(), -1: _Heap()}
-        self._trailing = {
-            PositionSide.LONG: _Trailing(PositionSide.LONG),
-            PositionSide.SHORT: _Trailing(PositionSide.SHORT),
-        }
+        self._trails = {1: Trail(1), -1: Trail(-1)}
         self._changed: dict[UUID, None] = {}
+        self._group = Group(INFINITY)  # the one that moves, while `_riding` is the sign of its side
+        self._before = INFINITY, INFINITY  # bounds of the other direction when it began to
+        self._unbind()
         for level in levels:
             self.arm(level)
 
@@ -39,7 +42,7 @@ class LevelBook:
 
     def levels(self) -> list[Level]:
         """All levels in the book, with the extremes that they have reached."""
-        return list(self._levels.values())
+        return [self._current(level) for level in self._levels.values()]
 
     def arm(self, level: Level) -> None:
         """Add a level, or replace the one with its id.
@@ -48,7 +51,9 @@ class LevelBook:
         the two: a trailing stop only tightens.
         """
         known = self._levels.get(level.id)
-        self.disarm(level.id)
+        if known is not None:
+            known = self._current(known)
+            self.disarm(level.id)
         if known is not None and known.extreme is not None and _same_level(known, level):
             kept = _better(level.side, known.extreme, level.extreme)
             if kept != level.extreme:
@@ -64,43 +69,114 @@ class LevelBook:
             return
         self._entries.pop(level_id, None)
         self._changed.pop(level_id, None)
-        self._trailing[level.side].remove(level_id)
+        self._trails[level.side.sign].remove(level_id)
+        self._unbind()
 
     def advance(self, level_id: UUID, extreme: Decimal) -> None:
         """An extreme that was found elsewhere; it counts if it is better than the level's own."""
         level = self._levels.get(level_id)
-        if level is None or level.extreme == _better(level.side, extreme, level.extreme):
+        if level is None:
             return
-        self.disarm(level_id)
-        self._move(_with_extreme(level, extreme))
-        self._place(self._levels[level_id])
+        level = self._current(level)
+        if level.extreme != _better(level.side, extreme, level.extreme):
+            self.disarm(level_id)
+            self._move(_with_extreme(level, extreme))
+            self._place(self._levels[level_id])
 
     def on_price(self, price: Decimal) -> list[Level]:
         """The levels that this price fires, in the order in which they are to be carried out; they leave the book.
 
         Once a stop of a position fires, nothing else of that position does: all its levels are for the same holding.
         """
-        for sign in (1, -1):
-            for level_id in self._pop(self._waking[sign], sign * price):
-                self._move(_with_extreme(self._levels[level_id], price))
-                self._place(self._levels[level_id])
-        for trailing in self._trailing.values():
-            for level in trailing.advance(self._levels, price):
-                self._move(level)
-        crossed = [
-            self._levels[level_id] for sign in (1, -1) for level_id in self._pop(self._firing[sign], sign * price)
-        ]
-        for trailing in self._trailing.values():
-            crossed.extend(trailing.crossed(self._levels, price))
-        if not crossed:
+        if self._below < price < self._above:
             return []
-        return self._fire(crossed)
+        return self._look(price)
 
     def changed(self) -> list[Level]:
         """The levels whose extreme moved since the last call, for storing; those that fired meanwhile are left out."""
-        changed = [self._levels[level_id] for level_id in self._changed]
+        for trail in self._trails.values():
+            self._changed |= dict.fromkeys(trail.moved())
+        self._unbind()
+        changed = [self._current(self._levels[level_id]) for level_id in self._changed]
         self._changed.clear()
         return changed
+
+    def _look(self, price: Decimal) -> list[Level]:
+        """`on_price` where something happens."""
+        if self._above <= price < self._ride_above:
+            if price != self._above:
+                self._ride(1, price)
+            return []
+        if self._ride_below < price <= self._below:
+            if price != self._below:
+                self._ride(-1, price)
+            return []
+        if self._riding and self._get_off(price):
+            return []
+        for sign in (1, -1):
+            for level_id in self._waking[sign].pop(sign * price, self._entries):
+                self._move(_with_extreme(self._levels[level_id], price))
+                self._place(self._levels[level_id])
+        for sign, trail in self._trails.items():
+            trail.advance(sign * price)
+        crossed = [
+            self._levels[level_id]
+            for sign in (1, -1)
+            for level_id in self._firing[sign].pop(sign * price, self._entries)
+        ]
+        for sign, trail in self._trails.items():
+            crossed.extend(self._current(self._levels[level_id]) for level_id in trail.take(sign * price))
+        fired = self._fire(crossed) if crossed else []
+        self._bind()
+        return fired
+
+    def _unbind(self) -> None:
+        """Have the next price looked at, whatever it is."""
+        self._above, self._ride_above = -INFINITY, -INFINITY
+        self._below, self._ride_below = INFINITY, INFINITY
+        self._riding = 0
+
+    def _bind(self) -> None:
+        """Note between which prices nothing happens, and beyond them, up to which nothing but one new extreme."""
+        far = {
+            sign: min(
+                self._firing[sign].first(self._entries), self._waking[sign].first(self._entries), -against.trigger()
+            )
+            for sign, against in ((1, self._trails[-1]), (-1, self._trails[1]))
+        }
+        near = {sign: trail.front() for sign, trail in self._trails.items()}
+        ride = {sign: min(far[sign], trail.second()) for sign, trail in self._trails.items()}
+        self._above, self._ride_above = min(near[1], ride[1]), ride[1]
+        self._below, self._ride_below = -min(near[-1], ride[-1]), -ride[-1]
+        self._riding = 0
+        if self._ride_above <= self._below or self._above <= self._ride_below:
+            self._unbind()  # what this price crossed, and did not fire, is due at the next one
+
+    def _ride(self, sign: int, price: Decimal) -> None:
+        """A new extreme of trailing stops and nothing else. Their trigger has moved too; where to, is asked later."""
+        if not self._riding:
+            self._riding, self._group = sign, self._trails[sign].board()
+            if sign > 0:  # whatever is lower has to be looked at until `_get_off` has
+                self._before = self._below, self._ride_below
+                self._below = self._ride_below = INFINITY
+            else:
+                self._before = self._above, self._ride_above
+                self._above = self._ride_above = -INFINITY
+        if sign > 0:
+            self._group.extreme = self._above = price
+        else:
+            self._group.extreme, self._below = -price, price
+
+    def _get_off(self, price: Decimal) -> bool:
+        """The price has turned after a new extreme: note where the trigger is. Whether it is still before that."""
+        sign, self._riding = self._riding, 0
+        trigger = sign * self._trails[sign].trigger()
+        near, far = self._before
+        if sign > 0:
+            self._below, self._ride_below = max(near, trigger), max(far, trigger)
+        else:
+            self._above, self._ride_above = min(near, trigger), min(far, trigger)
+        return self._below < price < self._above
 
     def _fire(self, crossed: list[Level]) -> list[Level]:
         crossed.sort(key=lambda level: (level.kind is LevelKind.TAKE_PROFIT, level.armed_at, level.id))
@@ -108,7 +184,7 @@ class LevelBook:
         fired: list[Level] = []
         for level in crossed:
             if level.position_id in stopped:
-                self._place(level)  # stays armed until the store disarms it
+                self._put_back(level)  # stays armed until the store disarms it
                 continue
             if level.kind is not LevelKind.TAKE_PROFIT:
                 stopped.add(level.position_id)
@@ -116,18 +192,30 @@ class LevelBook:
             self.disarm(level.id)
         return fired
 
+    def _put_back(self, level: Level) -> None:
+        trail = self._trails[level.side.sign]
+        if level.id in trail:
+            trail.put_back(level.id)
+        else:
+            self._place(level)
+
+    def _current(self, level: Level) -> Level:
+        trail = self._trails[level.side.sign]
+        return _with_extreme(level, trail.extreme(level.id)) if level.id in trail else level
+
     def _move(self, level: Level) -> None:
         self._levels[level.id] = level
         self._changed[level.id] = None
 
     def _place(self, level: Level) -> None:
         """Put a level where its next event will be looked for."""
+        self._unbind()
+        sign = level.side.sign
         if level.asleep:
             assert level.activation_price is not None
-            sign = level.side.sign
             self._push(self._waking[sign], level.id, sign * level.activation_price)
         elif level.kind is LevelKind.TRAILING_STOP:
-            self._trailing[level.side].add(level)
+            self._trails[sign].add(level)
         else:
             assert level.price is not None, "only a trailing stop has no price"
             sign = 1 if level.fires_above else -1
@@ -138,9 +226,6 @@ class LevelBook:
         self._entries[level_id] = self._next_entry
         heap.push(key, self._next_entry, level_id, self._entries)
 
-    def _pop(self, heap: "_Heap", value: Decimal) -> list[UUID]:
-        return heap.pop(value, self._entries) if heap.reached(value) else []
-
 
 class _Heap:
     """Level ids by the value at which they are reached. Entries of levels that are gone are skipped when met."""
@@ -148,8 +233,12 @@ class _Heap:
     def __init__(self) -> None:
         self._heap: list[tuple[Decimal, int, UUID]] = []
 
-    def reached(self, value: Decimal) -> bool:
-        return bool(self._heap) and self._heap[0][0] <= value
+    def first(self, entries: dict[UUID, int]) -> Decimal:
+        """The value at which the first is reached."""
+        heap = self._heap
+        while heap and entries.get(heap[0][2]) != heap[0][1]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else INFINITY
 
     def push(self, key: Decimal, entry: int, level_id: UUID, entries: dict[UUID, int]) -> None:
         # Levels that are re-armed again and again, far from the price, would otherwise pile up.
@@ -165,61 +254,6 @@ class _Heap:
             if entries.get(level_id) == entry:
                 del entries[level_id]
                 found.append(level_id)
-        return found
-
-
-class _Trailing:
-    """The trailing stops of one side that are awake.
-
-    They are looked at one by one only when some extreme moves or some trigger may be crossed; two bounds, which may be
-    too wide but never too narrow, tell when.
-    """
-
-    def __init__(self, side: PositionSide) -> None:
-        self._sign = side.sign
-        self._ids: dict[UUID, None] = {}
-        self._lowest_extreme: Decimal | None = None  # times sign; None: look at all of them
-        self._highest_trigger: Decimal | None = None  # times sign
-
-    def add(self, level: Level) -> None:
-        self._ids[level.id] = None
-        self._lowest_extreme = None
-
-    def remove(self, level_id: UUID) -> None:
-        self._ids.pop(level_id, None)
-
-    def advance(self, levels: dict[UUID, Level], price: Decimal) -> list[Level]:
-        """The levels whose extreme this price moves, moved."""
-        value = self._sign * price
-        if not self._ids or (self._lowest_extreme is not None and value <= self._lowest_extreme):
-            return []
-        moved: list[Level] = []
-        extremes: list[Decimal] = []
-        triggers: list[Decimal] = []
-        for level_id in self._ids:
-            level = levels[level_id]
-            if level.extreme is None or value > self._sign * level.extreme:
-                level = _with_extreme(level, price)
-                moved.append(level)
-            assert level.extreme is not None
-            trigger = level.trigger_price
-            assert trigger is not None
-            extremes.append(self._sign * level.extreme)
-            triggers.append(self._sign * trigger)
-        self._lowest_extreme = min(extremes)
-        self._highest_trigger = max(triggers)
-        return moved
-
-    def crossed(self, levels: dict[UUID, Level], price: Decimal) -> list[Level]:
-        value = self._sign * price
-        if not self._ids or self._highest_trigger is None or value > self._highest_trigger:
-            return []
-        self._lowest_extreme = None  # bounds are renewed at the next price
-        found = []
-        for level_id in self._ids:
-            trigger = levels[level_id].trigger_price
-            if trigger is not None and value <= self._sign * trigger:
-                found.append(levels[level_id])
         return found
 
 

@@ -5,6 +5,7 @@ from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 ZERO = Decimal(0)
 ONE = Decimal(1)
 HUNDRED = Decimal(100)
+INFINITY = Decimal("Infinity")
 
 
 def floor_to_step(value: Decimal, step: Decimal) -> Decimal:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from uuid import UUID
 
 import msgspec
@@ -310,6 +311,50 @@ def test_the_book_does_what_a_list_scan_does(steps: Sequence[Step]) -> None:
         assert {x.id: x for x in book.levels()} == model.levels
 
 
+def any_level(random: Random, number: int, price: int) -> Level:
+    kind = random.choice([TRAILING, TRAILING, TRAILING, STOP, TARGET, EVEN])
+    trails = kind is TRAILING
+    absolute = random.random() < 0.5
+    sleeps = kind is EVEN or (trails and random.random() < 0.3)
+    return level(
+        number,
+        kind,
+        None if trails else str(price + random.randint(-30, 30)),
+        side=random.choice([LONG, SHORT]),
+        position=random.randint(1, number),
+        wakes=str(price + random.randint(-20, 20)) if sleeps else None,
+        distance=str(random.randint(1, 25)) if trails and absolute else None,
+        distance_pct=str(D(random.randint(1, 30)) / 10) if trails and not absolute else None,
+        extreme=str(price + random.randint(-20, 20)) if kind in (TRAILING, EVEN) and random.random() < 0.5 else None,
+        armed_s=random.randint(0, 3),
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_on_a_long_walk_the_book_does_what_a_list_scan_does(seed: int) -> None:
+    """Many levels that ride together, are passed, fire, come and go; on rising, falling and jumping prices."""
+    random = Random(seed)
+    numbers, price, drift = random.choice([5, 30, 120]), 1000, random.choice([-1, 0, 1])
+    book, model = LevelBook(), Model()
+    for _ in range(400):
+        dice = random.random()
+        if dice < 0.25:
+            new = any_level(random, random.randint(1, numbers), price)
+            book.arm(new)
+            model.arm(new)
+        elif dice < 0.3:
+            gone = UUID(int=random.randint(1, numbers))
+            book.disarm(gone)
+            model.disarm(gone)
+        elif dice < 0.35:
+            assert {x.id: x for x in book.changed()} == {x: model.levels[x] for x in model.moved}
+            model.moved.clear()
+        else:
+            price += random.randint(-25, 25) if random.random() < 0.05 else random.choice([-2, -1, 0, 1, 2]) + drift
+            assert book.on_price(D(price)) == model.on_price(D(price))
+    assert {x.id: x for x in book.levels()} == model.levels
+
+
 MIRROR = D(200)
 
 
@@ -357,4 +402,19 @@ def test_levels_armed_again_and_again_leave_no_heap_behind() -> None:
     book = LevelBook()
     for turn in range(5000):
         book.arm(level(1, STOP, str(100 + turn % 7)))
+        book.arm(level(2, TRAILING, distance=str(50 + turn % 7), extreme=str(101 + turn % 11)))
     assert sum(len(heap._heap) for heap in book._firing.values()) < 200
+    assert left_behind(book) < 400
+
+
+def test_new_highs_without_end_leave_nothing_behind() -> None:
+    book = LevelBook([level(1, TRAILING, distance="50"), level(2, TRAILING, distance="50", extreme="99999")])
+    for price in range(100, 5100):
+        book.on_price(D(price))
+        book.on_price(D(price - 1))
+        book.changed()
+    assert left_behind(book) < 400
+
+
+def left_behind(book: LevelBook) -> int:
+    return sum(len(t._triggers) + len(t._groups) + len(t._begun) + t._made for t in book._trails.values())

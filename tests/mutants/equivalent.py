@@ -25,13 +25,8 @@ EQUIVALENT: dict[str, str] = {
     "exits.py check_exits: ZERO → ONE #2": "a distance of one per cent is below a hundred, too",
     "exits.py _towards_entry: direction > 0 → direction >= 0": "a direction is 1 or -1",
     "level_book.py LevelBook.__init__: 0 → 1": _ANY_NUMBER,
-    "level_book.py LevelBook.advance: self.disarm(level_id) → pass": "placed anew, it leaves its former place",
     "level_book.py LevelBook._push: 1 → 2": _ANY_NUMBER,
     "level_book.py LevelBook._push: self._next_entry += 1 → self._next_entry -= 1": _ANY_NUMBER,
-    "level_book.py LevelBook.on_price: if not crossed: → if False:": "nothing is fired of nothing",
-    "level_book.py LevelBook._pop: …, self._entries) if heap.reached(value) else [] → "
-    "…, self._entries) if True else []": _COSTS_TIME,
-    "level_book.py _Heap.reached: bool(self._heap) and self._heap[0][0] <= value → bool(self._heap)": _COSTS_TIME,
     "level_book.py _Heap.push: if len(self._heap) > 2 * len(entries) + 64: → if True:": _COSTS_TIME,
     "level_book.py _Heap.push: len(self._heap) > 2 * len(entries) + 64 → len(self._heap) >= 2 * len(entries) + 64": (
         _COSTS_TIME
@@ -43,6 +38,4 @@ EQUIVALENT: dict[str, str] = {
     "level_book.py _Heap.push: 2 * len(entries) → 2 / len(entries)": _COSTS_TIME,
     "level_book.py _Heap.push: 64 → 65": _COSTS_TIME,
     "level_book.py _Heap.push: 2 → 3": _COSTS_TIME,
-    "level_book.py _Trailing.advance: not self._ids or (self._lowest_extreme is not None and "
-    "value <= self._lowest_extreme) → not self._ids": _COSTS_TIME,
 }

@@ -142,8 +142,8 @@ DECIDING = (
     Bug(
         name="a level that is touched exactly stays",
         file="app/domain/level_book.py",
-        old="return bool(self._heap) and self._heap[0][0] <= value",
-        new="return bool(self._heap) and self._heap[0][0] < value",
+        old="while self._heap and self._heap[0][0] <= value:",
+        new="while self._heap and self._heap[0][0] < value:",
         loses="the price turns at the stop's own price, or gaps through the next one",
         tests="tests/domain/test_level_book.py",
     ),
@@ -161,6 +161,22 @@ DECIDING = (
         old="return max(one, other) if side is PositionSide.LONG else min(one, other)",
         new="return min(one, other) if side is PositionSide.LONG else max(one, other)",
         loses="gains that were locked in are given back",
+        tests="tests/domain/test_level_book.py",
+    ),
+    Bug(
+        name="after new highs a trailing stop is looked for where it was",
+        file="app/domain/level_book.py",
+        old="self._below, self._ride_below = max(near, trigger), max(far, trigger)",
+        new="self._below, self._ride_below = near, far",
+        loses="the price falls through the stop, and the stop waits for where it was before the rise",
+        tests="tests/domain/test_level_book.py",
+    ),
+    Bug(
+        name="of stops that follow together the farthest is looked at first",
+        file="app/domain/trailing.py",
+        old="if other.distance < one.distance:",
+        new="if other.distance > one.distance:",
+        loses="the nearer stops do not fire before the farthest does",
         tests="tests/domain/test_level_book.py",
     ),
 )
