@@ -148,7 +148,6 @@ class LevelBook:
         ride = {sign: min(far[sign], trail.second()) for sign, trail in self._trails.items()}
         self._above, self._ride_above = min(near[1], ride[1]), ride[1]
         self._below, self._ride_below = -min(near[-1], ride[-1]), -ride[-1]
-        self._riding = 0
         if self._ride_above <= self._below or self._above <= self._ride_below:
             self._unbind()  # what this price crossed, and did not fire, is due at the next one
 

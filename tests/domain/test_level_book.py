@@ -355,6 +355,56 @@ def test_on_a_long_walk_the_book_does_what_a_list_scan_does(seed: int) -> None:
     assert {x.id: x for x in book.levels()} == model.levels
 
 
+class Counting(LevelBook):
+    """Counts the prices that were looked at, and how often all bounds were noted anew."""
+
+    looks = binds = 0
+
+    def _look(self, price: Decimal) -> list[Level]:
+        self.looks += 1
+        return super()._look(price)
+
+    def _bind(self) -> None:
+        self.binds += 1
+        super()._bind()
+
+
+@pytest.mark.parametrize("side", PositionSide)
+def test_what_crosses_nothing_is_not_looked_at(side: PositionSide) -> None:
+    armed = [
+        level(1, STOP, "80"),
+        level(2, TARGET, "140"),
+        level(3, TRAILING, distance="15", extreme="105"),
+        level(4, TRAILING, distance="40", extreme="120"),
+        level(5, TRAILING, distance="60", extreme="70", side=SHORT),
+        level(6, EVEN, "100", wakes="150"),
+    ]
+    book = Counting(armed if side is LONG else map(mirrored, armed))
+
+    def costs(*prices: str) -> tuple[int, int]:
+        """Looks and binds at these prices."""
+        before = book.looks, book.binds
+        for price in prices:
+            assert book.on_price(D(price) if side is LONG else MIRROR - D(price)) == []
+        return book.looks - before[0], book.binds - before[1]
+
+    assert costs("100") == (1, 1)
+    assert costs("99", "101", "104.9", "95") == (0, 0)
+    assert costs("106", "107", "107", "108") == (4, 0)  # new extremes of one group
+    assert costs("107", "106", "107.9", "95") == (1, 0)  # the turn, which asks where its trigger is
+    assert costs("119", "121") == (2, 1)  # two groups become one
+    assert costs("122", "121", "108") == (2, 0)
+    [stop] = [one for one in book.levels() if one.id.int == 3]
+    assert stop.extreme == (D(122) if side is LONG else MIRROR - D(122))
+    assert [one.id.int for one in book.on_price(D(107) if side is LONG else MIRROR - D(107))] == [3]
+
+
+def test_what_was_crossed_and_not_fired_keeps_its_extreme() -> None:
+    book = LevelBook([level(1, STOP, "100"), level(2, TRAILING, distance="5", armed_s=1)])
+    assert fires(book, "110", "100") == [[], [1]]
+    assert [(one.id.int, one.extreme) for one in book.changed()] == [(2, D(110))]
+
+
 MIRROR = D(200)
 
 

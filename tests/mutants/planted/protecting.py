@@ -47,8 +47,8 @@ PROTECTING = (
     Bug(
         name="the next position's stop is cleared",
         file="app/flows/protect.py",
-        old="        if any(later.side is side or (one_for_both and not later.hedge) for later in live):\n            return",
-        new="        if False and live:\n            return",
+        old="(later.side is side or (one_for_both and not later.hedge) for later in live):\n            return",
+        new="(False for later in live):\n            return",
         loses="the position that has just been opened is naked",
         tests="tests/flows/test_order_of_steps.py -k later_position",
     ),
