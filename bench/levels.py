@@ -2,19 +2,24 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
+import msgspec
+
 from app.domain.level import Level, LevelKind
 from app.domain.level_book import LevelBook
 from app.domain.order import PositionSide
 from app.ids import new_id
+from bench.rivals import Loop, Rival, Sorted
 
 SIZES = (10, 100, 1_000, 10_000, 100_000)
-REPEATS = 20
+ROUNDS = 20
+WORK = 200_000  # levels to look at in one round, for ways that look at each
+SORTED_MAX = 10_000  # one that moves every trailing stop in a sorted list takes seconds a tick beyond it
 ONE = Decimal(1)
 ARMED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,60 +49,84 @@ def _level(
     )  # fmt: skip
 
 
-def inside(count: int) -> Ticks:
+def inside(count: int, _: int) -> Ticks:
     """Up and down, crossing nothing and moving no extreme."""
     return [Decimal("100.00") + Decimal(step % 7) / 100 for step in range(count)]
 
 
-def rising(count: int) -> Ticks:
-    """A new high with each tick: every trailing stop's extreme moves each time."""
-    return [Decimal(110) + Decimal(step) / 1000 for step in range(count)]
+def rising(count: int, round_number: int) -> Ticks:
+    """A new high with each tick, in each round: every trailing stop's extreme moves each time."""
+    return [Decimal(110 + round_number) + Decimal(step) / 100_000 for step in range(count)]
 
 
-CASES: dict[str, tuple[Callable[[int], Level], Callable[[int], Ticks]]] = {
-    "plain": (plain, inside),
-    "trailing, price below the highs": (trailing, inside),
-    "trailing, a new high each tick": (trailing, rising),
+def climbing(count: int, round_number: int) -> Ticks:
+    """A new high and a step back in turns."""
+    return [price if step % 2 else price - 1 for step, price in enumerate(rising(count, round_number))]
+
+
+class Case(msgspec.Struct, frozen=True):
+    make: Callable[[int], Level]
+    walk: Callable[[int, int], Ticks]
+    ways: dict[str, Callable[[Iterable[Level]], LevelBook | Rival]]
+
+
+CASES = {
+    "plain": Case(plain, inside, {"book": LevelBook, "loop": Loop, "sorted": Sorted}),
+    "trailing, below the highs": Case(trailing, inside, {"book": LevelBook, "loop": Loop, "sorted": Sorted}),
+    "trailing, a new high each tick": Case(trailing, rising, {"book": LevelBook, "loop": Loop, "sorted": Sorted}),
+    "trailing, every second a new high": Case(trailing, climbing, {"book": LevelBook}),
 }
 
 
-def ns_per_tick(book: LevelBook, ticks: Ticks) -> float:
+def ns_per_tick(way: LevelBook | Rival, ticks: Ticks) -> float:
+    on_price = way.on_price
     began = time.perf_counter_ns()
     for price in ticks:
-        book.on_price(price)
+        on_price(price)
     return (time.perf_counter_ns() - began) / len(ticks)
 
 
-def measure(sizes: tuple[int, ...] = SIZES, ticks: int = 2_000) -> dict[str, dict[int, float]]:
-    """Case -> number of levels -> ns per tick.
+def measure(sizes: tuple[int, ...] = SIZES, ticks: int = 2_000, rounds: int = ROUNDS) -> dict[str, dict[int, float]]:
+    """Case and way -> number of levels -> ns per tick.
 
-    The best of some rounds, for what disturbs only ever adds; the sizes take turns, so that it disturbs all of them.
+    The best of some rounds, for what disturbs only ever adds; sizes and ways take turns, so that it disturbs all of
+    them. Ways whose cost grows with the levels get fewer ticks.
     """
     found: dict[str, dict[int, float]] = {}
     gc.collect()
     gc.disable()
     try:
-        for name, (make, walk) in CASES.items():
-            books = {size: LevelBook(make(number) for number in range(size)) for size in sizes}
-            if walk is rising:
-                # A high is new only once, so there is one round; fewer ticks where each of them takes long.
-                found[name] = {
-                    size: ns_per_tick(book, walk(max(5, min(ticks, 200_000 // size)))) for size, book in books.items()
-                }
-                continue
-            prices = walk(ticks)
-            rounds = [{size: ns_per_tick(book, prices) for size, book in books.items()} for _ in range(REPEATS)]
-            found[name] = {size: min(one[size] for one in rounds) for size in sizes}
+        for name, case in CASES.items():
+            ways = {
+                (way, size): open_way([case.make(number) for number in range(size)])
+                for way, open_way in case.ways.items()
+                for size in sizes
+                if way != "sorted" or case.walk is inside or size <= SORTED_MAX
+            }
+            for number in range(rounds):
+                for (way, size), one in ways.items():
+                    count = ticks if way == "book" else max(5, min(ticks, WORK // size))
+                    prices = case.walk(count, number)
+                    one.on_price(prices[0])  # what has to be put in order first
+                    took = ns_per_tick(one, prices)
+                    row = found.setdefault(f"{name}: {way}", {})
+                    row[size] = min(took, row.get(size, took))
+            del ways
+            gc.collect()
     finally:
         gc.enable()
     return found
 
 
 def table(found: dict[str, dict[int, float]]) -> str:
+    """Rows by name. The book's are followed by how often it is faster than the others at the same size."""
     width = max(len(name) for name in found)
-    lines = ["a tick in the level book, ns (and × the smallest book)"]
+    lines = ["a tick in the level book, ns (and × the smallest book; others: × the book of that size)"]
     for name, row in found.items():
-        least = row[min(row)]
-        cells = "  ".join(f"{size:>7,}: {ns:>11,.0f} ({ns / least:,.1f} ×)" for size, ns in row.items())
+        book = found[name.rsplit(": ", 1)[0] + ": book"]
+        cells = "  ".join(
+            f"{size:>7,}: {ns:>11,.0f} ({ns / (book[min(row)] if row is book else book[size]):,.1f} ×)"
+            for size, ns in row.items()
+        )
         lines.append(f"  {name:{width}}  {cells}")
     return "\n".join(lines)

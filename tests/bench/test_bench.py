@@ -9,6 +9,7 @@ import pytest
 from app.domain.level_book import LevelBook
 from bench import alert_path, exchange, levels, report, tick_path
 from bench.__main__ import parse
+from bench.rivals import Loop, Sorted
 
 MS = report.NS_PER_MS
 
@@ -75,14 +76,28 @@ def test_stamps_are_put_into_words_once() -> None:
 
 
 def test_no_tick_of_the_level_book_bench_crosses_a_level() -> None:
-    for make, walk in levels.CASES.values():
-        book = LevelBook(make(number) for number in range(50))
-        assert not any(book.on_price(price) for price in walk(50))
+    for case in levels.CASES.values():
+        armed = [case.make(number) for number in range(50)]
+        for open_way in case.ways.values():
+            way = open_way(armed)
+            assert not any(way.on_price(price) for price in case.walk(50, 0))
+
+
+def test_the_ways_of_the_level_book_bench_find_the_same() -> None:
+    for make in (levels.plain, levels.trailing):
+        armed = [make(number) for number in range(50)]
+        prices = [Decimal(price) for price in (100, 103, 105, 91)]
+        for price in prices[:-1]:
+            assert len(LevelBook(armed).on_price(price)) == Loop(armed).on_price(price) == Sorted(armed).on_price(price)
+        found = [[way.on_price(price) for price in prices][-1] for way in (Loop(armed), Sorted(armed))]
+        book = LevelBook(armed)
+        assert found == [[len(book.on_price(price)) for price in prices][-1]] * 2
 
 
 def test_the_level_book_bench_tells_of_each_size() -> None:
-    found = levels.measure(sizes=(2, 4), ticks=5)
-    assert {name: list(row) for name, row in found.items()} == {name: [2, 4] for name in levels.CASES}
+    found = levels.measure(sizes=(2, 4), ticks=5, rounds=1)
+    assert all(list(row) == [2, 4] for row in found.values())
+    assert [name for name in found if name.startswith("plain")] == ["plain: book", "plain: loop", "plain: sorted"]
     assert "(1.0 ×)" in levels.table(found)
 
 

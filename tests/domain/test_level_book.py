@@ -1,8 +1,13 @@
 """The level book against a model that scans a plain list, and by tables."""
 
+import csv
+import gzip
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
+from pathlib import Path
 from random import Random
 from uuid import UUID
 
@@ -353,6 +358,47 @@ def test_on_a_long_walk_the_book_does_what_a_list_scan_does(seed: int) -> None:
             price += random.randint(-25, 25) if random.random() < 0.05 else random.choice([-2, -1, 0, 1, 2]) + drift
             assert book.on_price(D(price)) == model.on_price(D(price))
     assert {x.id: x for x in book.levels()} == model.levels
+
+
+RECORDED = os.environ.get("LEVELHEAD_SHARED_MARKET", "")
+RECORDS = sorted((Path(RECORDED) / "trades").glob("*.csv.gz")) if RECORDED else []
+
+
+def recorded_prices(path: Path, count: int) -> list[Decimal]:
+    with gzip.open(path, "rt") as rows:
+        return [D(row["price"]) for row in islice(csv.DictReader(rows), count)]
+
+
+@pytest.mark.skipif(not RECORDS, reason="LEVELHEAD_SHARED_MARKET names no folder of recorded markets")
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name)
+def test_on_recorded_trades_the_book_does_what_a_list_scan_does(path: Path) -> None:
+    random = Random(path.name)
+    book, model = LevelBook(), Model()
+    for number, price in enumerate(recorded_prices(path, 20_000)):
+        while len(book) < 30:
+            new = near_level(random, number * 100 + len(book) + 1, price)
+            book.arm(new)
+            model.arm(new)
+        assert book.on_price(price) == model.on_price(price)
+    assert {x.id: x for x in book.levels()} == model.levels
+
+
+def near_level(random: Random, number: int, price: Decimal) -> Level:
+    """Within a per cent of the price, on its own side of it."""
+    kind, side = random.choice([STOP, TARGET, TRAILING, TRAILING, EVEN]), random.choice([LONG, SHORT])
+    away = price * random.randint(1, 1000) / 100_000
+    gain, loss = price + side.sign * away, price - side.sign * away
+    absolute = random.random() < 0.5
+    return level(
+        number,
+        kind,
+        {STOP: str(loss), TARGET: str(gain), EVEN: str(price), TRAILING: None}[kind],
+        side=side,
+        position=number,
+        wakes=str(gain) if kind is EVEN or (kind is TRAILING and random.random() < 0.5) else None,
+        distance=str(away) if kind is TRAILING and absolute else None,
+        distance_pct=str(D(random.randint(1, 100)) / 100) if kind is TRAILING and not absolute else None,
+    )
 
 
 class Counting(LevelBook):

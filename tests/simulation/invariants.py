@@ -147,7 +147,8 @@ class Invariants:
         assert intent is not None
         openings = [one for one in self.tables.intents_of_position.get(intent["position_id"]) if one["kind"] in OPENS]
         # What was on its way to be added when its position ended begins the next one, and meets closes of the last.
-        openings += [one for one in map(self.tables.intents.row, self.ledger.generations) if _adds_to(one, intent)]
+        known = map(self.tables.intents.row, self.ledger.generations)
+        openings += [one for one in known if one is not None and _adds_to(one, intent)]
         generations = {one for opening in openings for one in self.ledger.generations[opening["id"]]}
         if holding.generation not in generations and not self.by_hand:
             raise Violation(
@@ -287,6 +288,6 @@ def _only_closes(request: Any) -> bool:
     return bool(request.only_closes)
 
 
-def _adds_to(opening: dict[str, Any] | None, close: dict[str, Any]) -> bool:
+def _adds_to(opening: dict[str, Any], close: dict[str, Any]) -> bool:
     same = ("account_id", "symbol", "position_side")
-    return opening is not None and opening["kind"] == "add" and all(opening[one] == close[one] for one in same)
+    return opening["kind"] == "add" and all(opening[one] == close[one] for one in same)
