@@ -50,6 +50,9 @@ SAFETY_MARGIN_S = 0.25  # of the lease: nothing fires in its last moments
 RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
 RELOAD_CHUNK = 500  # levels between two breaths of the event loop
 PERSIST_S = 0.25
+PERSIST_LEVELS = (
+    1000  # whose extremes are stored at once; one that is stored later is judged from earlier on after a start
+)
 REPORT_S = 1.0
 SIGHT_S = 0.25
 FRESH = timedelta(seconds=1)  # a last price older than a level by more says nothing about it
@@ -357,11 +360,13 @@ class Watcher:
             for by, put in ((TriggerBy.LAST, prices.put), (TriggerBy.MARK, prices.put_marks)):
                 unsaved, feed.unsaved[by] = feed.unsaved[by], set()
                 await put(feed.market, {symbol: feed.prices[by][symbol] for symbol in unsaved})
+            share = max(1, PERSIST_LEVELS // max(1, sum(map(len, feed.books.values()))))
             for by, books in feed.books.items():
                 for symbol, book in list(books.items()):
                     if by is not TriggerBy.LAST or self.gaps.all_judged(feed, symbol):
                         at = self._judged_to(feed, by, symbol)
-                        self._extremes |= {x.id: (x.extreme, at) for x in book.changed() if x.extreme is not None}
+                        moved = book.changed(share)
+                        self._extremes |= {x.id: (x.extreme, at) for x in moved if x.extreme is not None}
         if self._extremes:
             unstored, self._extremes = self._extremes, {}
             try:

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterable
 from decimal import Decimal
+from itertools import islice
 from uuid import UUID
 
 import msgspec
@@ -92,14 +93,20 @@ class LevelBook:
             return []
         return self._look(price)
 
-    def changed(self) -> list[Level]:
-        """The levels whose extreme moved since the last call, for storing; those that fired meanwhile are left out."""
-        for trail in self._trails.values():
-            self._changed |= dict.fromkeys(trail.moved())
-        self._unbind()
-        changed = [self._current(self._levels[level_id]) for level_id in self._changed]
-        self._changed.clear()
-        return changed
+    def changed(self, most: int | None = None) -> list[Level]:
+        """The levels whose extreme moved since they were told of, for storing, those that fired left out.
+
+        With `most` no more than so many, those that have waited longest; the others are told of next time. So storing
+        costs the same however many follow one price.
+        """
+        if most is None or len(self._changed) < most:
+            for trail in self._trails.values():
+                self._changed |= dict.fromkeys(trail.moved())
+            self._unbind()  # what moves from here on has moved again
+        told = list(islice(self._changed, most))
+        for level_id in told:
+            del self._changed[level_id]
+        return [self._current(self._levels[level_id]) for level_id in told]
 
     def _look(self, price: Decimal) -> list[Level]:
         """`on_price` where something happens."""

@@ -157,6 +157,20 @@ def test_changed_names_what_moved_once() -> None:
     assert all(x.id in {left.id for left in book.levels()} for x in book.changed())
 
 
+def test_of_many_that_changed_some_are_told_of_in_turn() -> None:
+    book = LevelBook(level(number, TRAILING, distance="50") for number in range(1, 6))
+    told: list[int] = []
+    for price in range(100, 115):  # all move with each price
+        book.on_price(D(price))
+        some = book.changed(2)
+        assert [one.extreme for one in some] == [D(price)] * 2
+        told += [one.id.int for one in some]
+    assert sorted(told[:5]) == [1, 2, 3, 4, 5]
+    assert all(told.count(number) >= 4 for number in range(1, 6)), "none has to wait for long"
+    book.changed()
+    assert book.changed(2) == []
+
+
 def test_arming_again_for_another_quantity_does_not_loosen_a_trailing_stop() -> None:
     book = LevelBook([level(1, TRAILING, distance="5")])
     book.on_price(D(120))
