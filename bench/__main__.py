@@ -1,5 +1,5 @@
 """`python -m bench`, `make bench`: both paths beside the floor and the steps they are made of; what an adapter adds to
-an order; the socket clients; the level book.
+an order; the socket clients; a frame's way into the level book; the level book.
 
 One position per book and round: an alert opens it (measured), a tick through its stop closes it (measured).
 """
@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from app.errors import LevelheadError
-from bench import alert_path, levels, order_overhead, readers, tick_path
+from bench import alert_path, levels, order_overhead, pipeline, readers, tick_path
 from bench.background import arm_far_away
 from bench.floor import Floor, references
 from bench.report import Summary, table, verdict
@@ -27,7 +27,7 @@ from bench.wire import Wire
 
 WARM_UP_ROUNDS = 2
 ALERT_AIM, TICK_AIM = 5.0, 1.0
-PARTS = ("paths", "orders", "readers", "levels")
+PARTS = ("paths", "orders", "readers", "pipeline", "levels")
 MARKET_ENV = "LEVELHEAD_SHARED_MARKET"  # a folder of recorded market data: bench/frames.py
 
 
@@ -150,6 +150,9 @@ def main() -> int:
         return 1
     except asyncio.CancelledError:
         return 1
+    if "pipeline" in options.only:
+        found["pipeline"] = pipeline.measure(options.market)
+        print(pipeline.table(found["pipeline"]), end="\n\n", flush=True)
     if "levels" in options.only:
         found["level_book_ns"] = levels.measure()
         print(levels.table(found["level_book_ns"]))

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from app.domain.level_book import LevelBook
-from bench import alert_path, exchange, levels, report, tick_path
+from bench import alert_path, exchange, frames, levels, pipeline, report, tick_path
 from bench.__main__ import parse
 from bench.rivals import Loop, Sorted
 
@@ -99,6 +99,13 @@ def test_the_level_book_bench_tells_of_each_size() -> None:
     assert all(list(row) == [2, 4] for row in found.values())
     assert [name for name in found if name.startswith("plain")] == ["plain: book", "plain: loop", "plain: sorted"]
     assert "(1.0 ×)" in levels.table(found)
+
+
+@pytest.mark.parametrize("venue", ["bybit", "binance"])
+def test_the_pipeline_bench_judges_every_trade_of_its_frames(venue: str) -> None:
+    [figures] = pipeline.measure(None, venues=(venue,), count=4, rounds=1).values()
+    assert figures.trades >= figures.frames == frames.COUNT
+    assert figures.trades_per_second > 0
 
 
 def test_the_options_have_defaults() -> None:
