@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 
 from app.errors import LevelheadError
-from bench import alert_path, levels, order_overhead, pipeline, readers, tick_path
+from bench import alert_path, emulator, levels, order_overhead, pipeline, readers, tick_path
 from bench.background import arm_far_away
 from bench.floor import Floor, references
 from bench.report import Summary, table, verdict
@@ -47,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     reader_rounds: int
     reader_seconds: float
     market: Path | None
+    emulator: bool
 
 
 def parse(argv: list[str]) -> Options:
@@ -65,6 +66,7 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--orders", type=int, default=150, help="orders to measure through each adapter")
     parser.add_argument("--reader-rounds", type=int, default=3, help="rounds of the socket clients")
     parser.add_argument("--reader-seconds", type=float, default=1, help="of each of them")
+    parser.add_argument("--emulator", action="store_true", help="NautilusTrader's beside the level book; installs it")
     folder = os.environ.get(MARKET_ENV)
     parser.add_argument(
         "--market",
@@ -154,8 +156,11 @@ def main() -> int:
         found["pipeline"] = pipeline.measure(options.market)
         print(pipeline.table(found["pipeline"]), end="\n\n", flush=True)
     if "levels" in options.only:
-        found["level_book_ns"] = levels.measure()
-        print(levels.table(found["level_book_ns"]))
+        rows = levels.measure()
+        if options.emulator:
+            rows |= emulator.measure()
+        found["level_book_ns"] = rows
+        print(levels.table(rows))
     if options.json is not None:
         whole = {"load": load, **found}
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(whole)) + b"\n")

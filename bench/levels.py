@@ -122,7 +122,7 @@ def table(found: dict[str, dict[int, float]]) -> str:
     """Rows by name. The book's are followed by how often it is faster than the others at the same size."""
     width = max(len(name) for name in found)
     lines = ["a tick in the level book, ns (and × the smallest book; others: × the book of that size)"]
-    for name, row in found.items():
+    for name, row in sorted(found.items(), key=lambda item: list(CASES).index(item[0].rsplit(": ", 1)[0])):
         book = found[name.rsplit(": ", 1)[0] + ": book"]
         cells = "  ".join(
             f"{size:>7,}: {ns:>11,.0f} ({ns / (book[min(row)] if row is book else book[size]):,.1f} ×)"
