@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, get, post
+from litestar import Controller, Request, get, patch, post
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, JSONBody
 
@@ -25,6 +25,7 @@ from app.domain.signal import Exits
 from app.errors import InvalidInput, Refused
 from app.flows import manual
 from app.flows.adopt import Adoption, adopt
+from app.flows.change_exits import change_exits
 from app.queue import LastPrice
 from app.resources import Resources, market_of, origins_of
 from app.store import accounts, blind, strategies, views
@@ -154,13 +155,6 @@ class PositionController(Controller):
             )
         if account is None:
             raise InvalidInput("unknown_account", "There is no such account: name one of /api/v1/accounts.", "account")
-        for name in data.exits:
-            if name not in Exits.__struct_fields__:
-                raise InvalidInput(
-                    "unknown_field",
-                    f"{name[:40]!r} is no exit: {', '.join(Exits.__struct_fields__)}.",
-                    f"exits.{name[:40]}",
-                )
         done = await adopt(
             resources,
             Adoption(
@@ -168,11 +162,32 @@ class PositionController(Controller):
                 symbol=normalise(data.symbol, "symbol"),
                 side=data.side,
                 strategy=strategy,
-                exits=read_exits(data.exits, "exits."),
+                exits=_read_exits(data.exits, "exits."),
                 user_id=request.user.id,
             ),
         )
         return AdoptedJson(intent_id=done.id, position_id=done.position_id)
+
+    @patch("/{position_id:uuid}/exits", status_code=202, opt=at_least(Role.TRADER))
+    async def change_exits(
+        self,
+        position_id: FromPath[UUID],
+        resources: Injected,
+        request: Request[User, Any, State],
+        data: JSONBody[dict[str, Any]],
+    ) -> Commanded:
+        """Change the exits that are named, as in an alert: stop_loss, take_profit, trailing, break_even. null takes one
+        away. Answers the id of the change, in the position's events.
+        """
+        if not data:
+            raise InvalidInput(
+                "no_exits", 'name an exit to change, such as {"stop_loss": {"pct": 1.5}}; null takes one away.'
+            )
+        exits = _read_exits(data)
+        change_id = await change_exits(resources, position_id, exits, frozenset(data), request.user.id)
+        if change_id is None:
+            raise not_found("position")
+        return Commanded(intent_id=change_id)
 
     @post("/{position_id:uuid}/close", status_code=202, opt=at_least(Role.TRADER))
     async def close(
@@ -190,6 +205,17 @@ class PositionController(Controller):
         if intent_id is None:
             raise not_found("position")
         return Commanded(intent_id=intent_id)
+
+
+def _read_exits(given: dict[str, Any], prefix: str = "") -> Exits:
+    for name in given:
+        if name not in Exits.__struct_fields__:
+            raise InvalidInput(
+                "unknown_field",
+                f"{name[:40]!r} is no exit: {', '.join(Exits.__struct_fields__)}.",
+                f"{prefix}{name[:40]}",
+            )
+    return read_exits(given, prefix)
 
 
 async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[PositionJson]:

@@ -59,10 +59,13 @@ def plan_levels(
     return planned
 
 
-def check_exits(exits: Exits, side: PositionSide, price: Decimal) -> Outcome | None:
-    """The code to refuse an opening at `price` with, if one of its exits would end it at once or could never do so."""
-    sign = side.sign
-    stop = None if exits.stop_loss is None else _stop_price(exits.stop_loss, side, price)
+def check_exits(exits: Exits, side: PositionSide, price: Decimal, entry_price: Decimal | None = None) -> Outcome | None:
+    """The code to refuse exits with if one of them would end the position at once, or could never do so.
+
+    `price` is that of now. Per cents count from the entry, which is the same for a position that is about to be opened.
+    """
+    sign, entry = side.sign, price if entry_price is None else entry_price
+    stop = None if exits.stop_loss is None else _stop_price(exits.stop_loss, side, entry)
     if stop is not None and (sign * (price - stop) <= 0 or stop <= 0):
         return Outcome.STOP_WRONG_SIDE
     if exits.trailing is not None and side is PositionSide.LONG:
@@ -70,12 +73,12 @@ def check_exits(exits: Exits, side: PositionSide, price: Decimal) -> Outcome | N
         if (distance.price or ZERO) >= price or (distance.pct or ZERO) >= HUNDRED:
             return Outcome.STOP_WRONG_SIDE
     if exits.break_even is not None:
-        # Awake from the first tick on, it would be a stop at the entry price itself.
-        after = exits.break_even.after.price
-        if after is not None and sign * (after - price) <= 0:
+        # Awake from the first tick on, at a price that has not gained, it would fire at that tick.
+        after = _target_price(exits.break_even.after, side, entry)
+        if sign * (after - price) <= 0 and sign * (price - entry) <= 0:
             return Outcome.STOP_WRONG_SIDE
     for rung in exits.take_profit:
-        target = _target_price(rung.at, side, price)
+        target = _target_price(rung.at, side, entry)
         if sign * (target - price) <= 0 or target <= 0:
             return Outcome.TARGET_WRONG_SIDE
     return None

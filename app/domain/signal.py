@@ -1,5 +1,6 @@
 """A signal: an alert understood, in our words, still only the sender's wish."""
 
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -89,6 +90,10 @@ class Exits(msgspec.Struct, frozen=True, kw_only=True):
             trailing=self.trailing or defaults.trailing,
             break_even=self.break_even or defaults.break_even,
         )
+
+    def changed(self, given: "Exits", names: Collection[str]) -> "Exits":
+        """These exits with the named ones as they are in `given`, also where that is none."""
+        return msgspec.structs.replace(self, **{name: getattr(given, name) for name in names})
 
     @property
     def names_a_stop(self) -> bool:

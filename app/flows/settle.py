@@ -203,8 +203,17 @@ async def _end(connection: Connection, position: Position) -> None:
     )
 
 
-async def arm(connection: Connection, resources: Resources, position: Position, instrument: Instrument) -> None:
+async def arm(
+    connection: Connection,
+    resources: Resources,
+    position: Position,
+    instrument: Instrument,
+    *,
+    price: Decimal | None = None,
+) -> None:
     """Make the armed levels those that the position's exits, entry and quantity ask for.
+
+    `price` is the one of now where the exits were changed: a trailing stop that is new rides on it, not on the entry.
 
     Arming is the write: each level's closing order (client order id, side, quantity) is committed with it, so that the
     fire needs no commit before its send. Inside the transaction that changed the position.
@@ -245,7 +254,7 @@ async def arm(connection: Connection, resources: Resources, position: Position, 
         order_qty = min(plan.qty, instrument.market_qty_max)  # the rest is closed by an instruction
         order = _closing_order(resources, position, intent, attempt, order_qty, now)
         armed_orders.append(order)
-        level = _level(position, plan, intent, order, now, known)
+        level = _level(position, plan, intent, order, now, known, price)
         (fresh if known is None else moved).append(level)
     unwanted = [level.id for level in existing.values() if level.status is LevelStatus.ARMED]
     if unwanted:
@@ -317,12 +326,18 @@ def _closing_order(
 
 
 def _level(
-    position: Position, plan: PlannedLevel, intent: Intent, order: Order, now: datetime, known: Level | None
+    position: Position,
+    plan: PlannedLevel,
+    intent: Intent,
+    order: Order,
+    now: datetime,
+    known: Level | None,
+    price: Decimal | None,
 ) -> Level:
     kept = known is not None and known.status is LevelStatus.ARMED and _same_trigger(known, plan)
     # A trailing stop that is awake from the start rides on the entry price, not on the first tick after it.
     awake = plan.kind is LevelKind.TRAILING_STOP and plan.activation_price is None
-    first_extreme = position.entry_price if awake else None
+    first_extreme = (position.entry_price if price is None else price) if awake else None
     return Level(
         id=intent.cause_id,
         position_id=position.id,

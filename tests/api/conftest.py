@@ -17,6 +17,7 @@ from app.settings import Secret, Settings
 from app.store import users
 from app.store.db import transaction
 from app.store.users import Role, User
+from tests.support.house import House
 from tests.support.servers import Servers
 
 MASTER_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
@@ -129,3 +130,17 @@ async def viewer(as_role: Callable[[Role], httpx.AsyncClient]) -> httpx.AsyncCli
 @pytest.fixture(scope="module")
 async def trader(as_role: Callable[[Role], httpx.AsyncClient]) -> httpx.AsyncClient:
     return as_role(Role.TRADER)
+
+
+@pytest.fixture
+async def house_trader(house: House, password_hash: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A trader of the house, which has an exchange."""
+    resources = house.resources
+    async with transaction(resources.pool) as db:
+        user = await users.create(db, email="trader@example.com", password_hash=password_hash, role=Role.TRADER)
+    headers = {"authorization": f"Bearer {issue(resources.keys, user, resources.now(), 900)}"}
+    async with (
+        serving(resources) as url,
+        httpx.AsyncClient(base_url=url + "/api/v1", trust_env=False, timeout=60, headers=headers) as client,
+    ):
+        yield client

@@ -34,6 +34,7 @@ LEAST_ROLE = {
     ("GET", "/api/v1/positions"): Role.VIEWER,
     ("GET", "/api/v1/positions/{position_id}"): Role.VIEWER,
     ("POST", "/api/v1/positions/{position_id}/close"): Role.TRADER,
+    ("PATCH", "/api/v1/positions/{position_id}/exits"): Role.TRADER,
     ("POST", "/api/v1/positions/adopt"): Role.TRADER,
     ("GET", "/api/v1/drifts"): Role.VIEWER,
     ("GET", "/api/v1/strategies"): Role.ADMIN,

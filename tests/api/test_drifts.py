@@ -1,38 +1,16 @@
 """Differences with the exchange as people see them, and a foreign position taken under management."""
 
-from collections.abc import AsyncIterator
-
 import httpx
 import pytest
 
-from app.api.tokens import issue
 from app.domain.drift import DriftKind
 from app.flows import reconcile
-from app.resources import Resources
-from app.store import users
-from app.store.db import transaction
-from app.store.users import Role
-from tests.api.conftest import serving
 from tests.support.house import House, at_once
 
 
-@pytest.fixture
-def resources(house: House, monkeypatch: pytest.MonkeyPatch) -> Resources:
-    """Of the house, which has a simulator."""
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     at_once(monkeypatch, *DriftKind)
-    return house.resources
-
-
-@pytest.fixture
-async def trader(resources: Resources, password_hash: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with transaction(resources.pool) as db:
-        user = await users.create(db, email="trader@example.com", password_hash=password_hash, role=Role.TRADER)
-    headers = {"authorization": f"Bearer {issue(resources.keys, user, resources.now(), 900)}"}
-    async with (
-        serving(resources) as url,
-        httpx.AsyncClient(base_url=url + "/api/v1", trust_env=False, timeout=60, headers=headers) as client,
-    ):
-        yield client
 
 
 def wanted(house: House, **more: object) -> dict[str, object]:
@@ -40,26 +18,26 @@ def wanted(house: House, **more: object) -> dict[str, object]:
     return body | {"exits": {"stop_loss": {"pct": 1}}} | more
 
 
-async def test_a_foreign_position_is_listed_adopted_and_closed(house: House, trader: httpx.AsyncClient) -> None:
+async def test_a_foreign_position_is_listed_adopted_and_closed(house: House, house_trader: httpx.AsyncClient) -> None:
     await house.by_hand("Buy", "0.02")
     memory = reconcile.Memory()
     for _ in range(2):
         await reconcile.account(house.resources, house.account_id, memory)
-    (found,) = (await trader.get("/drifts?status=needs_operator")).json()["items"]
+    (found,) = (await house_trader.get("/drifts?status=needs_operator")).json()["items"]
     assert (found["symbol"], found["side"], found["kind"]) == ("BTCUSDT", "long", "foreign_position")
     assert "/positions/adopt" in found["todo"]
 
-    answer = await trader.post("/positions/adopt", json=wanted(house, symbol="BYBIT:BTCUSDT.P"))
+    answer = await house_trader.post("/positions/adopt", json=wanted(house, symbol="BYBIT:BTCUSDT.P"))
     assert answer.status_code == 202, answer.text
-    position = (await trader.get(f"/positions/{answer.json()['position_id']}")).json()
+    position = (await house_trader.get(f"/positions/{answer.json()['position_id']}")).json()
     assert (position["qty"], position["strategy"], position["status"]) == ("0.02", house.strategy, "open")
     assert position["protected_by"] == ["watcher", "exchange"]
     [event] = [event for event in position["events"] if event["kind"] == "adopted"]
     assert event["detail"]["id"] == answer.json()["intent_id"]
-    (found,) = (await trader.get("/drifts")).json()["items"]
+    (found,) = (await house_trader.get("/drifts")).json()["items"]
     assert (found["status"], found["todo"], found["position"]) == ("adopted", None, position["id"])
 
-    answer = await trader.post(f"/positions/{position['id']}/close")
+    answer = await house_trader.post(f"/positions/{position['id']}/close")
     assert answer.status_code == 202, answer.text
     await house.work_book()
     assert await house.held() == ("flat", "0")
@@ -78,8 +56,8 @@ async def test_a_foreign_position_is_listed_adopted_and_closed(house: House, tra
     ],
 )
 async def test_what_cannot_be_adopted_says_why(
-    house: House, trader: httpx.AsyncClient, change: dict[str, object], status: int, code: str
+    house: House, house_trader: httpx.AsyncClient, change: dict[str, object], status: int, code: str
 ) -> None:
-    answer = await trader.post("/positions/adopt", json=wanted(house, **change))
+    answer = await house_trader.post("/positions/adopt", json=wanted(house, **change))
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert await house.rows("SELECT 1 FROM positions") == []

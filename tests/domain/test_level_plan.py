@@ -115,6 +115,32 @@ def test_a_position_made_smaller_by_hand_gets_no_more_than_it_holds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("exits", "side", "price", "expected"),
+    [
+        (Exits(stop_loss=at("104")), LONG, "105", None),  # above the entry, below the price: it locks gains in
+        (Exits(stop_loss=at("105")), LONG, "105", Outcome.STOP_WRONG_SIDE),
+        (Exits(stop_loss=pct("5")), LONG, "96", None),
+        (Exits(stop_loss=pct("5")), LONG, "95", Outcome.STOP_WRONG_SIDE),
+        (Exits(stop_loss=at("96")), SHORT, "95", None),
+        (Exits(take_profit=(TakeProfit(at=pct("5"), fraction=D(1)),)), LONG, "104.9", None),
+        (Exits(take_profit=(TakeProfit(at=pct("5"), fraction=D(1)),)), LONG, "105", Outcome.TARGET_WRONG_SIDE),
+        (Exits(take_profit=(TakeProfit(at=pct("5"), fraction=D(1)),)), SHORT, "95", Outcome.TARGET_WRONG_SIDE),
+        (Exits(break_even=BreakEven(after=pct("2"))), LONG, "103", None),  # awake at once, with the gain to lose
+        (Exits(break_even=BreakEven(after=pct("2"))), LONG, "98", None),  # it sleeps
+        (Exits(break_even=BreakEven(after=at("98"))), LONG, "99", Outcome.STOP_WRONG_SIDE),  # awake, and crossed
+        (Exits(break_even=BreakEven(after=at("98"))), LONG, "100", Outcome.STOP_WRONG_SIDE),
+        (Exits(break_even=BreakEven(after=at("98"))), LONG, "100.1", None),
+        (Exits(break_even=BreakEven(after=at("102"))), SHORT, "101", Outcome.STOP_WRONG_SIDE),
+        (Exits(trailing=Trailing(distance=at("96"))), LONG, "96", Outcome.STOP_WRONG_SIDE),
+    ],
+)
+def test_changed_exits_count_from_the_entry_of_100_and_fire_by_the_price(
+    exits: Exits, side: PositionSide, price: str, expected: Outcome | None
+) -> None:
+    assert check_exits(exits, side, D(price), D(100)) is expected
+
+
+@pytest.mark.parametrize(
     ("exits", "side", "expected"),
     [
         (Exits(stop_loss=pct("1")), LONG, None),

@@ -1,0 +1,141 @@
+"""A live position's exits, changed by hand: levels, their orders and the native stop follow, or nothing does."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from app.alerts.fields import read_exits
+from app.domain.level import Level, LevelKind, LevelStatus
+from app.domain.position import Position
+from app.errors import Conflict, InvalidInput
+from app.flows.change_exits import change_exits
+from app.ids import new_id
+from app.store import levels
+from tests.support.house import House
+
+D = Decimal
+LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
+
+
+async def change(house: House, position: Position, exits: Mapping[str, object]) -> UUID | None:
+    return await change_exits(house.resources, position.id, read_exits(exits), frozenset(exits), new_id())
+
+
+async def armed(house: House, position: Position) -> dict[tuple[LevelKind, int], Level]:
+    found = await levels.of_position(house.resources.pool, position.id)
+    return {(level.kind, level.rung): level for level in found if level.status is LevelStatus.ARMED}
+
+
+async def resting(house: House) -> list[Decimal]:
+    connected = await house.resources.venues.of(house.account_id)
+    return [stop.price for stop in await connected.venue.resting_stops("BTCUSDT")]
+
+
+async def opened(house: House, **more: object) -> Position:
+    await house.alert(**LONG | more)
+    return await house.last_position()
+
+
+async def test_a_moved_stop_moves_its_level_its_order_and_the_native_stop(each_house: House) -> None:
+    house = each_house
+    position = await opened(house)
+    before = (await armed(house, position))[LevelKind.STOP_LOSS, 0]
+    change_id = await change(house, position, {"stop_loss": {"price": "59700"}})
+    after = (await armed(house, position))[LevelKind.STOP_LOSS, 0]
+    assert (after.id, after.price) == (before.id, D(59700))
+    assert after.order_id != before.order_id, "a closing order is never used for two meanings"
+    current = await house.last_position()
+    assert position.native_stop is not None
+    assert current.native_stop is not None
+    assert position.native_stop < current.native_stop < D(59700)
+    assert await resting(house) == [current.native_stop]
+    [event] = await house.rows("SELECT detail FROM events WHERE kind = 'exits_changed'")
+    assert event["detail"]["id"] == str(change_id)
+
+
+async def test_what_is_not_named_stays_and_null_takes_away(house: House) -> None:
+    position = await opened(house, take_profit=[{"pct": 1, "fraction": 0.5}, {"pct": 2, "fraction": 0.5}])
+    before = await armed(house, position)
+    await change(house, position, {"take_profit": None, "break_even": {"after_pct": 1}})
+    after = await armed(house, position)
+    assert set(after) == {(LevelKind.STOP_LOSS, 0), (LevelKind.BREAK_EVEN, 0)}
+    assert after[LevelKind.STOP_LOSS, 0] == before[LevelKind.STOP_LOSS, 0]
+    await change(house, position, {"take_profit": [{"pct": 3}]})
+    assert (await armed(house, position))[LevelKind.TAKE_PROFIT, 0].qty == D("0.01")
+
+
+async def test_a_new_trailing_stop_rides_on_the_price_of_now(house: House) -> None:
+    """Below the entry it would otherwise stand above the price, and fire at once."""
+    position = await opened(house)
+    await house.price("59600")
+    await change(house, position, {"trailing": {"distance_pct": "0.5"}})
+    trailing = (await armed(house, position))[LevelKind.TRAILING_STOP, 0]
+    assert (trailing.extreme, trailing.trigger_price) == (D(59600), D(59302))
+
+
+@pytest.mark.parametrize(
+    ("exits", "code", "field"),
+    [
+        ({"stop_loss": {"price": "60000"}}, "stop_wrong_side", "stop_loss"),
+        ({"take_profit": [{"price": "59990"}]}, "target_wrong_side", "take_profit"),
+        ({"stop_loss": None}, "no_stop", "stop_loss"),
+        ({"stop_loss": None, "trailing": {"activate_pct": 1, "distance_pct": 1}}, "no_stop", "stop_loss"),
+    ],
+)
+async def test_what_cannot_hold_is_refused_and_changes_nothing(
+    house: House, exits: dict[str, object], code: str, field: str
+) -> None:
+    position = await opened(house)
+    before = await armed(house, position)
+    with pytest.raises(InvalidInput) as refused:
+        await change(house, position, exits)
+    assert (refused.value.code, refused.value.field) == (code, field)
+    assert await armed(house, position) == before
+    assert await house.last_position() == position
+
+
+async def test_per_cents_count_from_the_entry_and_sides_from_the_price_of_now(house: House) -> None:
+    """The price has gained 2 %: a stop above the entry holds, a target of 1 % would fire at once."""
+    position = await opened(house)
+    await house.price("61200")
+    await change(house, position, {"stop_loss": {"price": "60600"}, "break_even": {"after_pct": 1}})
+    with pytest.raises(InvalidInput, match="61200"):
+        await change(house, position, {"take_profit": [{"pct": 1}]})
+
+
+async def test_a_ladder_that_has_begun_is_not_replaced(house: House) -> None:
+    position = await opened(house, take_profit=[{"pct": 1, "fraction": 0.5}, {"pct": 2, "fraction": 0.5}])
+    await house.resources.pool.execute("UPDATE levels SET status = 'done' WHERE kind = 'take_profit' AND rung = 0")
+    with pytest.raises(InvalidInput) as refused:
+        await change(house, position, {"take_profit": [{"pct": 3}]})
+    assert refused.value.code == "ladder_begun"
+    await change(house, position, {"take_profit": None})
+    assert set(await armed(house, position)) == {(LevelKind.STOP_LOSS, 0)}
+
+
+async def test_where_no_stop_is_wanted_none_goes_on_resting(each_house: House) -> None:
+    house = each_house
+    position = await opened(house)
+    await house.resources.pool.execute(
+        """UPDATE strategies SET limits = limits || '{"trade_without_stop": true}'::jsonb"""
+    )
+    await change(house, position, {"stop_loss": None})
+    assert await armed(house, position) == {}
+    assert await resting(house) == []
+    assert (await house.last_position()).native_stop is None
+
+
+async def test_an_ended_position_and_a_book_at_work_are_conflicts(house: House) -> None:
+    position = await opened(house)
+    await house.resources.pool.execute("UPDATE books SET holder = $1", house.worker.id)
+    with pytest.raises(Conflict) as busy:
+        await change(house, position, {"stop_loss": {"pct": 2}})
+    assert busy.value.kind == "busy"
+    await house.resources.pool.execute("UPDATE books SET holder = NULL")
+    await house.alert(symbol="BTCUSDT", action="close")
+    with pytest.raises(Conflict) as ended:
+        await change(house, position, {"stop_loss": {"pct": 2}})
+    assert ended.value.kind == "already_closed"
+    assert await change_exits(house.resources, new_id(), read_exits({}), frozenset(), new_id()) is None
