@@ -29,7 +29,7 @@ class AlertCode(StrEnum):
     BAD_STOP_LOSS = "bad_stop_loss"  # not exactly one positive pct or price
     BAD_TAKE_PROFIT = "bad_take_profit"  # a rung that can't be read, or fractions that don't fit
     BAD_TRAILING = "bad_trailing"  # no single distance, or two activations
-    BAD_BREAK_EVEN = "bad_break_even"  # not exactly one positive after_pct or after_price
+    BAD_BREAK_EVEN = "bad_break_even"  # not exactly one positive after_pct, after_price or after_target
     BAD_LEVERAGE = "bad_leverage"  # not a number of 1 or more
     BAD_TIME = "bad_time"  # not an instant with a time zone
     BAD_MAX_AGE = "bad_max_age"  # not whole seconds from 1 to 86400

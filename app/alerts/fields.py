@@ -220,12 +220,28 @@ def read_trailing(value: object, field: str = "trailing") -> Trailing | None:
 
 
 def read_break_even(value: object, field: str = "break_even") -> BreakEven | None:
-    """`{"after_pct": 1}` or `{"after_price": "65000"}`."""
+    """`{"after_pct": 1}`, `{"after_price": "65000"}` or `{"after_target": 1}`; each may have an `offset_pct`."""
     if value is None:
         return None
     code = AlertCode.BAD_BREAK_EVEN
-    parts = _parts(value, field, code, ("after_pct", "after_price"), 'write {"after_pct": 1}')
-    return BreakEven(after=_one_of(parts, field, code, pct="after_pct", price="after_price"))
+    names = ("after_pct", "after_price", "after_target", "offset_pct")
+    parts = _parts(value, field, code, names, 'write {"after_pct": 1}')
+    offset = parts.pop("offset_pct", None)
+    offset_pct = ZERO if offset is None else read_pct(offset, f"{field}.offset_pct", code, below_hundred=True)
+    if len(parts) != 1:
+        raise InvalidInput(code, f"{field} must name exactly one of after_pct, after_price and after_target.", field)
+    target = parts.pop("after_target", None)
+    if target is None:
+        after = _one_of(parts, field, code, pct="after_pct", price="after_price")
+        return BreakEven(after=after, offset_pct=offset_pct)
+    number = read_positive(target, f"{field}.after_target", code)
+    if number > TAKE_PROFITS_MAX or number != int(number):
+        raise InvalidInput(
+            code,
+            f"{field}.after_target is the number of a target, from 1 to {TAKE_PROFITS_MAX}.",
+            f"{field}.after_target",
+        )
+    return BreakEven(after_target=int(number), offset_pct=offset_pct)
 
 
 def read_leverage(value: object, field: str = "leverage") -> Decimal | None:

@@ -7,7 +7,7 @@ from app.domain.level import LevelKind, PlannedLevel
 from app.domain.money import HUNDRED, ONE, ZERO, floor_to_step, tick_down, tick_up
 from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
-from app.domain.signal import Exits, PriceOrPct, TakeProfit
+from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit
 
 
 def plan_levels(
@@ -41,15 +41,17 @@ def plan_levels(
                 distance_pct=exits.trailing.distance.pct,
             )
         )
-    if exits.break_even is not None:
+    even = exits.break_even
+    if even is not None and _begins(even, fired_rungs):
         to_grid = tick_up if side is PositionSide.LONG else tick_down
+        wakes = even.after
         planned.append(
             PlannedLevel(
                 kind=LevelKind.BREAK_EVEN,
                 fraction=ONE,
                 qty=qty,
-                price=to_grid(entry_price, instrument.tick_size),
-                activation_price=_gain(exits.break_even.after, side, entry_price, instrument),
+                price=to_grid(_even_price(even, side, entry_price), instrument.tick_size),
+                activation_price=None if wakes is None else _gain(wakes, side, entry_price, instrument),
             )
         )
     opened = qty if qty_opened is None else qty_opened
@@ -72,16 +74,24 @@ def check_exits(exits: Exits, side: PositionSide, price: Decimal, entry_price: D
         distance = exits.trailing.distance
         if (distance.price or ZERO) >= price or (distance.pct or ZERO) >= HUNDRED:
             return Outcome.STOP_WRONG_SIDE
-    if exits.break_even is not None:
-        # Awake from the first tick on, at a price that has not gained, it would fire at that tick.
+    if exits.break_even is not None and exits.break_even.after is not None:
+        # It would fire at the tick that wakes it: at one that is still to come, or at the next one.
+        stop = _even_price(exits.break_even, side, entry)
         after = _target_price(exits.break_even.after, side, entry)
-        if sign * (after - price) <= 0 and sign * (price - entry) <= 0:
+        awake = sign * (price - after) >= 0
+        if sign * (after - stop) <= 0 and (not awake or sign * (price - stop) <= 0):
             return Outcome.STOP_WRONG_SIDE
     for rung in exits.take_profit:
         target = _target_price(rung.at, side, entry)
         if sign * (target - price) <= 0 or target <= 0:
             return Outcome.TARGET_WRONG_SIDE
     return None
+
+
+def waits_for_no_target(exits: Exits) -> bool:
+    """Whether break-even waits for a target that the ladder doesn't have, and would never come."""
+    even = exits.break_even
+    return even is not None and even.after_target is not None and even.after_target > len(exits.take_profit)
 
 
 def native_stop_price(
@@ -107,6 +117,15 @@ def native_stop_price(
     if side is PositionSide.SHORT:
         return tick_up(stop + buffer, instrument.tick_size)
     return max(tick_down(stop - buffer, instrument.tick_size), instrument.tick_size)
+
+
+def _begins(even: BreakEven, fired_rungs: frozenset[int]) -> bool:
+    """Whether its level is armed by now; one that waits for a price is armed from the start, and sleeps."""
+    return even.after_target is None or any(rung >= even.after_target - 1 for rung in fired_rungs)
+
+
+def _even_price(even: BreakEven, side: PositionSide, entry_price: Decimal) -> Decimal:
+    return entry_price * (HUNDRED + side.sign * even.offset_pct) / HUNDRED
 
 
 def _stop_price(at: PriceOrPct, side: PositionSide, entry_price: Decimal) -> Decimal:

@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     SIZE_ABOVE_LIMIT = "size_above_limit"  # worth more than the strategy's max_notional
     STOP_WRONG_SIDE = "stop_wrong_side"  # the stop would fire at once
     TARGET_WRONG_SIDE = "target_wrong_side"  # a take profit would fire at once
+    NO_SUCH_TARGET = "no_such_target"  # break_even waits for a target that the ladder does not have
     AMBIGUOUS_SIDE = "ambiguous_side"  # hedge mode holds both sides, and the alert does not say which it means
     POSITION_MODE_MISMATCH = "position_mode_mismatch"  # the exchange is in another position mode than the account says
     MARGIN_MODE_MISMATCH = "margin_mode_mismatch"  # the exchange is in another margin mode than the account says

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from app.domain.money import ZERO
+
 
 class Action(StrEnum):
     OPEN_LONG = "open_long"
@@ -69,9 +71,14 @@ class Trailing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
-    """Once the price has gained this much, a stop waits at the entry price."""
+    """Once the price has gained this much, or the ladder's target of this number was reached (the first is 1), a stop
+    waits at the entry price, or `offset_pct` of it further on the winning side, from which fees are paid. Exactly one
+    of `after` and `after_target` is set.
+    """
 
-    after: PriceOrPct
+    after: PriceOrPct | None = None
+    after_target: int | None = None
+    offset_pct: Decimal = ZERO
 
 
 class Exits(msgspec.Struct, frozen=True, kw_only=True):

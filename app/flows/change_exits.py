@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.exits import check_exits
-from app.domain.level import LevelKind, LevelStatus
+from app.domain.exits import check_exits, waits_for_no_target
+from app.domain.level import LevelKind, LevelStatus, would_fire
 from app.domain.money import plain
 from app.domain.position import Position, PositionStatus
 from app.domain.refusals import Outcome
@@ -52,6 +52,9 @@ async def change_exits(
         await _check(connection, position, given, names, price)
         await positions.set_exits(connection, position.id, position.exits)
         await arm(connection, resources, position, instrument, price=price)
+        for level in await levels.of_position(connection, position.id):
+            if level.status is LevelStatus.ARMED and would_fire(level, price, price):
+                raise _fires_at_once(Outcome.STOP_WRONG_SIDE, level.kind, position, price)
         await positions.record(
             connection, "exits_changed", position_id=position.id, account_id=position.account_id,
             detail={"id": id, "user": user_id, "exits": {name: getattr(given, name) for name in names}},
@@ -80,14 +83,23 @@ async def _check(
             "or close a part by hand",
             "take_profit",
         )
+    if waits_for_no_target(position.exits):
+        raise InvalidInput(
+            Outcome.NO_SUCH_TARGET, "break_even waits for a target that take_profit does not have", "break_even"
+        )
     wrong = check_exits(given, position.side, price, position.entry_price)
     if wrong is not None:
-        raise InvalidInput(
-            wrong,
-            f"an exit of this {position.side} would fire at once: the price is {plain(price)}, the entry was "
-            f"{plain(position.entry_price)}",
-            "take_profit" if wrong is Outcome.TARGET_WRONG_SIDE else "stop_loss",
-        )
+        field = "take_profit" if wrong is Outcome.TARGET_WRONG_SIDE else "stop_loss"
+        raise _fires_at_once(wrong, field, position, price)
+
+
+def _fires_at_once(code: Outcome, field: str, position: Position, price: Decimal) -> InvalidInput:
+    return InvalidInput(
+        code,
+        f"an exit of this {position.side} would fire at once: the price is {plain(price)}, the entry was "
+        f"{plain(position.entry_price)}",
+        field,
+    )
 
 
 async def _ladder_begun(connection: Connection, position: Position) -> bool:

@@ -167,6 +167,9 @@ def test_trailing_may_wake_at_once_and_be_given_in_prices() -> None:
     assert signal({**BUY, "break_even": {"after_price": 65000}}).exits.break_even == BreakEven(
         after=PriceOrPct(price=D(65000))
     )
+    assert signal({**BUY, "break_even": {"after_target": "2", "offset_pct": 0.1}}).exits.break_even == BreakEven(
+        after_target=2, offset_pct=D("0.1")
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,6 +288,11 @@ def test_a_bad_chart_price_does_not_cost_the_trade() -> None:
         ({"trailing": 1}, "bad_trailing", "trailing"),
         ({"break_even": True}, "bad_break_even", "break_even"),
         ({"break_even": {"after_pct": 0}}, "bad_break_even", "break_even.after_pct"),
+        ({"break_even": {"after_pct": 1, "after_target": 1}}, "bad_break_even", "break_even"),
+        ({"break_even": {"offset_pct": 1}}, "bad_break_even", "break_even"),
+        ({"break_even": {"after_pct": 1, "offset_pct": -1}}, "bad_break_even", "break_even.offset_pct"),
+        ({"break_even": {"after_target": 1.5}}, "bad_break_even", "break_even.after_target"),
+        ({"break_even": {"after_target": 21}}, "bad_break_even", "break_even.after_target"),
         ({"time_exit": {"after_s": 60}}, "not_supported_yet", "time_exit"),
         # the rest
         ({"leverage": 0}, "bad_leverage", "leverage"),

@@ -447,6 +447,17 @@ def test_the_native_stop_rests_beyond_the_stop_loss() -> None:
             {},
             Outcome.NO_STOP,
         ),  # both sleep: nothing protects from the first moment
+        (
+            signal(
+                Action.OPEN_LONG,
+                exits=Exits(
+                    take_profit=(TakeProfit(at=at("101"), fraction=D(1)),), break_even=BreakEven(after_target=2)
+                ),
+            ),
+            RULES,
+            {},
+            Outcome.NO_SUCH_TARGET,
+        ),
         (signal(Action.OPEN_LONG, exits=Exits(stop_loss=at("100"))), RULES, {}, Outcome.STOP_WRONG_SIDE),
         (signal(Action.OPEN_LONG, exits=Exits(stop_loss=at("101"))), RULES, {}, Outcome.STOP_WRONG_SIDE),
         (signal(Action.OPEN_SHORT, exits=Exits(stop_loss=at("99"))), RULES, {}, Outcome.STOP_WRONG_SIDE),

@@ -2,11 +2,12 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.exits import check_exits, native_stop_price, plan_levels
+from app.domain.exits import check_exits, native_stop_price, plan_levels, waits_for_no_target
 from app.domain.level import LevelKind, PlannedLevel
 from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
@@ -115,6 +116,35 @@ def test_a_position_made_smaller_by_hand_gets_no_more_than_it_holds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("even", "side", "fired", "expected"),
+    [
+        (BreakEven(after_target=1), LONG, set(), None),
+        (BreakEven(after_target=1), LONG, {0}, D("100.1")),
+        (BreakEven(after_target=2), LONG, {0}, None),
+        (BreakEven(after_target=2), LONG, {0, 1}, D("100.1")),
+        (BreakEven(after_target=1), LONG, {1}, D("100.1")),  # the first was merged into the second
+        (BreakEven(after_target=1, offset_pct=D("0.2")), LONG, {0}, D("100.3")),
+        (BreakEven(after_target=1, offset_pct=D("0.2")), SHORT, {0}, D("99.8")),
+    ],
+)
+def test_break_even_may_wait_for_a_target(
+    even: BreakEven, side: PositionSide, fired: set[int], expected: Decimal | None
+) -> None:
+    exits = msgspec.structs.replace(ladder(("1", "0.5"), ("2", "0.5")), break_even=even)
+    planned = plan_levels(exits, side, D("100.05"), D("0.015"), instrument(), frozenset(fired), D("0.03"))
+    found = [level for level in planned if level.kind is LevelKind.BREAK_EVEN]
+    assert [(level.price, level.activation_price) for level in found] == [(expected, None)] * (expected is not None)
+
+
+@pytest.mark.parametrize(("number", "never"), [(1, False), (2, False), (3, True)])
+def test_a_target_that_is_not_there_is_waited_for_in_vain(number: int, never: bool) -> None:
+    exits = msgspec.structs.replace(ladder(("1", "0.5"), ("2", "0.5")), break_even=BreakEven(after_target=number))
+    assert waits_for_no_target(exits) is never
+    assert not waits_for_no_target(Exits(break_even=BreakEven(after=pct("1"))))
+    assert not waits_for_no_target(Exits())
+
+
+@pytest.mark.parametrize(
     ("exits", "side", "price", "expected"),
     [
         (Exits(stop_loss=at("104")), LONG, "105", None),  # above the entry, below the price: it locks gains in
@@ -132,6 +162,12 @@ def test_a_position_made_smaller_by_hand_gets_no_more_than_it_holds() -> None:
         (Exits(break_even=BreakEven(after=at("98"))), LONG, "100.1", None),
         (Exits(break_even=BreakEven(after=at("102"))), SHORT, "101", Outcome.STOP_WRONG_SIDE),
         (Exits(trailing=Trailing(distance=at("96"))), LONG, "96", Outcome.STOP_WRONG_SIDE),
+        (Exits(break_even=BreakEven(after=pct("1"), offset_pct=D("0.5"))), LONG, "100", None),
+        (Exits(break_even=BreakEven(after=pct("1"), offset_pct=D(1))), LONG, "100", Outcome.STOP_WRONG_SIDE),
+        (Exits(break_even=BreakEven(after=pct("1"), offset_pct=D(1))), SHORT, "100", Outcome.STOP_WRONG_SIDE),
+        (Exits(break_even=BreakEven(after=pct("1"), offset_pct=D(2))), LONG, "103", None),  # awake, and beyond it
+        (Exits(break_even=BreakEven(after=pct("1"), offset_pct=D(2))), LONG, "101.5", Outcome.STOP_WRONG_SIDE),
+        (Exits(break_even=BreakEven(after_target=1)), LONG, "100", None),
     ],
 )
 def test_changed_exits_count_from_the_entry_of_100_and_fire_by_the_price(

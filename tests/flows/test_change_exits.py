@@ -13,7 +13,9 @@ from app.errors import Conflict, InvalidInput
 from app.flows.change_exits import change_exits
 from app.ids import new_id
 from app.store import levels
-from tests.support.house import House
+from tests.support.house import House, eventually
+from tests.workers.support import armed as watched
+from tests.workers.support import watching
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
@@ -111,6 +113,10 @@ async def test_a_ladder_that_has_begun_is_not_replaced(house: House) -> None:
     with pytest.raises(InvalidInput) as refused:
         await change(house, position, {"take_profit": [{"pct": 3}]})
     assert refused.value.code == "ladder_begun"
+    await house.price("59900")
+    with pytest.raises(InvalidInput) as refused:
+        await change(house, position, {"break_even": {"after_target": 1}})
+    assert refused.value.code == "stop_wrong_side", "the target was reached, and the price is below the entry again"
     await change(house, position, {"take_profit": None})
     assert set(await armed(house, position)) == {(LevelKind.STOP_LOSS, 0)}
 
@@ -139,3 +145,29 @@ async def test_an_ended_position_and_a_book_at_work_are_conflicts(house: House) 
         await change(house, position, {"stop_loss": {"pct": 2}})
     assert ended.value.kind == "already_closed"
     assert await change_exits(house.resources, new_id(), read_exits({}), frozenset(), new_id()) is None
+
+
+async def test_after_its_target_a_stop_waits_at_the_entry_and_fires_there(house: House) -> None:
+    position = await opened(
+        house, take_profit=[{"pct": 1, "fraction": 0.5}, {"pct": 2, "fraction": 0.5}],
+        break_even={"after_target": 1, "offset_pct": "0.1"},
+    )  # fmt: skip
+    assert (LevelKind.BREAK_EVEN, 0) not in await armed(house, position)
+    async with watching(house) as watcher:
+        await watched(watcher, 3)
+        await house.price("60600")
+
+        async def waits() -> bool:
+            return any(one.level.kind is LevelKind.BREAK_EVEN for one in watcher.armed.values())
+
+        await eventually(waits, what="the stop at the entry")
+        even = (await armed(house, position))[LevelKind.BREAK_EVEN, 0]
+        assert (even.price, even.qty) == (D(60060), D("0.005"))
+        await house.price("60060")
+        await eventually(lambda: flat(house), what="the close at the entry")
+    ended = await house.last_position()
+    assert (ended.close_reason, ended.status) == ("break_even", "closed")
+
+
+async def flat(house: House) -> bool:
+    return (await house.last_position()).status == "closed"
