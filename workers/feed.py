@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
-from app.domain.level import Level, TriggerBy
+from app.domain.level import Level, LevelKind, TriggerBy
 from app.domain.level_book import LevelBook
 from app.log import event
 from app.resources import market_of
@@ -140,8 +140,7 @@ class Feed:
         """A price that did not come from the stream just now."""
         book = self.books[by].get(symbol)
         if book is not None and self._judging():
-            for level in book.on_price(price):
-                self._on_crossed(level, price, None)
+            self._fire(book.on_price(price), price, None)
 
     def on_quote(self, symbol: str, quote: Quote, triggers: Iterable[TriggerBy], asked_at: float) -> None:
         """A quote that was asked for at `asked_at` (monotonic). It also tells what becomes of trades held back."""
@@ -265,8 +264,15 @@ class Feed:
         book = self._judged_by_trades.get(symbol)
         if book is not None:
             for trade in trades:
-                for level in book.on_price(trade.price):
-                    self._on_crossed(level, trade.price, trade.trade_id)
+                if crossed := book.on_price(trade.price):
+                    self._fire(crossed, trade.price, trade.trade_id)
+
+    def _fire(self, crossed: list[Level], price: Decimal, trade_id: str | None) -> None:
+        """Where the venue's limits let not all go at once, what limits a loss goes first, and the most of it."""
+        if len(crossed) > 1:
+            crossed.sort(key=lambda level: (level.kind is LevelKind.TAKE_PROFIT, -level.qty))
+        for level in crossed:
+            self._on_crossed(level, price, trade_id)
 
     def _hear(self, symbol: str, by: TriggerBy, price: Decimal, at_ms: int) -> None:
         self.heard[by][symbol] = time.monotonic()

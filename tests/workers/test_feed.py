@@ -44,13 +44,12 @@ class Followed:
         return self.arm(number, LevelKind.TRAILING_STOP, extreme=D(extreme), distance=D(distance))
 
     def arm(self, number: int, kind: LevelKind, **fields: Any) -> Level:
+        fields = {"side": PositionSide.LONG, "qty": D("0.1"), **fields}
         level = Level(
             id=UUID(int=number),
             position_id=UUID(int=1000 + number),
             kind=kind,
-            side=PositionSide.LONG,
             fraction=D(1),
-            qty=D("0.1"),
             armed_at=datetime(2026, 1, 1, tzinfo=UTC),
             order_id=UUID(int=2000 + number),
             intent_id=UUID(int=3000 + number),
@@ -75,6 +74,17 @@ async def test_each_trade_of_a_frame_is_judged_in_order() -> None:
     followed.trade("101", "99", "97.5", "99.4")
     assert followed.fired == [(1, D(99), "t99"), (2, D("97.5"), "t97.5")]
     assert followed.feed.prices[TriggerBy.LAST][BTC] == (D("99.4"), 1)
+
+
+async def test_of_what_one_trade_crosses_the_largest_stop_goes_first() -> None:
+    """A long's stop and a short's targets, one below the other."""
+    followed = Followed()
+    followed.arm(1, LevelKind.TAKE_PROFIT, side=PositionSide.SHORT, price=D(99), qty=D(9))
+    followed.arm(2, LevelKind.STOP_LOSS, price=D(99), qty=D("0.1"))
+    followed.arm(3, LevelKind.STOP_LOSS, price=D(98), qty=D(2))
+    followed.arm(4, LevelKind.TRAILING_STOP, extreme=D(102), distance=D("4.2"), qty=D("0.3"))
+    followed.trade("101", "99.5", "97.7")
+    assert [number for number, *_ in followed.fired] == [3, 4, 2, 1]
 
 
 async def test_each_price_fires_only_the_levels_that_it_judges() -> None:
