@@ -17,6 +17,7 @@ from uuid import UUID
 from app.domain.level import Level
 from app.domain.money import HUNDRED, INFINITY
 
+_WIDE: Final = 32  # children of one stop: more are put in order while there is time, not when the first of them fires
 _SPARE: Final = 64  # this many left-behind entries are not worth a tidying up
 
 
@@ -258,14 +259,21 @@ def _merged(one: _Stop | None, other: _Stop | None) -> _Stop | None:
     if other.distance < one.distance:
         one, other = other, one
     one.children.append(other)
+    if len(one.children) > _WIDE:
+        heap = _in_one(one.children)
+        assert heap is not None, "there are children"
+        one.children = [heap]
     return one
 
 
 def _without_first(first: _Stop) -> _Stop | None:
-    """The heap without its first, whose children are joined in pairs and then with each other."""
-    children = first.children
-    pairs = [_merged(one, other) for one, other in zip(children[::2], children[1::2], strict=False)]
-    heap = children[-1] if len(children) % 2 else None
+    return _in_one(first.children)
+
+
+def _in_one(heaps: list[_Stop]) -> _Stop | None:
+    """Join heaps: in pairs, and the pairs with each other, which keeps what comes after short."""
+    pairs = [_merged(one, other) for one, other in zip(heaps[::2], heaps[1::2], strict=False)]
+    heap = heaps[-1] if len(heaps) % 2 else None
     while pairs:
         heap = _merged(heap, pairs.pop())
     return heap
