@@ -40,7 +40,7 @@ ASK_S = 0.2
 LISTED_AFTER = road.QUERY_LAG + timedelta(seconds=1)  # so long after its end a position's fills are all listed
 LEFTOVERS = timedelta(minutes=10)  # so long after its end a position's leftovers are looked for
 STOP_GRACE = timedelta(seconds=2)  # whoever ended a position is removing its stop
-STOP_LISTED_AFTER = timedelta(seconds=10)  # receive window and lag of lists: what was placed meanwhile is listed
+STOP_LAG = timedelta(seconds=5)  # once a stop cannot arrive any more: so long its venue's list may lag behind
 OUR_PAST = timedelta(days=1)  # in which orders of ours that we do not know are looked for
 
 TROUBLE = (Refused, Transient, OutcomeUnknown, Conflict, msgspec.ValidationError)  # the last: another version's rows
@@ -337,7 +337,8 @@ async def _leftovers(visit: _Visit, position: Position) -> None:
         memory.again_soon = True
         return
     removed = await protect.clear(visit.resources, visit.connected, position)
-    if removed is not None and now - position.closed_at > STOP_LISTED_AFTER:
+    window = timedelta(milliseconds=visit.resources.settings.recv_window_ms)
+    if removed is not None and now - position.closed_at > window + STOP_LAG:
         memory.cleared.add(position.id)  # until then one may be on its way, or not be listed yet
     if removed:
         seen = (position.symbol, position.side, DriftKind.ORPHAN_STOP)
