@@ -316,7 +316,10 @@ def _open(
             'neither the alert nor the strategy names a stop; add "stop_loss": {"pct": 1.5} or a trailing stop that is '
             "active from the start",
         )
-    wrong = check_exits(exits, side, situation.price)
+    # Targets of what is held may have been reached: their rungs are gone, and nothing of them fires again.
+    reached = held is not None and not signal.exits.take_profit
+    checked = msgspec.structs.replace(exits, take_profit=()) if reached else exits
+    wrong = check_exits(checked, side, situation.price)
     if wrong is not None:
         what = "the stop loss" if wrong is Outcome.STOP_WRONG_SIDE else "a take profit"
         raise _Refused(wrong, f"{what} of this {side} would fire at once: the price is {plain(situation.price)}")

@@ -405,6 +405,14 @@ def test_what_the_alert_says_goes_before_what_the_strategy_says() -> None:
     assert (theirs.qty, theirs.leverage, theirs.exits) == (D(1), D(3), like.defaults.exits)
 
 
+def test_a_target_that_was_reached_does_not_keep_from_adding() -> None:
+    below = (TakeProfit(at=at("90"), fraction=D("0.5")), TakeProfit(at=at("150"), fraction=D("0.5")))
+    where = situation(holding("long 3", exits=Exits(stop_loss=pct("3"), take_profit=below)))
+    assert opening(signal(Action.ADD), RULES, where).exits.take_profit == below
+    named = signal(Action.ADD, exits=Exits(take_profit=below))
+    assert refused(named, RULES, where) is Outcome.TARGET_WRONG_SIDE
+
+
 def test_an_addition_keeps_the_exits_of_the_position_that_it_does_not_name() -> None:
     exits = Exits(stop_loss=pct("3"), break_even=BreakEven(after=pct("1")))
     where = situation(holding("long 3", exits=exits))
