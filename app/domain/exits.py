@@ -75,11 +75,10 @@ def check_exits(exits: Exits, side: PositionSide, price: Decimal, entry_price: D
         if (distance.price or ZERO) >= price or (distance.pct or ZERO) >= HUNDRED:
             return Outcome.STOP_WRONG_SIDE
     if exits.break_even is not None and exits.break_even.after is not None:
-        # It would fire at the tick that wakes it: at one that is still to come, or at the next one.
+        # It would fire at the tick that wakes it, unless the price is beyond both already.
         stop = _even_price(exits.break_even, side, entry)
         after = _target_price(exits.break_even.after, side, entry)
-        awake = sign * (price - after) >= 0
-        if sign * (after - stop) <= 0 and (not awake or sign * (price - stop) <= 0):
+        if sign * (after - stop) <= 0 and sign * (price - stop) <= 0:
             return Outcome.STOP_WRONG_SIDE
     for rung in exits.take_profit:
         target = _target_price(rung.at, side, entry)

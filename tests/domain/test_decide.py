@@ -466,6 +466,17 @@ def test_the_native_stop_rests_beyond_the_stop_loss() -> None:
             {},
             Outcome.NO_SUCH_TARGET,
         ),
+        (
+            signal(Action.OPEN_LONG),
+            rules(
+                defaults=Defaults(
+                    size=base("1"),
+                    exits=Exits(stop_loss=pct("1"), take_profit=(TakeProfit(at=at("99"), fraction=D(1)),)),
+                )
+            ),
+            {},
+            Outcome.TARGET_WRONG_SIDE,
+        ),  # the strategy's own
         (signal(Action.OPEN_LONG, exits=Exits(stop_loss=at("100"))), RULES, {}, Outcome.STOP_WRONG_SIDE),
         (signal(Action.OPEN_LONG, exits=Exits(stop_loss=at("101"))), RULES, {}, Outcome.STOP_WRONG_SIDE),
         (signal(Action.OPEN_SHORT, exits=Exits(stop_loss=at("99"))), RULES, {}, Outcome.STOP_WRONG_SIDE),

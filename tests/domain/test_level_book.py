@@ -182,6 +182,13 @@ def test_arming_again_for_another_quantity_does_not_loosen_a_trailing_stop() -> 
     assert fires(book, "115") == [[1]]
 
 
+def test_what_was_advanced_fires_once() -> None:
+    book = LevelBook([level(1, TRAILING, distance="5", extreme="100"), level(2, TRAILING, distance="6", extreme="100")])
+    book.advance(UUID(int=1), D(120))
+    assert fires(book, "114", "94", "94") == [[1], [2], []]
+    assert len(book) == 0
+
+
 def test_arming_anew_starts_anew() -> None:
     book = LevelBook([level(1, TRAILING, distance="5")])
     book.on_price(D(120))

@@ -123,6 +123,8 @@ def test_what_protects_from_the_first_moment(exits: Exits, protects: bool) -> No
 
 
 def test_what_is_named_goes_over_the_defaults_one_by_one() -> None:
+    assert STOP.changed(AWAKE, {"trailing"}) == Exits(stop_loss=STOP.stop_loss, trailing=AWAKE.trailing)
+    assert STOP.changed(Exits(), {"stop_loss"}) == Exits()
     even = Exits(break_even=BreakEven(after=PriceOrPct(pct=D(1))))
     assert STOP.over(AWAKE).over(even) == Exits(
         stop_loss=STOP.stop_loss, trailing=AWAKE.trailing, break_even=even.break_even
