@@ -30,7 +30,7 @@ from tests.mutants.operators import Enums, Mutant, enums_of, mutants
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = ROOT / "app" / "domain"
 SCORE_MIN = 90.0  # per cent
-CPU_S_MAX = 60  # a mutant that needs more turns in circles: noticed
+CPU_S_MAX = 30  # a mutant that needs more turns in circles: noticed
 
 _FORK = multiprocessing.get_context("fork")
 
