@@ -128,3 +128,29 @@ async def test_a_request_carries_the_time_that_was_committed_with_it(site: Site)
         with pytest.raises(Transient):  # 3 s old when sent, 5.5 s old when it is looked at: refused there
             await venue.place(site.opens(signed_at=datetime.now(UTC) - timedelta(seconds=3)))
         assert (await venue.standing(BTC)).holdings == ()
+
+
+async def test_what_tells_of_crossings_and_of_what_was_sent_goes_on_when_openings_do_not() -> None:
+    """A close that nobody knows to be due is no close; Binance counts all of it in one budget a minute."""
+    gate, since = Gate(), datetime.now(UTC) - timedelta(minutes=5)
+    async with open_site("binance") as site, site.venue(gate=gate) as venue:
+        await venue.instrument(BTC)
+
+        def nearly_used() -> None:  # anew, for each answer says how much is used in truth
+            gate.used("weight", 0.95, for_s=60, scope=Scope.ADDRESS)
+
+        nearly_used()
+        with pytest.raises(Transient, match="weight"):
+            await venue.holdings()
+        nearly_used()
+        with pytest.raises(Transient, match="weight"):
+            await venue.place(site.opens())
+        for urgent in (
+            lambda: venue.quote(BTC),
+            lambda: venue.last_prices([BTC]),
+            lambda: venue.trades_since(BTC, since),
+            lambda: venue.candles_since(BTC, since),
+            lambda: venue.order(BTC, "lhnone"),
+        ):
+            nearly_used()
+            await urgent()

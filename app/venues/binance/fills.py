@@ -45,7 +45,7 @@ class Fills:
     async def order(self, symbol: str, **key: str) -> wire.OrderRow | None:
         """By `origClientOrderId` or `orderId`. Raises as a request does, or what decoding does."""
         try:
-            body = await self._http.read(BinanceHttp.futures_get_order, urgency=Urgency.OPEN, symbol=symbol, **key)
+            body = await self._http.read(BinanceHttp.futures_get_order, urgency=Urgency.CLOSE, symbol=symbol, **key)
         except VenueSaid as said:
             if said.code == NO_SUCH_ORDER:
                 return None

@@ -137,7 +137,7 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
 
     async def listen_key(self, verb: str) -> bytes:
         """POST or PUT; the library's own methods look into the answer, and send a parameter that is not documented."""
-        answer: bytes = await self._request_futures_api(verb, "listenKey", data={_CALL: Call(urgency=Urgency.OPEN)})
+        answer: bytes = await self._request_futures_api(verb, "listenKey", data={_CALL: Call(urgency=Urgency.CLOSE)})
         return answer
 
     async def synchronise(self, *, writes: bool = False) -> int:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from app.venues.base import Candle, Quote, Trade
 from app.venues.binance import rows, wire
@@ -23,6 +23,9 @@ CANDLES_PAGES_MAX = 200
 MINUTE_MS = 60_000
 LISTED_ONE_BY_ONE = 2
 
+# A crossing that is not looked for is a stop that does not fire: prices may use what is kept for closes.
+WATCHING: Final = Urgency.CLOSE
+
 
 class Market:
     def __init__(self, http: BinanceHttp) -> None:
@@ -33,7 +36,7 @@ class Market:
             mark, last, best = await asyncio.gather(
                 self._mark(symbol),
                 self._last(symbol),
-                self._http.read(BinanceHttp.futures_orderbook_ticker, urgency=Urgency.OPEN, symbol=symbol),
+                self._http.read(BinanceHttp.futures_orderbook_ticker, urgency=WATCHING, symbol=symbol),
             )
             book = wire.BOOK_PRICES.decode(best)
             return Quote(
@@ -48,7 +51,7 @@ class Market:
         with reading():
             if len(symbols) <= LISTED_ONE_BY_ONE:
                 return dict(zip(symbols, await asyncio.gather(*map(self._last, symbols)), strict=True))
-            body = await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=Urgency.OPEN)
+            body = await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=WATCHING)
             listed = wire.LISTED_PRICES.decode(body)
             return {row.symbol: required(row.price, "price") for row in listed if row.symbol in symbols}
 
@@ -68,7 +71,7 @@ class Market:
                 try:
                     body = await self._http.read(
                         BinanceHttp.futures_aggregate_trades,
-                        urgency=Urgency.OPEN,
+                        urgency=WATCHING,
                         symbol=symbol,
                         limit=TRADES_PAGE,
                         **params,
@@ -104,7 +107,13 @@ class Market:
                 limit = min(left, CANDLES_PAGE)  # the fewer, the lower the weight
                 last = first + (limit - 1) * MINUTE_MS
                 body = await self._http.read(
-                    BinanceHttp.futures_klines, symbol=symbol, interval="1m", startTime=first, endTime=last, limit=limit
+                    BinanceHttp.futures_klines,
+                    urgency=WATCHING,
+                    symbol=symbol,
+                    interval="1m",
+                    startTime=first,
+                    endTime=last,
+                    limit=limit,
                 )
                 for row in wire.CANDLES.decode(body):
                     candle = rows.candle(row)
@@ -114,9 +123,9 @@ class Market:
             raise Unreadable(f"more than {CANDLES_PAGES_MAX} pages")
 
     async def _last(self, symbol: str) -> Decimal:
-        body = await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=Urgency.OPEN, symbol=symbol)
+        body = await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=WATCHING, symbol=symbol)
         return required(wire.TICKER_PRICE.decode(body).price, "price")
 
     async def _mark(self, symbol: str) -> Decimal:
-        body = await self._http.read(BinanceHttp.futures_mark_price, urgency=Urgency.OPEN, symbol=symbol)
+        body = await self._http.read(BinanceHttp.futures_mark_price, urgency=WATCHING, symbol=symbol)
         return required(wire.PREMIUM_INDEX.decode(body).markPrice, "markPrice")
