@@ -139,10 +139,15 @@ async def _visit(resources: Resources, connected: Connected, memory: Memory) -> 
             await _foreign(visit, holding)
     for known in (memory.cleared, memory.fetched):
         known.intersection_update(position.id for position in ended)
-    for position in ended:
-        with visit.reported(position.symbol):
-            await _leftovers(visit, position)
-            await _last_fills(visit, position)
+    by_symbol: dict[str, list[Position]] = {}
+    for position in sorted(ended, key=lambda position: position.opened_at):
+        by_symbol.setdefault(position.symbol, []).append(position)
+    for symbol, of_symbol in by_symbol.items():
+        with visit.reported(symbol):
+            # A stop rests for a side, not for a position: the last one that ended there speaks for those before it.
+            for last in {position.side: position for position in of_symbol}.values():
+                await _leftovers(visit, last)
+            await _last_fills(visit, of_symbol)
     if visit.whole:
         with store_errors():
             gone = await drifts.gone(resources.pool, account_id, visit.still)
@@ -345,13 +350,20 @@ async def _leftovers(visit: _Visit, position: Position) -> None:
         await _healed(visit, seen, position, "a native stop of the ended position was left, and is removed")
 
 
-async def _last_fills(visit: _Visit, position: Position) -> None:
-    """What was listed late is counted for its order, also of a position that has ended meanwhile."""
+async def _last_fills(visit: _Visit, of_symbol: list[Position]) -> None:
+    """What was listed late is counted for its order, also of a position that has ended meanwhile. One question, from
+    the first one's beginning on, is for all of a symbol.
+    """
     memory, now = visit.memory, visit.resources.now()
-    if position.id not in memory.fetched and position.closed_at is not None and now - position.closed_at > LISTED_AFTER:
-        await _fetch(visit.resources, visit.connected, position, memory)
-        memory.visited.pop(position.id, None)
-        memory.fetched.add(position.id)
+    due = [
+        position
+        for position in of_symbol
+        if position.id not in memory.fetched and position.closed_at and now - position.closed_at > LISTED_AFTER
+    ]
+    if due:
+        await _fetch(visit.resources, visit.connected, due[0], memory)
+        memory.visited.pop(due[0].id, None)
+        memory.fetched.update(position.id for position in due)
 
 
 async def _ask(visit: _Visit, seen: Seen, position_id: UUID | None, detail: str) -> None:
