@@ -23,7 +23,10 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 3
 COMMAND_TIMEOUT_S = 5
 ACQUIRE_TIMEOUT_S = 3
-IDLE_IN_TRANSACTION_MS = 5000  # of a process that was stopped in the middle: its locks must not hold up the others
+# Of a process that was stopped in the middle: its locks must not hold up the others. Stopped between the preparation of
+# a statement and its use a session does not count as idle; that takes the second, which PostgreSQL has since 17.
+IDLE_IN_TRANSACTION_MS = 5000
+TRANSACTION_MS = 15_000
 RELEASE_TIMEOUT_S = 1  # for a statement that was cancelled to end; then its connection is given up
 
 _decode_json = msgspec.json.Decoder().decode
@@ -36,6 +39,12 @@ def _encode_json(value: Any) -> str:
 async def _init(connection: Connection) -> None:
     for name in ("json", "jsonb"):
         await connection.set_type_codec(name, encoder=_encode_json, decoder=_decode_json, schema="pg_catalog")
+
+
+async def _init_pooled(connection: Connection) -> None:
+    await _init(connection)
+    if connection.get_server_version().major >= 17:
+        await connection.execute(f"SET transaction_timeout = {TRANSACTION_MS}")
 
 
 class _Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is untyped
@@ -67,7 +76,7 @@ async def open_pool(url: str, *, size_max: int) -> Pool:
         loop=None,
         connection_class=_Session,
         record_class=asyncpg.Record,
-        init=_init,
+        init=_init_pooled,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
         server_settings={
@@ -114,6 +123,7 @@ UNAVAILABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.DiskFullError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # what a connection that is cut in mid-answer may come to
     asyncio.TimeoutError,
