@@ -44,7 +44,7 @@ async def _init(connection: Connection) -> None:
 async def _init_pooled(connection: Connection) -> None:
     await _init(connection)
     if connection.get_server_version().major >= 17:
-        await connection.execute(f"SET transaction_timeout = {TRANSACTION_MS}")
+        await connection.execute("SELECT set_config('transaction_timeout', $1, false)", str(TRANSACTION_MS))
 
 
 class _Session(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is untyped
