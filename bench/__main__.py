@@ -158,7 +158,10 @@ def main() -> int:
     if "levels" in options.only:
         rows = levels.measure()
         if options.emulator:
-            rows |= emulator.measure()
+            try:
+                rows |= emulator.measure()
+            except emulator.NotInstalled as error:
+                print(f"bench: {error}", file=sys.stderr)
         found["level_book_ns"] = rows
         print(levels.table(rows))
     if options.json is not None:

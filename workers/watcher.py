@@ -50,9 +50,7 @@ SAFETY_MARGIN_S = 0.25  # of the lease: nothing fires in its last moments
 RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
 RELOAD_CHUNK = 500  # levels between two breaths of the event loop
 PERSIST_S = 0.25
-PERSIST_LEVELS = (
-    1000  # whose extremes are stored at once; one that is stored later is judged from earlier on after a start
-)
+PERSIST_LEVELS = 1000  # whose extremes are stored at once; after a start one that waited is judged from earlier on
 REPORT_S = 1.0
 SIGHT_S = 0.25
 FRESH = timedelta(seconds=1)  # a last price older than a level by more says nothing about it

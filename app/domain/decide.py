@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.exits import check_exits, native_stop_price, waits_for_no_target
+from app.domain.exits import WAITS_FOR_NO_TARGET, check_exits, native_stop_price, waits_for_no_target
 from app.domain.instrument import Instrument
 from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
 from app.domain.order import PositionSide, opposite
@@ -324,7 +324,7 @@ def _open(
         what = "the stop loss" if wrong is Outcome.STOP_WRONG_SIDE else "a take profit"
         raise _Refused(wrong, f"{what} of this {side} would fire at once: the price is {plain(situation.price)}")
     if waits_for_no_target(exits):
-        raise _Refused(Outcome.NO_SUCH_TARGET, "break_even waits for a target that take_profit does not have")
+        raise _Refused(Outcome.NO_SUCH_TARGET, WAITS_FOR_NO_TARGET)
     leverage = signal.leverage or rules.defaults.leverage
     if leverage is not None and leverage > instrument.leverage_max:
         raise _Refused(

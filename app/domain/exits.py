@@ -9,6 +9,10 @@ from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
 from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit
 
+WAITS_FOR_NO_TARGET = (
+    "break_even waits for a target that take_profit does not have: name one of the ladder, the first is 1"
+)
+
 
 def plan_levels(
     exits: Exits,

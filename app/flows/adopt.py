@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from app.alerts.fields import read_defaults
-from app.domain.exits import check_exits, waits_for_no_target
+from app.domain.exits import WAITS_FOR_NO_TARGET, check_exits, waits_for_no_target
 from app.domain.money import ZERO, plain
 from app.domain.order import PositionMode, PositionSide
 from app.domain.position import Position, PositionStatus
@@ -99,9 +99,7 @@ def _check(exits: Exits, strategy: Strategy, holding: Holding, price: Decimal) -
             "exits",
         )
     if waits_for_no_target(exits):
-        raise InvalidInput(
-            Outcome.NO_SUCH_TARGET, "break_even waits for a target that take_profit does not have", "exits"
-        )
+        raise InvalidInput(Outcome.NO_SUCH_TARGET, WAITS_FOR_NO_TARGET, "exits")
     wrong = check_exits(exits, holding.side, price)
     if wrong is not None:
         raise InvalidInput(

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.exits import check_exits, waits_for_no_target
+from app.domain.exits import WAITS_FOR_NO_TARGET, check_exits, waits_for_no_target
 from app.domain.level import LevelKind, LevelStatus, would_fire
 from app.domain.money import plain
-from app.domain.position import Position, PositionStatus
+from app.domain.position import Position
 from app.domain.refusals import Outcome
 from app.domain.signal import Exits
 from app.errors import Conflict, InvalidInput, Refused
@@ -46,7 +46,7 @@ async def change_exits(
             raise Conflict(f"{found.symbol} is being traded right now: try again in a moment", kind="busy")
         live = await positions.live_for_update(connection, found.account_id, found.symbol)
         position = next((one for one in live if one.id == position_id), None)
-        if position is None or position.status is PositionStatus.CLOSED:
+        if position is None:
             raise Conflict("this position is closed already", kind="already_closed")
         position = msgspec.structs.replace(position, exits=position.exits.changed(given, names))
         await _check(connection, position, given, names, price)
@@ -84,9 +84,7 @@ async def _check(
             "take_profit",
         )
     if waits_for_no_target(position.exits):
-        raise InvalidInput(
-            Outcome.NO_SUCH_TARGET, "break_even waits for a target that take_profit does not have", "break_even"
-        )
+        raise InvalidInput(Outcome.NO_SUCH_TARGET, WAITS_FOR_NO_TARGET, "break_even")
     wrong = check_exits(given, position.side, price, position.entry_price)
     if wrong is not None:
         field = "take_profit" if wrong is Outcome.TARGET_WRONG_SIDE else "stop_loss"
