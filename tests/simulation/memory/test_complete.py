@@ -21,6 +21,7 @@ LEFT_OUT = {
     "app.store.views": READS,
     "app.store.users": "people and their logins",
     "app.store.migrate": "the schema itself, at the start",
+    "app.store.db: SELECT set_config('transaction_timeout'": "each new session's setting: the twin has no sessions",
     "app.store.accounts.WAS_REMOVED": READS,
     "app.store.accounts.BY_NAME": READS,
     "app.store.accounts.LIST": READS,
