@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from app.flows import reconcile
 from app.store import leases
 from tests.support.house import House, eventually
 from workers.watcher import LEASE, Watcher
@@ -43,14 +44,14 @@ async def armed(watcher: Watcher, count: int) -> None:
     await eventually(check, what=f"{count} levels")
 
 
-async def closed(house: House) -> None:
+async def closed(house: House, *, within_s: float = 10.0) -> None:
     """The position has ended and whoever ended it has written that down."""
 
     async def check() -> bool:
         unfinished = await house.rows("SELECT 1 FROM orders WHERE status IN ('sent', 'unknown', 'accepted')")
         return await house.position() is None and not unfinished
 
-    await eventually(check, what="the close")
+    await eventually(check, within_s=within_s, what="the close")
 
 
 async def private_links(house: House) -> int:
@@ -64,3 +65,22 @@ class Broken:
 
     def __getattr__(self, name: str) -> object:
         raise OSError("connection refused")
+
+
+@asynccontextmanager
+async def orders_asked_about(house: House) -> AsyncIterator[None]:
+    """As a worker does: whoever settles a fill first leaves its order to be followed up."""
+
+    async def ask() -> None:
+        memory = reconcile.Memory()
+        while True:
+            await reconcile.all_orders(house.resources, memory)
+            await asyncio.sleep(0.3)
+
+    task = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
