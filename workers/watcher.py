@@ -30,6 +30,7 @@ from app.store.db import store_errors
 from app.store.levels import Armed
 from app.venues.base import Origins
 from app.venues.numbers import instant
+from workers.due import Due
 from workers.feed import Feed
 from workers.fires import fire
 from workers.gaps import SUBSCRIBED_S, Gaps
@@ -50,6 +51,7 @@ SAFETY_MARGIN_S = 0.25  # of the lease: nothing fires in its last moments
 RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
 RELOAD_CHUNK = 500  # levels between two breaths of the event loop
 PERSIST_S = 0.25
+DUE_S = 0.25
 PERSIST_LEVELS = 1000  # whose extremes are stored at once; after a start one that waited is judged from earlier on
 REPORT_S = 1.0
 SIGHT_S = 0.25
@@ -96,6 +98,7 @@ class Watcher:
         )
         self.feeds = self.markets.feeds
         self.lookout = Lookout()
+        self.due = Due(lambda level: self.fire(level, None, None))
         self._reloading = asyncio.Lock()
         self._extremes: dict[UUID, tuple[Decimal, datetime | None]] = {}  # not stored yet
 
@@ -113,6 +116,7 @@ class Watcher:
                 group.create_task(self._listen())
                 group.create_task(self._reload_for_ever())
                 for seconds, what in (
+                    (DUE_S, self._look_at_the_clock),
                     (PERSIST_S, self._persist),
                     (SIGHT_S, self._tell_sight),
                     (REPORT_S, self._report),
@@ -242,10 +246,13 @@ class Watcher:
         if known is not None and (known.level.order_id, known.level.armed_at) == (level.order_id, level.armed_at):
             return
         feed = await self._follow(one.account_id, one.symbol, level.trigger_by)
+        if level.kind is LevelKind.TIME_EXIT:
+            self._keep(one)
+            self.due.arm(level)
+            return
         if known is not None and known.level.trigger_by is not level.trigger_by:
             feed.disarm(one.symbol, known.level)
-        self.armed[level.id] = one
-        self.of_position[level.position_id].add(level.id)
+        self._keep(one)
         feed.arm(one.symbol, level)
         if known is not None and known.level.armed_at == level.armed_at:
             return  # its quantity alone has changed
@@ -258,9 +265,16 @@ class Watcher:
         elif level.trigger_by is TriggerBy.LAST and last is not None and instant(last[1]) >= level.armed_at - FRESH:
             self.gaps.inspect(feed, one.symbol, only=level)  # crossed since it was committed, and back
 
+    def _keep(self, one: Armed) -> None:
+        self.armed[one.level.id] = one
+        self.of_position[one.level.position_id].add(one.level.id)
+
     def _disarm(self, level_id: UUID) -> None:
         one = self.armed.pop(level_id)
         self._forget(one)
+        if one.level.kind is LevelKind.TIME_EXIT:
+            self.due.disarm(level_id)
+            return
         self.markets.feed(one.account_id).disarm(one.symbol, one.level)
 
     def _forget(self, one: Armed) -> None:
@@ -348,6 +362,10 @@ class Watcher:
         self.ending.discard(one.level.position_id)
         self.firing -= Counter([one.level.position_id])
         await guarded(self._reload_position, one.level.position_id)
+
+    async def _look_at_the_clock(self) -> None:
+        if self.may_fire():
+            self.due.look(self.resources.now())
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

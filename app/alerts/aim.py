@@ -8,6 +8,7 @@ import msgspec
 
 from app.alerts import fields
 from app.alerts.codes import AlertCode
+from app.alerts.exits import read_exits
 from app.alerts.words import CLOSES, Word, check_agreement
 from app.domain.money import HUNDRED
 from app.domain.order import Side
@@ -39,6 +40,11 @@ class Understood(msgspec.Struct, frozen=True, kw_only=True):
 def by_action(word: Word, previous: Target | None, size: Size | None, size_field: str) -> Aim:
     """The aim of an alert that names no target."""
     action = word.action
+    if action is Action.SET_EXITS and size is not None:
+        raise InvalidInput(
+            AlertCode.CONTRADICTION, "set_exits neither opens nor closes: remove the size, or write another action.",
+            size_field,
+        )  # fmt: skip
     if action in CLOSES:
         action, size = _close(action, size, size_field)
     elif size is not None and size.unit is SizeUnit.PCT_POSITION:
@@ -72,6 +78,15 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
     refuse_unsupported(obj)
     # A plot without a value in the place of a stop must not keep a position from being closed: a close has no exits.
     closes = aim.only_closes
+    names: tuple[str, ...] = ()
+    if aim.action is Action.SET_EXITS:
+        names = tuple(name for name in Exits.__struct_fields__ if name in obj)
+        if not names:
+            raise InvalidInput(
+                AlertCode.MISSING_FIELD,
+                'set_exits names no exit to change; add for example "stop_loss": {"price": "61000"}.',
+                "stop_loss",
+            )
     return Signal(
         symbol=symbol,
         action=aim.action,
@@ -79,7 +94,8 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
         previous=aim.previous,
         size=aim.size,
         leverage=None if closes else fields.read_leverage(obj.get("leverage")),
-        exits=Exits() if closes else fields.read_exits(obj),
+        exits=Exits() if closes else read_exits(obj),
+        names=names,
         price=price,
         sent_at=sent_at,
         max_age_s=fields.read_max_age_s(obj.get("max_age_s")),
@@ -88,7 +104,6 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
 
 def refuse_unsupported(obj: Mapping[str, object]) -> None:
     """Refuse what would change the trade and cannot be done, rather than doing another trade."""
-    fields.refuse_time_exit(obj)
     for name in ("order_type", "orderType"):
         value = obj.get(name)
         if isinstance(value, str) and value.strip().lower() not in ("", "market"):

@@ -29,6 +29,10 @@ class AlertCode(StrEnum):
     BAD_STOP_LOSS = "bad_stop_loss"  # not exactly one positive pct or price
     BAD_TAKE_PROFIT = "bad_take_profit"  # a rung that can't be read, or fractions that don't fit
     BAD_TRAILING = "bad_trailing"  # no single distance, or two activations
+    BAD_TRAILING_TAKE_PROFIT = "bad_trailing_take_profit"  # no activation or callback, or half of a shrinking one
+    BAD_STOP_STEPS = "bad_stop_steps"  # a step that can't be read, or not in the order of the targets
+    BAD_TIME_EXIT = "bad_time_exit"  # not whole seconds
+    BAD_TRIGGER = "bad_trigger"  # not last, mark, bid, ask or bid_ask
     BAD_BREAK_EVEN = "bad_break_even"  # not exactly one positive after_pct, after_price or after_target
     BAD_LEVERAGE = "bad_leverage"  # not a number of 1 or more
     BAD_TIME = "bad_time"  # not an instant with a time zone

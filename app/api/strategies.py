@@ -13,7 +13,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from app.alerts.fields import read_defaults
+from app.alerts.defaults import read_defaults
 from app.alerts.recognise import AUTO, FORMATS
 from app.alerts.symbols import normalise
 from app.api.access import at_least

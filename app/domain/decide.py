@@ -6,12 +6,12 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.exits import WAITS_FOR_NO_TARGET, check_exits, native_stop_price, waits_for_no_target
+from app.domain.exits import check_exits, check_together, native_stop_price
 from app.domain.instrument import Instrument
 from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
 from app.domain.order import PositionSide, opposite
 from app.domain.position import CloseReason, Position
-from app.domain.refusals import Outcome
+from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import REDUCING, Action, Defaults, Exits, Signal, Size, SizeUnit, Target
 
 MAX_AGE_S = 60
@@ -52,13 +52,6 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
 
 
 Leg = Reduce | Close | Open
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """Why something was not done; `reason` is a sentence for a trader."""
-
-    code: Outcome
-    reason: str
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,8 +111,10 @@ _OF_THE_ACCOUNT = frozenset({SizeUnit.PCT_EQUITY, SizeUnit.PCT_AVAILABLE, SizeUn
 def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: CloseReason = CloseReason.SIGNAL) -> Plan:
     """What gets the position to where the signal wants it.
 
-    A reversal whose opening has to be refused still closes: the sender no longer wants what is held.
+    A reversal whose opening has to be refused still closes: the sender no longer wants what is held. A change of exits
+    trades nothing and is not decided here.
     """
+    assert signal.action is not Action.SET_EXITS, "nothing to trade"
     if situation.hedge:
         return _decide_hedged(signal, rules, situation, close_reason)
     held = situation.held[0] if situation.held else None
@@ -319,12 +314,10 @@ def _open(
     # Targets of what is held may have been reached: their rungs are gone, and nothing of them fires again.
     reached = held is not None and not signal.exits.take_profit
     checked = msgspec.structs.replace(exits, take_profit=()) if reached else exits
-    wrong = check_exits(checked, side, situation.price)
+    entry = situation.price if held is None else held.entry_price
+    wrong = check_exits(checked, side, situation.price) or check_together(exits, side, entry)
     if wrong is not None:
-        what = "the stop loss" if wrong is Outcome.STOP_WRONG_SIDE else "a take profit"
-        raise _Refused(wrong, f"{what} of this {side} would fire at once: the price is {plain(situation.price)}")
-    if waits_for_no_target(exits):
-        raise _Refused(Outcome.NO_SUCH_TARGET, WAITS_FOR_NO_TARGET)
+        raise _Refused(wrong.code, wrong.reason)
     leverage = signal.leverage or rules.defaults.leverage
     if leverage is not None and leverage > instrument.leverage_max:
         raise _Refused(
@@ -348,14 +341,13 @@ def _open(
         )
     if situation.unfit is not None:
         raise _Refused(situation.unfit.code, situation.unfit.reason)
-    entry = situation.price
     return Open(
         side=side,
         qty=qty,
         adds=held is not None,
         leverage=leverage,
         exits=exits,
-        native_stop=native_stop_price(exits, side, entry, instrument, NATIVE_STOP_BUFFER_PCT),
+        native_stop=native_stop_price(exits, side, situation.price, instrument, NATIVE_STOP_BUFFER_PCT),
     )
 
 

@@ -13,9 +13,10 @@ import msgspec
 
 from app import crash
 from app.domain.decide import too_old
-from app.domain.refusals import Outcome
+from app.domain.refusals import Outcome, Refusal
+from app.domain.signal import Action
 from app.errors import Conflict, OutcomeUnknown, Refused, StoreUnavailable, Transient
-from app.flows import legs, plan
+from app.flows import change_exits, legs, plan
 from app.flows.legs import GATE_PAUSE_S, Marks, NotYet
 from app.log import event
 from app.resources import Resources
@@ -188,6 +189,12 @@ async def _carry_out(
     """Decide if that was not done yet, then execute the legs; answers how the instruction ended."""
     crash.point("execute.begun", instruction.symbol)
     connected = await resources.venues.of(instruction.account_id)
+    if instruction.request.action is Action.SET_EXITS:
+        changed = await change_exits.carry_out(resources, connected, instruction)
+        if isinstance(changed, Refusal):
+            return _refusal_status(changed.code), changed.code, changed.reason
+        done_code = Outcome.NOTHING_TO_DO if changed == change_exits.NOTHING_HELD else Outcome.EXITS_CHANGED
+        return InstructionStatus.DONE, done_code, changed
     found, order, looking = [], None, None
     if instruction.attempts > 1:
         with store_errors():

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
-from app.alerts.fields import read_defaults
+from app.alerts.defaults import read_defaults
 from app.domain.decide import Close, Leg, Open, Plan, Rules, Situation, decide, needs_equity
 from app.domain.instrument import Instrument
 from app.domain.money import ZERO
@@ -136,7 +136,7 @@ async def _close_reason(resources: Resources, instruction: Instruction) -> Close
             return CloseReason.UNPROTECTED
         case CauseKind.LEVEL:
             kind = await levels.kind(resources.pool, instruction.cause_id)
-            return CloseReason(kind.value)
+            return kind.close_reason
 
 
 async def write(

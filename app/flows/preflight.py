@@ -9,10 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.decide import Refusal
 from app.domain.money import plain
 from app.domain.order import PositionMode, PositionSide
-from app.domain.refusals import Outcome
+from app.domain.refusals import Outcome, Refusal
 from app.errors import OutcomeUnknown, Refused, Transient
 from app.flows import reconcile
 from app.resources import Connected, Resources

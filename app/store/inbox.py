@@ -202,6 +202,7 @@ async def closing_waits(connection: Connection | Pool, account_id: UUID, symbol:
 # made it later. Among the last few only: an alert that comes later than that is too old for other reasons.
 NEIGHBOURS = """
 SELECT n.cause_id AS alert_id, n.request, n.created_at AS received_at, n.status = 'pending' AS waits,
+       n.status = 'done' AS done,
        coalesce(n.status = 'done' AND closes OR acted.reduces, false) AS closed,
        coalesce(n.status = 'done' AND NOT closes AND n.request->>'target' IS NOT NULL OR acted.opens, false) AS opened
   FROM (SELECT * FROM instructions WHERE account_id = $1 AND symbol = $2 ORDER BY seq DESC LIMIT 50) AS n

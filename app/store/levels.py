@@ -30,7 +30,8 @@ class Armed(msgspec.Struct, frozen=True, kw_only=True):
 
 LEVEL_COLUMNS = """
     l.id, l.position_id, l.kind, l.rung, p.side, l.fraction, l.qty, l.price, l.activation_price, l.distance,
-    l.distance_pct, l.extreme, l.extreme_at, l.trigger_by, l.armed_at, l.order_id, l.intent_id, l.status
+    l.distance_pct, l.min_factor, l.decay_pct, l.due_at, l.extreme, l.extreme_at, l.trigger_by, l.armed_at, l.order_id,
+    l.intent_id, l.status
 """
 
 OF_POSITION = f"SELECT {LEVEL_COLUMNS} FROM levels l JOIN positions p ON p.id = l.position_id WHERE l.position_id = $1"
@@ -62,16 +63,17 @@ async def armed(connection: Connection | Pool, position_id: UUID | None = None) 
 
 INSERT = """
 INSERT INTO levels (id, position_id, kind, rung, fraction, qty, price, activation_price, distance, distance_pct,
-                    extreme, status, intent_id, order_id, armed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                    min_factor, decay_pct, due_at, trigger_by, extreme, status, intent_id, order_id, armed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 """
 
 # A level that moves is another level: it starts anew from here, its extreme with it. One whose closing quantity
 # alone changed has been armed all along.
 REARM = """
 UPDATE levels
-   SET qty = $2, price = $3, activation_price = $4, distance = $5, distance_pct = $6, extreme = $7,
-       extreme_at = CASE WHEN armed_at = $9 THEN extreme_at END, order_id = $8, armed_at = $9, status = 'armed'
+   SET qty = $2, price = $3, activation_price = $4, distance = $5, distance_pct = $6, min_factor = $7, decay_pct = $8,
+       due_at = $9, trigger_by = $10, extreme = $11, extreme_at = CASE WHEN armed_at = $13 THEN extreme_at END,
+       order_id = $12, armed_at = $13, status = 'armed'
  WHERE id = $1 AND status IN ('armed', 'disarmed')
 """
 
@@ -128,7 +130,8 @@ async def insert(connection: Connection, levels: Sequence[Level]) -> None:
         [
             (
                 x.id, x.position_id, x.kind, x.rung, x.fraction, x.qty, x.price, x.activation_price, x.distance,
-                x.distance_pct, x.extreme, x.status, x.intent_id, x.order_id, x.armed_at,
+                x.distance_pct, x.min_factor, x.decay_pct, x.due_at, x.trigger_by, x.extreme, x.status, x.intent_id,
+                x.order_id, x.armed_at,
             )
             for x in levels
         ],
@@ -139,10 +142,13 @@ async def rearm(connection: Connection, levels: Sequence[Level]) -> None:
     await connection.executemany(
         REARM,
         [
-            (x.id, x.qty, x.price, x.activation_price, x.distance, x.distance_pct, x.extreme, x.order_id, x.armed_at)
+            (
+                x.id, x.qty, x.price, x.activation_price, x.distance, x.distance_pct, x.min_factor, x.decay_pct,
+                x.due_at, x.trigger_by, x.extreme, x.order_id, x.armed_at,
+            )
             for x in levels
         ],
-    )
+    )  # fmt: skip
 
 
 async def disarm(connection: Connection, position_id: UUID, level_ids: Sequence[UUID] | None = None) -> list[UUID]:

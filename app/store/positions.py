@@ -201,6 +201,17 @@ async def record(
     await connection.execute(EVENT, kind, position_id, alert_id, account_id, detail)
 
 
+WAS_CHANGED = """
+SELECT EXISTS (SELECT FROM events WHERE position_id = $1 AND kind = 'exits_changed' AND detail->>'id' = $2)
+"""
+
+
+async def was_changed(connection: Connection | Pool, position_id: UUID, change_id: UUID) -> bool:
+    """Whether this change of the position's exits was made already."""
+    found: bool = await connection.fetchval(WAS_CHANGED, position_id, str(change_id))
+    return found
+
+
 async def set_exits(connection: Connection | Pool, position_id: UUID, exits: Exits) -> None:
     """What may end the position from now on; its levels follow with the next fold."""
     await connection.execute(SET_EXITS, position_id, exits)

@@ -42,7 +42,7 @@ class WebhookStrategy(msgspec.Struct, frozen=True, kw_only=True):
     """The notation of its alerts: one of `alerts.recognise.FORMATS`."""
     symbols: tuple[str, ...] | None
     defaults: dict[str, Any]
-    """As the user wrote it, in the notation of alerts; `alerts.fields.read_defaults` makes Defaults of it."""
+    """As the user wrote it, in the notation of alerts; `alerts.defaults.read_defaults` makes Defaults of it."""
     limits: Limits
     secret_hashes: tuple[bytes, ...]
     accounts: tuple[AccountShare, ...]

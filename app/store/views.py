@@ -124,6 +124,9 @@ class LevelView(msgspec.Struct, frozen=True, kw_only=True):
     activation_price: str | None
     distance: str | None
     distance_pct: str | None
+    min_factor: str
+    decay_pct: str | None
+    due_at: datetime | None
     extreme: str | None
     armed_at: datetime
     triggered_at: datetime | None
@@ -240,6 +243,7 @@ SELECT l.id, l.position_id, l.kind, l.rung, trim_scale(l.price)::text AS price,
        trim_scale(l.fraction)::text AS fraction, trim_scale(l.qty)::text AS qty, l.trigger_by, l.status,
        trim_scale(l.activation_price)::text AS activation_price,
        trim_scale(l.distance)::text AS distance, trim_scale(l.distance_pct)::text AS distance_pct,
+       trim_scale(l.min_factor)::text AS min_factor, trim_scale(l.decay_pct)::text AS decay_pct, l.due_at,
        trim_scale(l.extreme)::text AS extreme, l.armed_at, l.triggered_at,
        trim_scale(l.trigger_price)::text AS trigger_price
   FROM levels l

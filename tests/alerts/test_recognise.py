@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from app.alerts.body import open_body
 from app.alerts.codes import AlertCode
-from app.alerts.fields import read_defaults
+from app.alerts.defaults import read_defaults
 from app.alerts.recognise import FORMATS, Reading, read
-from app.domain.signal import Defaults, Exits, PriceOrPct, Size, SizeUnit
+from app.domain.signal import Defaults, Exits, Size, SizeUnit, StopLoss
 from app.errors import InvalidInput
 
 D = Decimal
@@ -154,7 +154,7 @@ def test_defaults_are_read_with_the_same_rules() -> None:
     assert read_defaults({"size": {"pct_equity": 2.5}, "leverage": 3, "stop_loss": {"pct": 1.5}}) == Defaults(
         size=Size(unit=SizeUnit.PCT_EQUITY, value=D("2.5")),
         leverage=D(3),
-        exits=Exits(stop_loss=PriceOrPct(pct=D("1.5"))),
+        exits=Exits(stop_loss=StopLoss(pct=D("1.5"))),
     )
     assert read_defaults({}) == Defaults()
 
@@ -165,7 +165,7 @@ def test_defaults_are_read_with_the_same_rules() -> None:
         ({"stoploss": {"pct": 1}}, "unknown_field", "defaults.stoploss"),
         ({"stop_loss": {"pct": float("nan")}}, "bad_stop_loss", "defaults.stop_loss.pct"),
         ({"size": {"base": 0}}, "bad_size", "defaults.size.base"),
-        ({"time_exit": 60}, "not_supported_yet", "defaults.time_exit"),
+        ({"time_exit": 60}, "bad_time_exit", "defaults.time_exit"),
     ],
 )
 def test_bad_defaults_name_their_field(obj: dict[str, object], code: str, field: str) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from app.alerts.recognise import Reading, read
-from app.domain.signal import Action, PriceOrPct, SizeUnit, Target
+from app.domain.signal import Action, SizeUnit, StopLoss, Target
 from app.errors import InvalidInput
 
 D = Decimal
@@ -229,7 +229,7 @@ def test_the_sender_may_name_exits_in_our_words() -> None:
     body = flat("flat 0", "long 2", "buy", stop_loss={"pct": 1}, leverage="3x", max_age_s="30", id="mine")
     result = reading(body)
     assert result.key == "mine"
-    assert result.signal.exits.stop_loss == PriceOrPct(pct=D(1))
+    assert result.signal.exits.stop_loss == StopLoss(pct=D(1))
     assert (result.signal.leverage, result.signal.max_age_s) == (D(3), 30)
 
 

@@ -101,6 +101,9 @@ async def test_a_position_as_the_contract_says(
                 "activation_price": None,
                 "distance": None,
                 "distance_pct": None,
+                "min_factor": "1",
+                "decay_pct": None,
+                "due_at": None,
                 "extreme": None,
                 "armed_at": "2026-01-05T12:00:00Z",
                 "triggered_at": None,
@@ -160,6 +163,7 @@ async def test_a_closed_position_is_worth_and_protected_by_nothing(
     assert found["protected_by"] == []
 
 
+SHRINKS: dict[str, Any] = {"distance_pct": Decimal(1), "min_factor": Decimal("0.5"), "decay_pct": Decimal(1)}
 SLEEPS: dict[str, Any] = {"activation_price": Decimal(65000), "price": None}
 
 
@@ -174,6 +178,9 @@ SLEEPS: dict[str, Any] = {"activation_price": Decimal(65000), "price": None}
         ("trailing_stop", {"distance_pct": Decimal(1)}, True, ["watcher"]),
         ("trailing_stop", SLEEPS, True, []),
         ("trailing_stop", SLEEPS | {"extreme": Decimal(65001)}, True, ["watcher"]),
+        ("trailing_take_profit", SLEEPS | {"distance_pct": Decimal(1)}, True, []),
+        ("trailing_take_profit", SLEEPS | {"distance_pct": Decimal(1), "extreme": Decimal(65001)}, True, ["watcher"]),
+        ("time_exit", {}, True, []),
         ("break_even", SLEEPS, True, []),
         ("break_even", SLEEPS | {"extreme": Decimal(65001)}, True, ["watcher"]),
     ],
@@ -201,6 +208,10 @@ async def test_who_protects_it(
         ("short", {"distance_pct": Decimal("0.5"), "extreme": Decimal(64000)}, "64320"),
         ("long", {"distance": Decimal(100), "extreme": Decimal(64000)}, "63900"),
         ("long", {"distance": Decimal(100)}, None),
+        # 4 % above its activation, with half of what may shrink gone after ln 2 per cent: at its least
+        ("long", SHRINKS | {"activation_price": Decimal(62500), "extreme": Decimal(65000)}, "64675"),
+        ("short", SHRINKS | {"activation_price": Decimal(62500), "extreme": Decimal(60000)}, "60300"),
+        ("long", SHRINKS | {"activation_price": Decimal(64000), "extreme": Decimal(64000)}, "63360"),
     ],
 )
 async def test_a_trailing_stop_shows_where_it_stands(

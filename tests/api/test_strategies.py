@@ -147,7 +147,7 @@ def test_slugs(name: str, slug: str) -> None:
         ({"symbols": ["ES1!"]}, "wrong_market", "symbols[0]"),
         ({"defaults": {"stop_loss": {"pct": -1}}}, "bad_stop_loss", "defaults.stop_loss.pct"),
         ({"defaults": {"size": {"base": "1", "quote": "1"}}}, "bad_size", "defaults.size"),
-        ({"defaults": {"time_exit": {"after_s": 1}}}, "not_supported_yet", "defaults.time_exit"),
+        ({"defaults": {"time_exit": {"after_h": 1}}}, "bad_time_exit", "defaults.time_exit.after_h"),
         ({"defaults": {"stoploss": 1}}, "unknown_field", "defaults.stoploss"),
         ({"limits": {"max_loss": "1"}}, "unknown_field", "limits.max_loss"),
         ({"limits": {"max_notional": "-1"}}, "bad_value", "limits.max_notional"),

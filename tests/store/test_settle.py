@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from app.domain.level import LevelKind, LevelStatus
 from app.domain.order import Order, OrderStatus, PositionSide, Side
 from app.domain.position import CloseReason, Fill, FillOrigin, Position
-from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit, Trailing
+from app.domain.signal import BreakEven, Exits, StopLoss, TakeProfit, Trailing
 from app.flows.settle import settle, settle_external_close
 from app.ids import new_id
 from app.resources import Resources, open_resources
@@ -33,8 +33,8 @@ NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 
 
-def pct(value: str) -> PriceOrPct:
-    return PriceOrPct(pct=D(value))
+def pct(value: str) -> StopLoss:
+    return StopLoss(pct=D(value))
 
 
 STOP = Exits(stop_loss=pct("1"))

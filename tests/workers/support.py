@@ -43,14 +43,14 @@ async def armed(watcher: Watcher, count: int) -> None:
     await eventually(check, what=f"{count} levels")
 
 
-async def closed(house: House) -> None:
+async def closed(house: House, *, within_s: float = 10.0) -> None:
     """The position has ended and whoever ended it has written that down."""
 
     async def check() -> bool:
         unfinished = await house.rows("SELECT 1 FROM orders WHERE status IN ('sent', 'unknown', 'accepted')")
         return await house.position() is None and not unfinished
 
-    await eventually(check, what="the close")
+    await eventually(check, within_s=within_s, what="the close")
 
 
 async def private_links(house: House) -> int:

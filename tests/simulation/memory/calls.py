@@ -14,7 +14,7 @@ from app.domain.drift import DriftKind
 from app.domain.level import Level, LevelKind, LevelStatus
 from app.domain.order import Order, OrderStatus, PositionMode, PositionSide, Side
 from app.domain.position import CloseReason, Fill, FillOrigin, Position, PositionStatus
-from app.domain.signal import Action, Exits, PriceOrPct, Signal, TakeProfit, Target
+from app.domain.signal import Action, Exits, PriceOrPct, Signal, StopLoss, TakeProfit, Target
 from app.store import (
     accounts,
     bans,
@@ -50,11 +50,11 @@ WORKERS = [id_of("worker", number) for number in range(3)]
 
 
 def exits(number: int) -> Exits:
-    return (Exits(), Exits(stop_loss=PriceOrPct(price=D("59000.50"))), LADDER)[number % 3]
+    return (Exits(), Exits(stop_loss=StopLoss(price=D("59000.50"))), LADDER)[number % 3]
 
 
 LADDER = Exits(
-    stop_loss=PriceOrPct(pct=D("1.5")), take_profit=(TakeProfit(at=PriceOrPct(price=D("61000")), fraction=D("0.5")),)
+    stop_loss=StopLoss(pct=D("1.5")), take_profit=(TakeProfit(at=PriceOrPct(price=D("61000")), fraction=D("0.5")),)
 )
 
 
@@ -314,6 +314,9 @@ LIFE: list[Call | float] = [
     call(positions.set_native_stop, id_of("position", 0), D("58100")),
     call(positions.set_exits, id_of("position", 0), LADDER),
     call(positions.adopt, id_of("position", 0), D("0.25")),
+    call(positions.record, "exits_changed", position_id=id_of("position", 0), detail={"id": WORKERS[0]}),
+    call(positions.was_changed, id_of("position", 0), WORKERS[0]),
+    call(positions.was_changed, id_of("position", 0), WORKERS[1]),
     call(positions.record, "opened", position_id=id_of("position", 0), detail={"qty": D("0.10"), "at": START}),
     call(
         orders.insert_fill, ACCOUNTS[0], fill(1, "lh0", qty=D("0.2"), price=D("60003.07")),

@@ -179,6 +179,7 @@ def neighbours(
                 "request": request,
                 "received_at": row["created_at"],
                 "waits": waits,
+                "done": done,
                 "closed": (done and closes) or not acted.isdisjoint(("reduce", "close")),
                 "opened": (done and not closes and request.get("target") is not None)
                 or not acted.isdisjoint(("open", "add")),

@@ -15,7 +15,8 @@ from tests.simulation.memory.values import EXACT
 
 COLUMNS = (
     "id", "position_id", "kind", "rung", "fraction", "qty", "price", "activation_price", "distance", "distance_pct",
-    "extreme", "extreme_at", "trigger_by", "armed_at", "order_id", "intent_id", "status",
+    "min_factor", "decay_pct", "due_at", "extreme", "extreme_at", "trigger_by", "armed_at", "order_id", "intent_id",
+    "status",
 )  # fmt: skip
 
 
@@ -71,6 +72,10 @@ def insert(
     activation_price: Decimal | None,
     distance: Decimal | None,
     distance_pct: Decimal | None,
+    min_factor: Decimal,
+    decay_pct: Decimal | None,
+    due_at: datetime | None,
+    trigger_by: str,
     extreme: Decimal | None,
     status: str,
     intent_id: UUID,
@@ -90,6 +95,10 @@ def insert(
             "activation_price": activation_price,
             "distance": distance,
             "distance_pct": distance_pct,
+            "min_factor": min_factor,
+            "decay_pct": decay_pct,
+            "due_at": due_at,
+            "trigger_by": str(trigger_by),
             "extreme": extreme,
             "status": str(status),
             "intent_id": intent_id,
@@ -110,6 +119,10 @@ def rearm(
     activation_price: Decimal | None,
     distance: Decimal | None,
     distance_pct: Decimal | None,
+    min_factor: Decimal,
+    decay_pct: Decimal | None,
+    due_at: datetime | None,
+    trigger_by: str,
     extreme: Decimal | None,
     order_id: UUID,
     armed_at: datetime,
@@ -123,6 +136,10 @@ def rearm(
         "activation_price": activation_price,
         "distance": distance,
         "distance_pct": distance_pct,
+        "min_factor": min_factor,
+        "decay_pct": decay_pct,
+        "due_at": due_at,
+        "trigger_by": str(trigger_by),
         "extreme": extreme,
         "extreme_at": slot.row["extreme_at"] if slot.row["armed_at"] == armed_at else None,
         "order_id": order_id,

@@ -250,3 +250,12 @@ def event(
         },
     )
     return 1
+
+
+@statement(positions.WAS_CHANGED)
+def was_changed(t: Tables, x: Transaction, position_id: UUID, change_id: str) -> list[Row]:
+    found = any(
+        row["position_id"] == position_id and row["kind"] == "exits_changed" and row["detail"].get("id") == change_id
+        for row in t.events.rows
+    )
+    return [{"exists": found}]
