@@ -48,6 +48,7 @@ FAULTS: dict[str, tuple[float, float]] = {
     # senders
     "duplicates": (0.2, 0.8),
     "reorder": (0.2, 0.8),
+    "exits": (0.2, 0.9),  # no fault: rarer kinds of exits, and alerts that change them
     # others who trade the account
     "hand_closes": (1, 1.99),
     "hand_adds": (1, 1.99),
@@ -167,12 +168,19 @@ def _books(chance: Random, accounts: int) -> tuple[Book, ...]:
 def _alerts(
     chance: Random, seed: int, rates: dict[str, float], books: tuple[Book, ...], traded_s: float
 ) -> tuple[AlertPlan, ...]:
-    again, mixed = Random(f"{seed}:duplicates:2"), Random(f"{seed}:reorder:2")
+    again, mixed, rarer = Random(f"{seed}:duplicates:2"), Random(f"{seed}:reorder:2"), Random(f"{seed}:exits:2")
+    exits = rates.get("exits", 0.0)
     found = []
     for number in range(chance.randint(2, 7)):
         book = chance.choice(books)
         at = 1.5 + traded_s * chance.random() if number else 1.5 + chance.random()
         body = _body(chance, book, first=number == 0) | {"id": f"a{number}"}
+        if "stop_loss" in body and rarer.random() < exits:
+            body |= _rarer_exits(rarer, body)
+        if rarer.random() < exits / 2:
+            change = {"symbol": book.symbol, "action": "set_exits", **_changed_exits(rarer), "id": f"c{number}"}
+            late = at + 4.0 * rarer.random()
+            found.append(AlertPlan(number=100 + number, strategy=book.strategy, body=change, times=(late,)))
         times = [at]
         while again.random() < rates.get("duplicates", 0.0) / 1.5:
             times.append(at + again.choice((0.0, 0.05, 1.0, 4.0)) * again.random())
@@ -229,6 +237,32 @@ def _exits(chance: Random) -> dict[str, Any]:
     if chance.random() < 0.1:
         exits["break_even"] = {"after_pct": "0.2"}
     return exits
+
+
+def _rarer_exits(chance: Random, body: dict[str, Any]) -> dict[str, Any]:
+    exits: dict[str, Any] = {}
+    if chance.random() < 0.4:
+        exits["time_exit"] = {"after_s": chance.choice((1, 3, 10, 60))}
+    if chance.random() < 0.4:
+        exits["trailing_take_profit"] = {
+            "activate_pct": chance.choice(("0.1", "0.3")), "callback_pct": "0.1",
+            **({"min_factor": "0.3", "decay_pct": "0.2"} if chance.random() < 0.5 else {}),
+        }  # fmt: skip
+    if "take_profit" in body and chance.random() < 0.6:
+        exits["stop_steps"] = [{"after_target": 1, "gain_pct": chance.choice(("0", "0.05"))}]
+    return exits
+
+
+def _changed_exits(chance: Random) -> dict[str, Any]:
+    return chance.choice(
+        (
+            {"stop_loss": {"pct": chance.choice(("0.1", "0.5", "2"))}},
+            {"take_profit": None},
+            {"take_profit": [{"pct": "0.2", "fraction": 0.5}], "break_even": None},
+            {"trailing": {"distance_pct": "0.3"}},
+            {"time_exit": {"after_s": chance.choice((1, 5, 30))}},
+        )
+    )
 
 
 def _happenings(
