@@ -155,7 +155,7 @@ def test_break_even_may_wait_for_a_target(
 
 
 STEPS_UP = (
-    StopStep(after_target=1, gain_pct=D(0)),
+    StopStep(after_target=1, gain_pct=D("0.1")),
     StopStep(after_target=2, to_target=1),
     StopStep(after_target=3, price=D("103.57")),
 )
@@ -165,12 +165,12 @@ STEPS_UP = (
     ("side", "fired", "expected"),
     [
         (LONG, set(), "99"),
-        (LONG, {0}, "100.1"),  # the entry, 100.05, up: what is gained is not less
+        (LONG, {0}, "100.2"),  # 0.1 % above the entry, 100.15005, up: what is gained is not less
         (LONG, {0, 1}, "101.1"),  # the price of the first target, 101.0505
         (LONG, {1}, "101.1"),  # one that was passed over was reached too
         (LONG, {0, 1, 2}, "103.6"),
         (SHORT, set(), "101.1"),
-        (SHORT, {0}, "100.0"),
+        (SHORT, {0}, "99.9"),
         (SHORT, {0, 1}, "99.0"),
     ],
 )
@@ -237,7 +237,7 @@ def test_a_trailing_take_profit_and_a_time_exit_become_levels() -> None:
     )
     assert (trails.distance_pct, trails.min_factor, trails.decay_pct) == (D("0.5"), D("0.3"), D(3))
     assert (ends.kind, ends.qty, ends.price) == (LevelKind.TIME_EXIT, D("0.015"), None)
-    assert ends.due_at == OPENED_AT + timedelta(seconds=90)
+    assert (ends.due_at, ends.trigger_by) == (OPENED_AT + timedelta(seconds=90), TriggerBy.LAST)
 
 
 @pytest.mark.parametrize(
