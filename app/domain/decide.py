@@ -12,7 +12,19 @@ from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
 from app.domain.order import PositionSide, opposite
 from app.domain.position import CloseReason, Position
 from app.domain.refusals import Outcome, Refusal
-from app.domain.signal import REDUCING, Action, Defaults, Exits, Signal, Size, SizeUnit, Target
+from app.domain.signal import (
+    REDUCING,
+    Action,
+    Defaults,
+    Exits,
+    Missed,
+    Repeat,
+    Sides,
+    Signal,
+    Size,
+    SizeUnit,
+    Target,
+)
 
 MAX_AGE_S = 60
 
@@ -60,6 +72,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     legs: tuple[Leg, ...] = ()
     refusal: Refusal | None = None
     reason: str = ""  # why there is nothing to do
+    missed: str = ""  # what tells that an alert was missed, for people
+    halts: bool = False  # the strategy is to be disabled
     held: tuple[UUID, ...] = ()  # ids of the positions that it was made for
 
 
@@ -73,6 +87,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     multiplier: Decimal = Decimal(1)
     trade_without_stop: bool = False
     notional_max: Decimal | None = None  # of one opening, in quote currency
+    sides: Sides = Sides.BOTH
+    repeat: Repeat = Repeat.IGNORE
+    missed: Missed = Missed.HEAL
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,14 +137,37 @@ def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: Clo
     held = situation.held[0] if situation.held else None
     if held is not None and held.strategy_id != rules.strategy_id:
         return _of_another(held)
-    return _decide_one(signal, rules, situation, held, close_reason)
+    plan = _decide_one(signal, rules, situation, held, close_reason)
+    missed = _missed(signal, held)
+    return plan if missed is None else _after_a_miss(plan, missed, rules)
+
+
+def _missed(signal: Signal, held: Position | None) -> str | None:
+    """How the chart's position before the alert differs from what is held."""
+    state = Target.FLAT if held is None else Target(held.side.value)
+    if signal.previous in (None, state):
+        return None
+    return (
+        f"the chart was {signal.previous} before this alert, and {state} is held: an alert was missed, or a stop or a "
+        "hand was first"
+    )
+
+
+def _after_a_miss(plan: Plan, missed: str, rules: Rules) -> Plan:
+    """The plan with what the strategy wants in this case. What closes is done in any case."""
+    halts = rules.missed is Missed.HALT
+    closing = tuple(leg for leg in plan.legs if not isinstance(leg, Open))
+    if rules.missed is Missed.HEAL or len(closing) == len(plan.legs):
+        return msgspec.structs.replace(plan, missed=missed, halts=halts)
+    refusal = Refusal(code=Outcome.MISSED_ALERT, reason=missed + ("; the strategy is disabled now" if halts else ""))
+    return msgspec.structs.replace(plan, legs=closing, refusal=refusal, missed=missed, halts=halts)
 
 
 def _decide_one(
     signal: Signal, rules: Rules, situation: Situation, held: Position | None, close_reason: CloseReason
 ) -> Plan:
     """The plan for one position, or for where there is none."""
-    wish = _wish(signal, held)
+    wish = _wish(signal, rules, held)
     if isinstance(wish, Plan):
         return wish
     if wish is Target.FLAT:
@@ -144,7 +184,7 @@ def _decide_one(
         except _Refused as refused:
             return Plan(legs=closing, refusal=refused.refusal)
         return Plan(legs=(*closing, opening))
-    if signal.action is Action.ADD:
+    if signal.action is Action.ADD or (signal.action in _OPENING and rules.repeat is Repeat.ADD):
         try:
             return Plan(legs=(_open(signal, rules, situation, side, held=held),))
         except _Refused as refused:
@@ -215,7 +255,7 @@ _MEANT = {
 }
 
 
-def _wish(signal: Signal, held: Position | None) -> Target | Plan:
+def _wish(signal: Signal, rules: Rules, held: Position | None) -> Target | Plan:
     """The side to be on afterwards, or a plan to do nothing."""
     if signal.target is not None:
         if signal.target is Target.FLAT and held is None:
@@ -223,7 +263,7 @@ def _wish(signal: Signal, held: Position | None) -> Target | Plan:
         return signal.target
     if signal.action in (Action.OPEN_LONG, Action.OPEN_SHORT):
         wish = Target.LONG if signal.action is Action.OPEN_LONG else Target.SHORT
-        if held is not None and held.side.value == wish.value:
+        if held is not None and held.side.value == wish.value and rules.repeat is Repeat.IGNORE:
             return Plan(reason=f"already {held.side} {plain(held.qty)}; to add to it, send action add")
         return wish
     assert signal.action is not None, "one of action and target is set"
@@ -299,6 +339,8 @@ def _open(
             Outcome.SYMBOL_NOT_ALLOWED,
             f"strategy {rules.strategy_id} trades {', '.join(rules.symbols)}, not {signal.symbol}",
         )
+    if rules.sides not in (Sides.BOTH, side):
+        raise _Refused(Outcome.SIDE_NOT_ALLOWED, f"strategy {rules.strategy_id} opens {rules.sides} only, not {side}")
     if not instrument.trading:
         raise _Refused(Outcome.NOT_TRADING, f"{instrument.symbol} is not trading at the exchange now")
     expired = too_old(signal, situation.received_at, situation.now)

@@ -16,6 +16,8 @@ class Outcome(StrEnum):
     UNKNOWN_SYMBOL = "unknown_symbol"  # the exchange lists no such instrument
     NOT_TRADING = "not_trading"  # the exchange has halted or delisted the instrument
     SYMBOL_NOT_ALLOWED = "symbol_not_allowed"  # the strategy does not trade this symbol
+    SIDE_NOT_ALLOWED = "side_not_allowed"  # the strategy does not open this side
+    MISSED_ALERT = "missed_alert"  # another position is held than the chart says, and the strategy wants that told
     STRATEGY_DISABLED = "strategy_disabled"  # the strategy is switched off; closes still go through
     NO_ACCOUNT = "no_account"  # the strategy has no account to trade on
     NO_SIZE = "no_size"  # neither alert nor strategy names a size

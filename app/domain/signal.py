@@ -179,6 +179,30 @@ REDUCING = frozenset({Action.REDUCE, Action.REDUCE_LONG, Action.REDUCE_SHORT})
 CLOSING = REDUCING | {Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT}
 
 
+class Sides(StrEnum):
+    """Which sides a strategy may open."""
+
+    BOTH = "both"
+    LONG = "long"
+    SHORT = "short"
+
+
+class Repeat(StrEnum):
+    """What an opening does whose side is held already: `buy` while long. A target says by itself what it means."""
+
+    IGNORE = "ignore"
+    ADD = "add"  # its size once more
+    ALIGN = "align"  # up or down to its size, where that is in base units
+
+
+class Missed(StrEnum):
+    """What is done with an alert whose `previous` is not what is held. It is told in any case, and closes are done."""
+
+    HEAL = "heal"  # carried out from what is held
+    IGNORE = "ignore"  # nothing is opened
+    HALT = "halt"  # nothing is opened, and the strategy is disabled until a person has looked
+
+
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """A strategy's defaults for what an alert does not say."""
 

@@ -102,6 +102,9 @@ def _rules(instruction: Instruction, strategy: Strategy | None) -> Rules:
         multiplier=instruction.multiplier,
         trade_without_stop=strategy.limits.trade_without_stop,
         notional_max=strategy.limits.max_notional,
+        sides=strategy.limits.sides,
+        repeat=strategy.limits.repeat,
+        missed=strategy.limits.missed_alert,
     )
 
 

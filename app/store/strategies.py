@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from app.domain.money import ONE
+from app.domain.signal import Missed, Repeat, Sides
 from app.errors import Conflict, InvalidInput
 from app.ids import new_id
 from app.store.db import Connection, Pool, as_struct_or_none, as_structs
@@ -19,11 +20,14 @@ SECRETS_MAX = 10
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the strategy may not do, whatever its alerts say."""
+    """What the strategy may not do, whatever its alerts say, and what it does where they say it twice or too late."""
 
     trade_without_stop: bool = False
     max_notional: Decimal | None = None
     """The most that one opening order may be worth, in quote currency."""
+    sides: Sides = Sides.BOTH
+    repeat: Repeat = Repeat.IGNORE
+    missed_alert: Missed = Missed.HEAL
 
 
 class AccountShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +190,14 @@ async def update(connection: Connection, strategy_id: str, change: StrategyChang
         await connection.execute(DELETE_SHARES, strategy_id)
         await _insert_shares(connection, strategy_id, change.accounts)
     return True
+
+
+DISABLE = "UPDATE strategies SET enabled = false, updated_at = clock_timestamp() WHERE id = $1 AND enabled"
+
+
+async def disable(connection: Connection | Pool, strategy_id: str) -> None:
+    """It opens nothing any more; closes still go through."""
+    await connection.execute(DISABLE, strategy_id)
 
 
 LOCK = "SELECT id FROM strategies WHERE id = $1 AND removed_at IS NULL FOR UPDATE"

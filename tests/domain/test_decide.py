@@ -32,6 +32,9 @@ from app.domain.signal import (
     BreakEven,
     Defaults,
     Exits,
+    Missed,
+    Repeat,
+    Sides,
     Signal,
     Size,
     SizeUnit,
@@ -756,3 +759,78 @@ def test_closing_wishes_never_open(case: tuple[Signal, Rules, Situation]) -> Non
     wish, like, where = case
     if wish.action in CLOSING or wish.target is Target.FLAT:
         assert not any(isinstance(leg, Open) for leg in decide(wish, like, where).legs)
+
+
+@pytest.mark.parametrize(
+    ("repeat", "held", "wish", "expected"),
+    [
+        (Repeat.IGNORE, "long 3", signal(Action.OPEN_LONG, size=base("5")), []),
+        (Repeat.ADD, "long 3", signal(Action.OPEN_LONG, size=base("5")), ["add long 5"]),
+        (Repeat.ADD, "long 3", signal(Action.OPEN_LONG), ["add long 0.1"]),
+        (Repeat.ALIGN, "long 3", signal(Action.OPEN_LONG, size=base("5")), ["add long 2"]),
+        (Repeat.ALIGN, "long 3", signal(Action.OPEN_LONG, size=base("1")), ["reduce 2 signal"]),
+        (Repeat.ALIGN, "long 3", signal(Action.OPEN_LONG, size=size(SizeUnit.QUOTE, "900")), []),
+        (Repeat.ADD, "short 3", signal(Action.OPEN_SHORT, size=base("1")), ["add short 1"]),
+        (Repeat.ADD, "short 3", signal(Action.OPEN_LONG, size=base("1")), ["close reversed", "open long 1"]),
+        (Repeat.ADD, "flat", signal(Action.OPEN_LONG, size=base("1")), ["open long 1"]),
+        (Repeat.ADD, "long 3", signal(Target.LONG, size=base("5")), ["add long 2"]),  # a target says what it means
+        (Repeat.ADD, "long 3", signal(Target.LONG), []),
+    ],
+)
+def test_an_opening_of_what_is_held_does_what_the_strategy_says(
+    repeat: Repeat, held: str, wish: Signal, expected: list[str]
+) -> None:
+    assert legs(decide(wish, rules(repeat=repeat), situation(held))) == expected
+
+
+@pytest.mark.parametrize(
+    ("sides", "wish", "held", "expected", "code"),
+    [
+        (Sides.LONG, Action.OPEN_LONG, "flat", ["open long 0.1"], None),
+        (Sides.LONG, Action.OPEN_SHORT, "flat", [], Outcome.SIDE_NOT_ALLOWED),
+        (Sides.LONG, Target.SHORT, "long 3", ["close reversed"], Outcome.SIDE_NOT_ALLOWED),
+        (Sides.SHORT, Action.ADD, "long 3", [], Outcome.SIDE_NOT_ALLOWED),
+        (Sides.SHORT, Action.CLOSE, "long 3", ["close signal"], None),
+        (Sides.SHORT, Action.OPEN_SHORT, "flat", ["open short 0.1"], None),
+    ],
+)
+def test_a_strategy_may_open_one_side_only(
+    sides: Sides, wish: Action | Target, held: str, expected: list[str], code: Outcome | None
+) -> None:
+    plan = decide(signal(wish), rules(sides=sides), situation(held))
+    assert (legs(plan), None if plan.refusal is None else plan.refusal.code) == (expected, code)
+
+
+@pytest.mark.parametrize(
+    ("previous", "wish", "held", "healed", "else_done"),
+    [
+        (Target.FLAT, Target.LONG, "flat", ["open long 2"], None),  # as the chart says: nothing was missed
+        (Target.LONG, Target.FLAT, "long 2", ["close signal"], None),
+        (None, Target.LONG, "short 1", ["close reversed", "open long 2"], None),
+        (Target.LONG, Target.LONG, "flat", ["open long 2"], []),
+        (Target.FLAT, Target.LONG, "short 1", ["close reversed", "open long 2"], ["close reversed"]),
+        (Target.LONG, Target.FLAT, "short 1", ["close signal"], ["close signal"]),
+        (Target.LONG, Target.FLAT, "flat", [], []),
+        (Target.SHORT, Target.LONG, "long 3", ["reduce 1 signal"], ["reduce 1 signal"]),
+    ],
+)
+@pytest.mark.parametrize("policy", Missed)
+def test_a_missed_alert_is_told_and_healed_or_opens_nothing(
+    previous: Target | None,
+    wish: Target,
+    held: str,
+    healed: list[str],
+    else_done: list[str] | None,
+    policy: Missed,
+) -> None:
+    """`else_done`: what is still done where the strategy does not want it healed; None where nothing was missed."""
+    goal = signal(wish, previous=previous, size=None if wish is Target.FLAT else base("2"))
+    plan = decide(goal, rules(missed=policy), situation(held))
+    assert bool(plan.missed) is (else_done is not None)
+    assert plan.halts is (policy is Missed.HALT and else_done is not None)
+    if policy is Missed.HEAL or else_done is None:
+        assert (legs(plan), plan.refusal) == (healed, None)
+    else:
+        assert legs(plan) == else_done
+        opens = len(healed) > len(else_done)
+        assert (None if plan.refusal is None else plan.refusal.code) == (Outcome.MISSED_ALERT if opens else None)

@@ -240,6 +240,10 @@ LIFE: list[Call | float] = [
     call(strategies.get, "one"),
     call(strategies.get, "nobody's"),
     call(strategies.get, "unknown"),
+    call(strategies.disable, "nobody's"),
+    call(strategies.disable, "nobody's"),
+    call(strategies.disable, "unknown"),
+    call(strategies.get, "nobody's"),
     call(keep_keys, 1),
     call(keep_keys, 2),
     call(inbox.store, alert(0, Action.OPEN_LONG), shares(10, 2)),  # a duplicate

@@ -127,6 +127,15 @@ def create_strategy(
     return 1
 
 
+@statement(strategies.DISABLE)
+def disable(t: Tables, x: Transaction, strategy_id: str) -> int:
+    slot = t.strategies.find(strategy_id)
+    if slot is None or not slot.row["enabled"]:
+        return 0
+    t.strategies.update(x, slot, {"enabled": False, "updated_at": x.clock()})
+    return 1
+
+
 @statement(strategies.LIVE_ACCOUNTS)
 def live_accounts(t: Tables, x: Transaction, account_ids: Sequence[UUID]) -> list[Row]:
     rows = [_account(t, account_id) for account_id in dict.fromkeys(account_ids)]
