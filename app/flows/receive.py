@@ -7,6 +7,7 @@ import msgspec
 
 from app import crash
 from app.alerts import body as bodies
+from app.alerts.body import Body
 from app.alerts.recognise import read_body
 from app.domain.refusals import Outcome
 from app.errors import LevelheadError
@@ -64,11 +65,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     """
     received_at = resources.now()
     body = bodies.open_body(delivery.raw)
-    secret = delivery.path_secret if delivery.path_secret is not None else body.secret
-    with store_errors():
-        strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
-    await _authenticate(resources, strategy, secret)
-    assert strategy is not None
+    strategy = await addressed(resources, delivery, body)
     reading = read_body(body, strategy.format, path_secret=delivery.path_secret)
     body_hash = resources.keys.body_hash(delivery.raw)
     alert = NewAlert(
@@ -103,6 +100,15 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     if not accounts:
         event(log, logging.WARNING, "alert refused", strategy=strategy.id, code=Outcome.NO_ACCOUNT, alert=alert.id)
     return Receipt(alert_id=alert.id, duplicate=False)
+
+
+async def addressed(resources: Resources, delivery: Delivery, body: Body) -> WebhookStrategy:
+    """The strategy that a delivery is for. Raises Unauthorized."""
+    with store_errors():
+        strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
+    await _authenticate(resources, strategy, body.secret if delivery.path_secret is None else delivery.path_secret)
+    assert strategy is not None
+    return strategy
 
 
 async def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:

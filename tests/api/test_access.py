@@ -19,6 +19,8 @@ from app.store.users import Role, User
 PUBLIC = {
     ("POST", "/webhook/{strategy}"),
     ("POST", "/webhook/{strategy}/{secret}"),
+    ("POST", "/webhook/{strategy}/explain"),
+    ("POST", "/webhook/{strategy}/{secret}/explain"),
     ("POST", "/api/v1/auth/login"),
     ("POST", "/api/v1/auth/refresh"),
     ("POST", "/api/v1/auth/logout"),

@@ -213,3 +213,36 @@ async def test_a_rotated_secret_holds_for_the_overlap_only(
     for secret in (first, second):
         assert (await anyone.post("/webhook/turning", json=alert(secret))).status_code == 401
     assert (await anyone.post("/webhook/turning", json=alert(third))).status_code == 202
+
+
+async def test_what_an_alert_would_do_is_told_and_not_done(
+    anyone: httpx.AsyncClient, resources: Resources, secret: str
+) -> None:
+    before = await count(resources)
+    for path, body in (("hooked", alert(secret)), (f"hooked/{secret}", alert("x" * 20))):
+        answer = await anyone.post(f"/webhook/{path}/explain?held=flat", json=body)
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert told.keys() >= {"format", "repairs", "legs", "checks", "verdict"}
+        assert secret not in answer.text
+    assert (await anyone.post("/webhook/hooked/explain", json=alert("wrong"))).status_code == 401
+    assert (await anyone.post("/webhook/nobody/explain", json=alert(secret))).status_code == 401
+    assert await count(resources) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "field"),
+    [
+        ("held=up:1", "bad_held", "held"),
+        ("held=long", "bad_number", "held"),
+        ("held=long:-1", "bad_number", "held"),
+        ("held=flat:1", "bad_held", "held"),
+        ("at=yesterday", "bad_time", "at"),
+    ],
+)
+async def test_a_question_that_cannot_be_read_is_refused(
+    anyone: httpx.AsyncClient, secret: str, query: str, code: str, field: str
+) -> None:
+    answer = await anyone.post(f"/webhook/hooked/explain?{query}", json=alert(secret))
+    assert answer.status_code == 422
+    assert (answer.json()["code"], answer.json()["field"]) == (code, field)
