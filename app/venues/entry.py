@@ -24,8 +24,10 @@ from app.venues.link import Bounds, Link
 log = logging.getLogger(__name__)
 A = TypeVar("A")
 
-# A link that died in silence costs an order an unknown outcome: it is looked for more often than a stream's.
-BOUNDS = Bounds(ping_s=10.0, silence_s=5.0)
+# A link that died in silence costs an order an unknown outcome, so that it is looked at more often than a stream's; and
+# none is written to one that was not heard of since the last ping.
+BOUNDS = Bounds(ping_s=3.0, silence_s=3.0)
+FRESH_S = 4.0
 IN_FLIGHT_MAX = 100
 STATUS_OF_TROUBLE = 500  # a server that has no such socket, or not for us, says less
 
@@ -55,7 +57,7 @@ class OrderEntry(Link, Generic[A]):
     def has_room(self) -> bool:
         """Whether an order may be written now.
 
-        Not to a socket that owes an answer for long: what is written behind it would share its fate.
+        Not to a link that may be dead, nor where an answer is owed for long: the order would share its fate.
         """
         transport = self._transport
         if (
@@ -66,10 +68,13 @@ class OrderEntry(Link, Generic[A]):
             or transport.underlying_transport.is_closing()
         ):
             return False
+        now = time.monotonic()
+        if now - self.last_frame_monotonic > FRESH_S:
+            return False
         if not self._in_flight:
             return True
         oldest, _ = next(iter(self._in_flight.values()))
-        return len(self._in_flight) < IN_FLIGHT_MAX and time.monotonic() - oldest < self._bounds.answer_s
+        return len(self._in_flight) < IN_FLIGHT_MAX and now - oldest < self._bounds.answer_s
 
     async def close(self) -> None:
         """Orders in flight are waited for, as REST's are."""

@@ -19,7 +19,7 @@ from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.limits import ADDRESS
 from app.venues.bybit.venue import BybitVenue
 from app.venues.clock import Clock
-from app.venues.entry import IN_FLIGHT_MAX
+from app.venues.entry import FRESH_S, IN_FLIGHT_MAX
 from app.venues.gate import Gate, Scope
 from app.venues.link import Bounds
 from tests.venues.bybit_rows import CREATE, POSITIONS, an_entry, an_exit, page, position_row
@@ -299,6 +299,15 @@ async def test_no_order_follows_one_that_is_not_answered_for_long(server: BybitS
         server.closing.set()
         await slow
         assert entry.has_room
+
+
+async def test_no_order_is_written_to_a_link_that_may_be_dead(server: BybitServer) -> None:
+    server.script(CREATE, {"orderId": "o"})
+    async with entering(server) as venue:
+        server.muted = True  # the pings too
+        entry_of(venue).last_frame_monotonic -= FRESH_S
+        await venue.place(an_entry())
+    assert [request.method for request in server.orders()] == ["POST"]
 
 
 async def test_only_so_many_are_in_flight(server: BybitServer) -> None:
