@@ -58,7 +58,8 @@ def create_app(config: Config) -> web.Application:
             await saver
 
     async def hang_up(app: web.Application) -> None:
-        await trade.links.stop()
+        for links in (trade.links, binance.order_links):
+            await links.stop()
         for hub in hubs:
             await hub.close_all()
 
