@@ -305,7 +305,7 @@ async def test_no_order_is_written_to_a_link_that_may_be_dead(server: BybitServe
     server.script(CREATE, {"orderId": "o"})
     async with entering(server) as venue:
         server.muted = True  # the pings too
-        entry_of(venue).last_frame_monotonic -= FRESH_S
+        entry_of(venue).last_frame_monotonic -= FRESH_S + 1
         await venue.place(an_entry())
     assert [request.method for request in server.orders()] == ["POST"]
 
