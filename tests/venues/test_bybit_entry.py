@@ -129,6 +129,14 @@ async def test_without_the_socket_orders_go_over_rest(server: BybitServer) -> No
         assert [request.method for request in server.orders()] == ["POST"]
 
 
+async def test_who_asks_for_the_time_has_the_socket_ready(server: BybitServer) -> None:
+    """So a watcher warms up what it may fire at."""
+    venue = BybitVenue(CREDENTIALS, Origins(rest=server.origin, ws=server.origin.replace("http", "ws")))
+    await venue.server_time()
+    await up(venue)
+    await venue.close()
+
+
 async def test_who_reads_has_the_socket_ready(server: BybitServer) -> None:
     server.script(POSITIONS, page(position_row()))
     server.script(CREATE, {"orderId": "o"})
