@@ -48,7 +48,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     up.add_argument("--symbol", metavar="S", help="of FILE, and of the sample alert (default: BTCUSDT)")
     commands.add_parser("api", help="serve the webhook and the JSON API")
     commands.add_parser("worker", help="execute alerts and commands; run as many as needed")
-    commands.add_parser("watcher", help="follow prices and fire levels; run two for safety")
+    commands.add_parser("watcher", help="follow prices and fire levels; several share the symbols")
     commands.add_parser("simulator", help="a local exchange to trade on (has flags of its own)", add_help=False)
     commands.add_parser("migrate", help="bring the database to the current schema")
     doctor = commands.add_parser("doctor", help="check everything and say what to mend")

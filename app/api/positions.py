@@ -14,7 +14,6 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from app.alerts.exits import read_exits
 from app.alerts.symbols import normalise
 from app.api.access import at_least
-from app.api.health import WATCHER_LEASE
 from app.api.inject import Injected
 from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, instant_and_id, one_page, read_cursor
 from app.api.problems import not_found
@@ -22,6 +21,7 @@ from app.domain.callback import callback_pct
 from app.domain.money import HUNDRED, plain
 from app.domain.order import PositionSide
 from app.domain.position import CloseReason, PositionStatus
+from app.domain.shards import lease_of
 from app.domain.signal import Exits
 from app.errors import InvalidInput, Refused
 from app.flows import manual
@@ -222,8 +222,8 @@ def _read_exits(given: dict[str, Any], prefix: str = "") -> Exits:
 async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[PositionJson]:
     async with reading(resources.pool) as db:
         levels = await views.levels_of(db, [row.id for row in rows])
-        watched = WATCHER_LEASE in await views.live_leases(db)
-        dark = await blind.rows(db) if watched else set()
+        held = await views.live_leases(db)
+        dark = await blind.rows(db)
         # A removed account has no live position, so no price is asked for.
         live = {row.account for row in rows if row.status != PositionStatus.CLOSED}
         markets = {account_id: await _market(resources, db, account_id) for account_id in live}
@@ -231,8 +231,8 @@ async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[Posi
     prices = {book: await _price(resources, markets[book[0]], book[1]) for book in books}
 
     def is_watched(row: PositionRow) -> bool:
-        market = markets.get(row.account) or ""
-        return watched and not dark & {(market, row.symbol), (market, blind.EVERYTHING)}
+        market, lease = markets.get(row.account) or "", lease_of(row.symbol)
+        return lease in held and not dark & {(market, lease, row.symbol), (market, lease, blind.EVERYTHING)}
 
     return [
         _json(row, levels[row.id], prices.get((row.account, row.symbol)), resources.now(), watched=is_watched(row))

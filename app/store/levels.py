@@ -94,14 +94,16 @@ UPDATE levels
 
 DONE = "UPDATE levels SET status = 'done' WHERE id = $1 AND status <> 'done'"
 
-# An extreme only gets better, whoever writes it, and only the holder of the watcher's lease writes it.
+# An extreme only gets better, whoever writes it, and only the holder of the symbol's lease writes it.
 SAVE_EXTREMES = """
 UPDATE levels l
    SET extreme = CASE WHEN p.side = 'long' THEN greatest(l.extreme, x.extreme) ELSE least(l.extreme, x.extreme) END,
        extreme_at = greatest(l.extreme_at, x.extreme_at)
-  FROM unnest($1::uuid[], $2::numeric[], $3::timestamptz[]) AS x (id, extreme, extreme_at), positions p
+  FROM unnest($1::uuid[], $2::numeric[], $3::timestamptz[], $4::text[], $5::bigint[])
+       AS x (id, extreme, extreme_at, lease, token),
+       positions p, leases held
  WHERE l.id = x.id AND l.status = 'armed' AND p.id = l.position_id
-   AND EXISTS (SELECT FROM leases WHERE name = 'watcher' AND token = $4 AND expires_at > clock_timestamp())
+   AND held.name = x.lease AND held.token = x.token AND held.expires_at > clock_timestamp()
 """
 
 KIND = "SELECT kind FROM levels WHERE id = $1"
@@ -194,10 +196,20 @@ async def interrupted(connection: Connection | Pool, position_id: UUID) -> list[
     return as_structs(await connection.fetch(INTERRUPTED, position_id), Interrupted)
 
 
-async def save_extremes(
-    connection: Connection | Pool, extremes: Sequence[tuple[UUID, Decimal, datetime | None]], *, token: int
-) -> None:
-    """Persist how far trailing stops have come, and up to when, so that a restart goes on from there."""
+class Extreme(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a trailing stop has come, up to when, and by which lease (its name and token) whoever says so knows."""
+
+    level_id: UUID
+    price: Decimal
+    at: datetime | None
+    lease: str
+    token: int
+
+
+async def save_extremes(connection: Connection | Pool, extremes: Sequence[Extreme]) -> None:
+    """Persist how far trailing stops have come, so that whoever watches them next goes on from there. What is told by a
+    lease that is over is not written.
+    """
     if extremes:
-        ids, prices, instants = zip(*extremes, strict=True)
-        await connection.execute(SAVE_EXTREMES, list(ids), list(prices), list(instants), token)
+        columns = zip(*((x.level_id, x.price, x.at, x.lease, x.token) for x in extremes), strict=True)
+        await connection.execute(SAVE_EXTREMES, *map(list, columns))

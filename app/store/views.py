@@ -341,5 +341,5 @@ async def events_of_position(connection: Connection, position_id: UUID) -> list[
 
 
 async def live_leases(connection: Connection) -> set[str]:
-    """Names of the leases that somebody holds right now: `watcher`, `worker:<id>` …"""
+    """Names of the leases that somebody holds right now: `watcher:00`, `worker:<id>` …"""
     return {row["name"] for row in await connection.fetch(LIVE_LEASES)}

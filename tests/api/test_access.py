@@ -26,6 +26,7 @@ PUBLIC = {
     ("POST", "/api/v1/auth/logout"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
+    ("GET", "/metrics"),
     ("GET", "/schema"),
     ("GET", "/schema/openapi.json"),
     ("GET", "/schema/{path}"),  # answers 404

@@ -7,6 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.domain.shards import lease_of
 from app.flows import manual
 from app.ids import new_id
 from app.resources import Resources
@@ -59,7 +60,7 @@ async def test_a_position_as_the_contract_says(
 ) -> None:
     async with transaction(resources.pool) as db:
         level = await rows.level(db, position, "stop_loss", armed_at=rows.START)
-        await leases.acquire(db, "watcher", new_id(), ttl_s=60)
+        await leases.acquire(db, lease_of("BTCUSDT"), new_id(), ttl_s=60)
     await see_price(resources, "64100.50")
     (found,) = (await viewer.get("/positions")).json()["items"]
     age_ms = found.pop("feed_age_ms")
@@ -197,7 +198,7 @@ async def test_who_protects_it(
     async with transaction(resources.pool) as db:
         await db.execute("UPDATE positions SET native_stop = NULL")
         await rows.level(db, position, kind, **more)
-        await leases.acquire(db, "watcher", new_id(), ttl_s=60 if watched else -1)
+        await leases.acquire(db, lease_of("BTCUSDT" if watched else "ETHUSDT"), new_id(), ttl_s=60)
     assert (await get(viewer, position))["protected_by"] == protected_by
 
 

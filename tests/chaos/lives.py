@@ -268,8 +268,7 @@ async def living(chaos: Chaos, led: list[tuple[str, Life, str]], *, beside: tupl
     async with AsyncExitStack() as processes:
         more = [await processes.enter_async_context(chaos.beside(name)) for name in beside]
         for one in more:
-            if one.name == "worker":  # a second watcher waits for the first one's lease
-                await one.says(stack, "worker ready")
+            await one.says(stack, f"{one.name} ready")
         desks_of = {venue: await desks.desk(stack, f"{venue}-lives") for venue in VENUES}
         storm.waiting = len(led)
         for (name, one_life, venue), symbol in zip(led, books, strict=True):

@@ -139,7 +139,7 @@ def draw(seed: int, without: frozenset[str] = frozenset()) -> Plan:
     traded_s = chance.uniform(*TRADED_S)
     alerts = _alerts(chance, seed, rates, books, traded_s)
     calm_at = max(time for alert in alerts for time in alert.times) + chance.uniform(1.0, 5.0)
-    workers, watchers = chance.choice((1, 2, 2)), chance.choice((1, 1, 2))
+    workers, watchers = chance.choice((1, 2, 2)), chance.choice((1, 2, 3))
     return Plan(
         seed=seed,
         rates=rates,

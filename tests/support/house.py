@@ -14,6 +14,7 @@ import pytest
 from app.domain.drift import DRIFTS, DriftKind
 from app.domain.order import PositionMode
 from app.domain.position import Position
+from app.domain.shards import LEASES
 from app.flows.execute import Worker, execute_book
 from app.flows.receive import Delivery, Receipt, receive
 from app.ids import new_id
@@ -77,7 +78,7 @@ class House:
         await leases.acquire(self.resources.pool, f"worker:{self.worker.id}", self.worker.id, ttl_s=600)
         # As if a watcher saw the prices (nothing is opened blind) and let go of each position when it ends.
         await self.resources.pool.execute("ALTER TABLE positions ALTER released_at SET DEFAULT now()")
-        await leases.acquire(self.resources.pool, "watcher", self.worker.id, ttl_s=600)
+        await leases.acquire_all(self.resources.pool, LEASES, self.worker.id, ttl_s=600)
 
     async def linked(self) -> None:
         """Wait until orders will go over the socket for them."""

@@ -79,7 +79,7 @@ PROTECTING = (
     Bug(
         name="levels fire without a lease",
         file="workers/watcher.py",
-        old="        return time.monotonic() < self.lease_until and not self.draining\n",
+        old="        return time.monotonic() < self.shares.until and not self.draining\n",
         new="        return not self.draining\n",
         loses="two watchers close the part of one take-profit twice",
         tests="tests/flows/test_fired_once.py -k only_who_has_the_lease",
@@ -128,8 +128,8 @@ PROTECTING = (
     Bug(
         name="a watcher lets go of what its predecessor may have on its way",
         file="workers/watcher.py",
-        old="        if time.monotonic() < self.taken_at + window_s:\n            return\n",
-        new="",
+        old="            if shard is None or time.monotonic() < shard.taken_at + window_s:\n",
+        new="            if shard is None:\n",
         loses="the late close takes off the newer position",
         tests="tests/workers/test_watcher.py -k took_over_a_moment_ago",
     ),

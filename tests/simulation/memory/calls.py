@@ -14,6 +14,7 @@ from app.domain.drift import DriftKind
 from app.domain.level import Level, LevelKind, LevelStatus
 from app.domain.order import Order, OrderStatus, PositionMode, PositionSide, Side
 from app.domain.position import CloseReason, Fill, FillOrigin, Position, PositionStatus
+from app.domain.shards import lease_of
 from app.domain.signal import Action, Exits, PriceOrPct, Signal, StopLoss, TakeProfit, Target
 from app.store import (
     accounts,
@@ -87,6 +88,15 @@ def instruction(number: int, account: int, seq: int, sent_at: datetime | None) -
         request=signal(Target.LONG, sent_at=sent_at), position_id=None, status=InstructionStatus.EXECUTING, attempts=1,
         outcome_code=None, outcome_reason=None, created_at=START, received_at=START,
     )  # fmt: skip
+
+
+WATCHES = lease_of("BTCUSDT")
+
+
+def extreme(
+    level_id: UUID, price: D, at: datetime | None = None, *, lease: str = WATCHES, token: int = 1
+) -> levels.Extreme:
+    return levels.Extreme(level_id=level_id, price=price, at=at, lease=lease, token=token)
 
 
 def book(account: int, symbol: str, worker: int, token: int) -> Book:
@@ -202,7 +212,7 @@ WORLD = [
     call(add_secret, 1, "one"),
     call(add_secret, 2, "one"),
     call(leases.acquire, f"worker:{WORKERS[0]}", WORKERS[0], ttl_s=60),
-    call(leases.acquire, "watcher", WORKERS[0], ttl_s=60),
+    call(leases.acquire, WATCHES, WORKERS[0], ttl_s=60),
     call(inbox.store, alert(0, Action.OPEN_LONG), shares(0, 2)),
     call(inbox.take, ACCOUNTS[0], SYMBOLS[0], WORKERS[0]),
     call(orders.insert_plan, book(0, SYMBOLS[0], 0, 1), [intent(0, 0, IntentKind.OPEN)], order(0, 0, OrderStatus.SENT)),
@@ -332,9 +342,9 @@ LIFE: list[Call | float] = [
     call(levels.of_position, id_of("position", 0)),
     call(levels.armed),
     call(levels.armed, id_of("position", 0)),
-    call(levels.save_extremes, [(id_of("level", 0), D("60100.5"), START), (WORKERS[0], D(1), None)], token=1),
-    call(levels.save_extremes, [(id_of("level", 0), D("60000"), None)], token=1),
-    call(levels.save_extremes, [(id_of("level", 0), D("70000"), None)], token=2),  # of another watcher
+    call(levels.save_extremes, [extreme(id_of("level", 0), D("60100.5"), START), extreme(WORKERS[0], D(1))]),
+    call(levels.save_extremes, [extreme(id_of("level", 0), D("60000"))]),
+    call(levels.save_extremes, [extreme(id_of("level", 0), D("70000"), token=2)]),  # of another watcher
     call(levels.rearm, [level(0, intent_number=1, order_number=1, qty=D("0.4"))]),
     call(levels.rearm, [level(0, intent_number=1, order_number=1, moved_s=1)]),
     call(levels.insert, [level(2, intent_number=1)]),  # the same kind and rung
@@ -376,35 +386,36 @@ LIFE: list[Call | float] = [
     call(positions.closed_lately, ACCOUNTS[0], since=START - timedelta(seconds=1)),
     call(positions.not_let_go, ACCOUNTS[0], SYMBOLS[0], within_s=12.0),
     call(positions.unreleased, within_s=12.0),
-    call(positions.release, [id_of("position", 0)], token=2),  # of another watcher
-    call(positions.release, [id_of("position", 0)], token=1),
+    call(positions.release, [(id_of("position", 0), WATCHES, 2)]),  # of another watcher
+    call(positions.release, [(id_of("position", 0), WATCHES, 1)]),
     call(positions.unreleased, within_s=12.0),
     call(positions.set_status, id_of("position", 0), "open"),  # a closed one
     call(positions.accounts_in_use),
     call(orders.move, id_of("order", 0), OrderStatus.FILLED),
     call(orders.doubtful, ACCOUNTS[0]),
     call(books.release, book(0, SYMBOLS[0], 0, 1)),
-    call(leases.renew, "watcher", WORKERS[0], 1, ttl_s=30),
-    call(leases.acquire, "watcher", WORKERS[1], ttl_s=30),
-    call(leases.acquire, "watcher", WORKERS[0], ttl_s=30),
-    call(leases.release, "watcher", WORKERS[0], 2),
-    call(leases.acquire, "watcher", WORKERS[1], ttl_s=30),
-    call(leases.expires_at, "watcher"),
-    call(leases.acquire_all, ["watcher", "b", "a"], WORKERS[0], ttl_s=10),
+    call(leases.renew, WATCHES, WORKERS[0], 1, ttl_s=30),
+    call(leases.acquire, WATCHES, WORKERS[1], ttl_s=30),
+    call(leases.acquire, WATCHES, WORKERS[0], ttl_s=30),
+    call(leases.release, WATCHES, WORKERS[0], 2),
+    call(leases.acquire, WATCHES, WORKERS[1], ttl_s=30),
+    call(leases.expires_at, WATCHES),
+    call(leases.acquire_all, [WATCHES, "b", "a"], WORKERS[0], ttl_s=10),
     call(leases.renew_all, {"a": 1, "b": 2, "c": 1}, WORKERS[0], ttl_s=10),
     call(leases.release_all, {"a": 1, "b": 1}, WORKERS[0]),
     call(leases.holders),
+    call(leases.live, "watch"),
     call(leases.free, [WORKERS[1]]),
-    call(leases.acquire, "watcher", WORKERS[1], ttl_s=30),
+    call(leases.acquire, WATCHES, WORKERS[1], ttl_s=30),
     call(bans.tell, "account:1", 10.5, "too many"),
     call(bans.tell, "account:1", 5, "fewer"),
     call(bans.live),
     call(blind.reason, "bybit", "BTCUSDT"),
-    call(blind.tell, "bybit", {"BTCUSDT": "silent", "": "no link"}, token=4),
+    call(blind.tell, "bybit", {(WATCHES, "BTCUSDT"): "silent", (WATCHES, ""): "no", ("b", "X"): "x"}, {WATCHES: 4}),
     call(blind.reason, "bybit", "BTCUSDT"),
-    call(blind.tell, "bybit", {"BTCUSDT": "still silent"}, token=4),
+    call(blind.tell, "bybit", {(WATCHES, "BTCUSDT"): "still silent"}, {WATCHES: 4, "b": 77}),
     call(blind.rows),
-    call(blind.tell, "bybit", {}, token=1),  # of another watcher
+    call(blind.tell, "bybit", {}, {WATCHES: 1}),  # of another watcher
     call(blind.reason, "bybit", "BTCUSDT"),
     call(blind.reason, "bybit", "ETHUSDT"),
     *(
@@ -480,7 +491,7 @@ all_levels = st.builds(
 )  # fmt: skip
 fills = st.builds(fill, numbers, st.none() | st.just("lh0"), qty=quantities, price=prices, side=st.sampled_from(Side))
 endings = st.sampled_from([InstructionStatus.DONE, InstructionStatus.REFUSED, InstructionStatus.NEEDS_OPERATOR])
-leased = st.sampled_from(["watcher", "stream:a", "stream:b", *(f"worker:{worker}" for worker in WORKERS)])
+leased = st.sampled_from([WATCHES, "stream:a", "stream:b", *(f"worker:{worker}" for worker in WORKERS)])
 held_leases = st.dictionaries(leased, tokens, max_size=3)
 seen = st.tuples(symbols, sides, st.sampled_from(DriftKind))
 alerts = st.builds(
@@ -530,14 +541,15 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(leases.release_all, held_leases, worker_ids),
     _calls(leases.expires_at, leased),
     _calls(leases.holders),
+    _calls(leases.live, st.sampled_from(["watch", "stream:"])),
     _calls(leases.free, st.lists(worker_ids, max_size=2)),
     _calls(bans.tell, st.sampled_from(["a", "b"]), seconds, st.just("too many")),
     _calls(bans.live),
     _calls(blind.reason, st.just("bybit"), symbols),
     _calls(blind.rows),
     _calls(
-        blind.tell, st.just("bybit"), st.dictionaries(symbols | st.just(""), st.sampled_from(["dark", "dim"])),
-        token=tokens,
+        blind.tell, st.just("bybit"),
+        st.dictionaries(st.tuples(leased, symbols | st.just("")), st.sampled_from(["dark", "dim"])), held_leases,
     ),
     _calls(orders.insert_intents, st.lists(intents, max_size=2)),
     _calls(orders.insert_orders, st.lists(all_orders, max_size=2)),
@@ -581,7 +593,10 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(positions.closed_lately, account_ids, since=instants.filter(bool)),
     _calls(positions.not_let_go, account_ids, symbols, within_s=seconds),
     _calls(positions.unreleased, within_s=seconds),
-    _calls(positions.release, st.lists(ids("position"), max_size=2), token=tokens),
+    _calls(
+        positions.release,
+        st.lists(st.tuples(ids("position"), leased, tokens), unique_by=lambda row: row[0], max_size=2),
+    ),
     _calls(positions.accounts_in_use),
     _calls(positions.symbols_to_watch),
     _calls(positions.adopt, ids("position"), quantities),
@@ -603,7 +618,10 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(levels.interrupted, ids("position")),
     _calls(
         levels.save_extremes,
-        st.lists(st.tuples(ids("level"), prices, instants), unique_by=lambda row: row[0], max_size=3), token=tokens,
+        st.lists(
+            st.builds(extreme, ids("level"), prices, instants, lease=leased, token=tokens),
+            unique_by=lambda row: row.level_id, max_size=3,
+        ),
     ),
     _calls(
         drifts.ask, id=ids("drift"), account_id=account_ids, seen=seen, position_id=st.none() | ids("position"),

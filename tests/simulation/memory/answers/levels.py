@@ -192,15 +192,13 @@ def save_extremes(
     ids: Sequence[UUID],
     extremes: Sequence[Decimal],
     instants: Sequence[datetime | None],
-    token: int,
+    names: Sequence[str],
+    tokens: Sequence[int],
 ) -> int:
-    watcher = t.leases.row("watcher")
-    if watcher is None or watcher["token"] != token or watcher["expires_at"] <= x.clock():
-        return 0
-    count = 0
-    for level_id, extreme, at in zip(ids, extremes, instants, strict=True):
+    count, now = 0, x.clock()
+    for level_id, extreme, at, name, token in zip(ids, extremes, instants, names, tokens, strict=True):
         slot = t.levels.find(level_id)
-        if slot is None or slot.row["status"] != "armed":
+        if slot is None or slot.row["status"] != "armed" or not t.is_held(name, token, now):
             continue
         position = t.positions.row(slot.row["position_id"])
         assert position is not None, "levels refer to positions"
