@@ -118,6 +118,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 PRICES = {"BTCUSDT": D("60000"), "ETHUSDT": D("3000"), "SOLUSDT": D("200")}
 TICKS = {"BTCUSDT": D("0.1"), "ETHUSDT": D("0.01"), "SOLUSDT": D("0.01")}
 SIZES = {"BTCUSDT": D("0.001"), "ETHUSDT": D("0.02"), "SOLUSDT": D("0.3")}
+NOTICED_S = 2.5  # a silent symbol is asked for by then
 TRADED_S = (2.0, 10.0)  # alerts come within so many seconds
 CRASH_PLACES = ("place", "set_stop", "commit", "write", "answer")
 
@@ -301,6 +302,8 @@ def _happenings(
                 case "silence":
                     symbol = own.choice(books).symbol
                     one = Happening(at=at, what=kind, of=symbol, seconds=min(left, own.uniform(1.0, 8.0)))
+                    if one.seconds < NOTICED_S:
+                        continue  # docs/reliability.md: what such a one leaves out is not promised to be seen
                 case _:
                     one = Happening(at=at, what=kind, of=own.choice(books).symbol, account=account)
             found.append(one)
