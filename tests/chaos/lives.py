@@ -191,6 +191,8 @@ class Book:
             and request["api_key"] == self.desk.api_key
             and self.symbol in f"{request['query']} {request['body']}"
         ]
+        if "-rest" in self.desk.strategy:
+            assert {request["channel"] for request in found} <= {"rest"}
         return found[self._sent_before :]
 
     async def traded(self) -> list[tuple[str, str]]:
