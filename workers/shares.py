@@ -94,8 +94,8 @@ class Shares:
         asked = time.monotonic()
         with store_errors():
             self._here = await leases.acquire_all(self._resources.pool, [self._name], self._holder, ttl_s=LEASE_TTL_S)
-            self.until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
             await self._balance()
+        self.until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
 
     async def keep(self) -> None:
         """Until cancelled. Raises LeaseLost."""
