@@ -94,8 +94,8 @@ class Shares:
         asked = time.monotonic()
         with store_errors():
             self._here = await leases.acquire_all(self._resources.pool, [self._name], self._holder, ttl_s=LEASE_TTL_S)
-            self.until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
             await self._balance()
+        self.until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
 
     async def keep(self) -> None:
         """Until cancelled. Raises LeaseLost."""
@@ -135,7 +135,7 @@ class Shares:
         tokens = self._here | self.tokens()
         ours = await leases.renew_all(self._resources.pool, tokens, self._holder, ttl_s=LEASE_TTL_S)
         if not self._here.keys() <= ours:
-            raise LeaseLost("other watchers have taken over")
+            raise LeaseLost("the watcher's leases ran out before they were renewed")
         self.until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
         if lost := self.held.keys() - ours:
             event(log, logging.ERROR, "another watcher has taken over", leases=",".join(sorted(lost)))
@@ -162,13 +162,14 @@ class Shares:
         self._say(len(watchers))
 
     async def _give_back(self, count: int) -> None:
-        given = [name for name in self.held if self._is_idle(name)][: max(0, count)]
-        if given:
-            self._given |= {name: self.held.pop(name).token for name in given}
-            self._on_gone(given)
-        if self._given:
-            await leases.release_all(self._resources.pool, self._given, self._holder)
-            self._given.clear()
+        idle = [name for name in self.held if self._is_idle(name)][: max(0, count)]
+        if idle:
+            self._given |= {name: self.held.pop(name).token for name in idle}
+            self._on_gone(idle)
+        if given := dict(self._given):
+            await leases.release_all(self._resources.pool, given, self._holder)
+            for name in given:
+                del self._given[name]
 
     async def _take(self, names: list[str]) -> None:
         taken = await leases.acquire_all(self._resources.pool, names, self._holder, ttl_s=LEASE_TTL_S)

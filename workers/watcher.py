@@ -184,9 +184,9 @@ class Watcher:
                 found = await levels.armed(self.resources.pool)
             used = [(account_id, symbol) for account_id, symbol in used if lease_of(symbol) in held]
             armed = [one for one in found if lease_of(one.symbol) in held]
-            new = {lease for lease, shard in held.items() if shard.inherited is None}
-            for lease in new:
-                held[lease].inherited = {one.client_order_id for one in armed if lease_of(one.symbol) == lease}
+            for lease, shard in held.items():
+                if shard.inherited is None:
+                    shard.inherited = {one.client_order_id for one in armed if lease_of(one.symbol) == lease}
             for account_id in {account_id for account_id, _ in used}:
                 await guarded(self.markets.connect, account_id)
             await self.markets.look_again()
@@ -200,9 +200,6 @@ class Watcher:
                 await guarded(self._arm, one, held[lease_of(one.symbol)])
             for feed in self.feeds.values():
                 feed.trim()
-                for symbol in feed.symbols_with_levels():
-                    if lease_of(symbol) in new:
-                        self.gaps.inspect(feed, symbol, after_s=SUBSCRIBED_S)  # of the time while it changed hands
             await self._let_go()
 
     def _changed_here(self, position_id: UUID) -> None:

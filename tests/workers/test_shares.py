@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from app.domain.level import TriggerBy
 from app.domain.shards import LEASES, SHARDS, lease_of
 from app.ids import new_id
-from app.store import leases
+from app.store import leases, levels
+from app.store.levels import Armed
 from tests.support.house import House, eventually
 from tests.workers.support import Broken, another, armed, closed, watching
-from workers.shares import FORMER, LeaseLost
+from workers.shares import FORMER, LeaseLost, Shard
 from workers.watcher import Watcher
 
 D = Decimal
@@ -197,6 +199,37 @@ async def test_a_shard_that_is_lost_is_let_go_of_at_once_and_the_others_are_kept
         await closed(house)
 
 
+async def test_what_was_read_before_a_shard_changed_hands_is_not_armed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever had it in between may have fired it."""
+    lease = lease_of(BTC)
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        read = levels.armed
+
+        async def lost_meanwhile(*args: Any) -> list[Armed]:
+            found = await read(*args)
+            before = watcher.shares.held.pop(lease)
+            watcher._shards_gone([lease])
+            watcher.shares.held[lease] = Shard(before.token)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(levels, "armed", lost_meanwhile)
+            await watcher._reload()
+            assert watcher.armed == {}
+            [position] = await house.rows("SELECT id FROM positions")
+            await watcher._reload_position(position["id"])
+            assert watcher.armed == {}
+        assert watcher.shares.held[lease].inherited is None, "all that is armed by now may have been sent"
+        await watcher._reload()
+        assert {one.client_order_id for one in watcher.armed.values()} == watcher.shares.held[lease].inherited
+        await house.price("59390")
+        await closed(house)
+
+
 async def test_a_watcher_whose_leases_are_all_lost_ends(house: House) -> None:
     pool = house.resources.pool
     await leases.free(pool, [house.worker.id])
@@ -206,7 +239,7 @@ async def test_a_watcher_whose_leases_are_all_lost_ends(house: House) -> None:
     await leases.free(pool, [watcher.id])
     with pytest.raises(ExceptionGroup) as ended:
         await task
-    assert ended.group_contains(LeaseLost, match="taken over")
+    assert ended.group_contains(LeaseLost, match="before they were renewed")
 
 
 async def test_a_watcher_without_its_database_fires_nothing_when_its_leases_run_out(house: House) -> None:
@@ -222,7 +255,7 @@ async def test_a_watcher_without_its_database_fires_nothing_when_its_leases_run_
             await task
     finally:
         house.resources.pool = pool
-    assert ended.group_contains(LeaseLost, match="ran out")
+    assert ended.group_contains(LeaseLost, match="ran out: ")
     assert not watcher.may_fire()
 
 
