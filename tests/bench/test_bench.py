@@ -3,11 +3,10 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import msgspec
 import pytest
 
 from app.domain.level_book import LevelBook
-from bench import alert_path, exchange, frames, levels, pipeline, report, tick_path
+from bench import alert_path, exchange, frames, levels, order_overhead, pipeline, report, tick_path
 from bench.__main__ import parse
 from bench.rivals import Loop, Sorted
 
@@ -69,9 +68,9 @@ def test_the_crossing_price_lies_between_the_stop_and_the_native_one() -> None:
 
 def test_stamps_are_put_into_words_once() -> None:
     stamps = exchange.Stamps()
-    body = {"orderLinkId": "a", "symbol": "B00USDT", "reduceOnly": True}
-    stamps.order(msgspec.json.encode(body), 7)
-    assert stamps.take().orders == [exchange.OrderSeen("a", "B00USDT", True, 7)]
+    stamps.came("a connection", 7, order_overhead.prepared("bybit", "http://127.0.0.1:1", "B00USDT"))
+    [seen] = stamps.take().orders
+    assert (seen.symbol, seen.reduce_only, seen.qty, seen.at_ns) == ("B00USDT", True, "1", 7)
     assert stamps.take() == exchange.Seen()
 
 
