@@ -124,14 +124,14 @@ async def _all_armed(stack: Stack) -> bool:
     return bool(row["n"] == len(stack.symbols))
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], what: str) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], what: str, within_s: float = SETTLED_WITHIN_S) -> None:
     """Look at it now and then: this wait is outside of what is measured."""
     try:
-        async with asyncio.timeout(SETTLED_WITHIN_S):
+        async with asyncio.timeout(within_s):
             while not await check():  # noqa: ASYNC110  # other processes do it; there is no event to wait for
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise SystemExit(f"bench: gave up waiting for {what} after {SETTLED_WITHIN_S:g} s") from None
+        raise SystemExit(f"bench: gave up waiting for {what} after {within_s:g} s") from None
 
 
 def instant_ns(text: str) -> int:
