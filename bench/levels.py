@@ -30,21 +30,26 @@ def plain(number: int) -> Level:
     """Stops below and targets above, each at a price of its own."""
     far = Decimal(10) + Decimal(number) / 10_000
     kind = LevelKind.STOP_LOSS if number % 2 else LevelKind.TAKE_PROFIT
-    return _level(kind, price=100 - far if number % 2 else 100 + far)
+    return armed_level(kind, price=100 - far if number % 2 else 100 + far)
 
 
 def trailing(number: int) -> Level:
     """Awake, each with an extreme and a distance of its own."""
     extreme = Decimal(101) + Decimal(number % 1000) / 10_000
-    return _level(LevelKind.TRAILING_STOP, extreme=extreme, distance=Decimal(10) + Decimal(number) / 1_000_000)
+    return armed_level(LevelKind.TRAILING_STOP, extreme=extreme, distance=Decimal(10) + Decimal(number) / 1_000_000)
 
 
-def _level(
-    kind: LevelKind, *, price: Decimal | None = None, extreme: Decimal | None = None, distance: Decimal | None = None
+def armed_level(
+    kind: LevelKind,
+    *,
+    price: Decimal | None = None,
+    extreme: Decimal | None = None,
+    distance: Decimal | None = None,
+    side: PositionSide = PositionSide.LONG,
 ) -> Level:
     unused: UUID = new_id()
     return Level(
-        id=new_id(), position_id=new_id(), kind=kind, side=PositionSide.LONG, fraction=ONE, qty=ONE, price=price,
+        id=new_id(), position_id=new_id(), kind=kind, side=side, fraction=ONE, qty=ONE, price=price,
         extreme=extreme, distance=distance, armed_at=ARMED_AT, order_id=unused, intent_id=unused,
     )  # fmt: skip
 
