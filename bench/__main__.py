@@ -184,7 +184,7 @@ def main() -> int:
             except emulator.NotInstalled as error:
                 print(f"bench: {error}", file=sys.stderr)
         found["level_book_ns"] = rows
-        print(levels.table(rows))
+        print(levels.table(rows), levels.verdicts(rows), sep="\n")
     if options.json is not None:
         whole = {"load": load, **found}
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(whole)) + b"\n")

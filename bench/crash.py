@@ -55,6 +55,7 @@ SETTLE_S = 0.5
 MADE_SYMBOLS = tuple(f"C{number}USDT" for number in range(7))
 
 Prints = dict[str, list[Row]]  # symbol -> its trades
+Key = tuple[str, str | None]  # symbol, trade id
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -80,6 +81,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     unbelieved: int  # trades that do not count
     delayed: int  # levels that only a later trade crosses than the first print beyond them; so, or not at all
     fired: int
+    waited: int  # fires at a trade that another one had to confirm
     missed: int
     twice: int
     elsewhere: int  # at another trade than the oracle's
@@ -146,15 +148,18 @@ def _stop(price: Decimal, first: Decimal) -> Level:
     return armed_level(LevelKind.STOP_LOSS, price=price, side=side)
 
 
-def counted(found: Prints) -> Prints:
-    """The trades that count, by the rule alone."""
+def counted(found: Prints) -> tuple[Prints, dict[Key, int]]:
+    """The trades that count, by the rule alone; and how long (us) each of them waited for one that confirmed it."""
     believed: Prints = {}
+    waited_us: dict[Key, int] = {}
     for symbol, rows in found.items():
         sieve, rows_in = Sieve[_Print](), believed.setdefault(symbol, [])
         for _, of_ms in groupby(rows, key=lambda row: row.ts_us // 1000):
-            last = rows_in[-1].price if rows_in else None
-            rows_in += [one.row for one in sieve.sift([_Print(row) for row in of_ms], last, None)]
-    return believed
+            told = [_Print(row) for row in of_ms]
+            for one in sieve.sift(told, rows_in[-1].price if rows_in else None, None):
+                rows_in.append(one.row)
+                waited_us[symbol, one.row.trade_id] = 0 if one in told else told[0].row.ts_us - one.row.ts_us
+    return believed, waited_us
 
 
 class _Print:
@@ -305,15 +310,15 @@ async def measure(
     venue: str, folder: Path | None, count: int = POSITIONS, rounds: int = ROUNDS, speed: float = SPEED
 ) -> Figures:
     found, origin = prints(folder)
-    levels, believed = stops(found, count), counted(found)
+    levels, (believed, waited_us) = stops(found, count), counted(found)
     expected, gullible = oracle(believed, levels), oracle(found, levels)
     timed = list(timed_frames(venue, found))
     late: defaultdict[str, list[int]] = defaultdict(list)
-    fired = missed = twice = elsewhere = 0
+    fired = waited = missed = twice = elsewhere = 0
     for _ in range(rounds):
         played, fires = await _round(venue, folder, found, levels, speed)
-        due_ns: dict[tuple[str, str | None], int] = {}
-        written_ns: dict[tuple[str, str | None], int] = {}
+        due_ns: dict[Key, int] = {}
+        written_ns: dict[Key, int] = {}
         for (due_us, trades, _), at_ns in zip(timed, played.written_ns, strict=True):
             for symbol, row in trades:
                 due_ns[symbol, row.trade_id] = played.began_ns + int(due_us * 1000 / speed)
@@ -325,7 +330,10 @@ async def measure(
         for one, fire in by_level.items():
             elsewhere += one not in expected or fire.trade_id != expected[one].trade_id
             crossing = (fire.symbol, fire.trade_id)
+            waited_ns = int(waited_us.get(crossing, 0) * 1000 / speed)
+            waited += waited_ns > 0
             late["due → decided"].append(fire.at_ns - due_ns[crossing])
+            late["due, and confirmed → decided"].append(fire.at_ns - due_ns[crossing] - waited_ns)
             late["beside it: due → on the wire"].append(written_ns[crossing] - due_ns[crossing])
             late["beside it: on the wire → decided"].append(fire.at_ns - written_ns[crossing])
     return Figures(
@@ -335,6 +343,7 @@ async def measure(
         unbelieved=_size(found) - _size(believed),
         delayed=sum(expected.get(one) is not row for one, row in gullible.items()),
         fired=fired,
+        waited=waited,
         missed=missed,
         twice=twice,
         elsewhere=elsewhere,
@@ -348,11 +357,12 @@ def _size(of: Mapping[str, Sequence[object]]) -> int:
 
 def told(venue: str, found: Figures, speed: float = SPEED) -> str:
     title = f"a crash minute at {speed:g} ×, {venue}, {found.origin}: {found.trades:,} trades, {found.levels:,} stops"
-    whole = found.late["due → decided"]
+    whole, own = found.late["due → decided"], found.late["due, and confirmed → decided"]
     return (
         f"{table(title, found.late)}\n"
         f"  crash: fired {found.fired:,}, missed {found.missed}, twice {found.twice}, at another trade than the "
         f"oracle's {found.elsewhere}; late by {whole.p50:.2f} ms, p99 {whole.p99:.2f} ms\n"
+        f"  {found.waited:,} of them waited for a trade that confirmed theirs; without that wait p99 {own.p99:.2f} ms\n"
         f"  {found.unbelieved} prints are not believed, for nothing confirms them: {found.delayed} stops fire later "
         f"than at the first print beyond them, or not at all"
     )

@@ -169,7 +169,12 @@ async def measure(venue: str, count: int, rng: random.Random) -> dict[str, list[
         url = (await server.stdout.readline()).decode().strip()
         bare = Bare(url, prepared(venue, url))
         adapter = open_venue(
-            venue, CREDENTIALS, Origins(rest=url, ws=url), gate=Gate(), recv_window_ms=5000, timeout_s=10.0
+            venue,
+            CREDENTIALS,
+            Origins(rest=url, ws=url, ws_orders=""),
+            gate=Gate(),
+            recv_window_ms=5000,
+            timeout_s=10.0,
         )
         asked = await Wire.open(url)
         try:

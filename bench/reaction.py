@@ -12,7 +12,7 @@ import base64
 import os
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,7 +46,7 @@ class Fired:
 
 def listen_bare(url: str, symbols: Sequence[str], price: str, say: Callable[[], None]) -> None:
     """Until killed."""
-    fired, wanted = Fired(), f'"p":"{price}"'.encode()
+    fired = Fired()
     writer, orders = warm(url), {symbol: canned(url, symbol) for symbol in symbols}
     reader = connect(f"{url}/v5/public/linear")
     topics = [f"publicTrade.{symbol}" for symbol in symbols]
@@ -56,16 +56,20 @@ def listen_bare(url: str, symbols: Sequence[str], price: str, say: Callable[[], 
         data = reader.recv(BUFFER)
         if not data:
             return
-        at = data.find(TOPIC)
-        if at < 0:
-            continue
-        symbol = data[at + len(TOPIC) : data.index(b'"', at + len(TOPIC))].decode()
-        if fired.now(symbol, reached=wanted in data):
-            writer.sendall(orders[symbol])
-            writer.recv(BUFFER)
-        if not listens:
+        for symbol, reached in trades_in(data, price):
+            if fired.now(symbol, reached=reached):
+                writer.sendall(orders[symbol])
+                writer.recv(BUFFER)
+        if not listens and TOPIC in data:
             listens = True
             say()
+
+
+def trades_in(data: bytes, price: str) -> Iterator[tuple[str, bool]]:
+    """The symbol of each frame of trades that was read, and whether it has this price."""
+    wanted = f'"p":"{price}"'.encode()
+    for part in data.split(TOPIC)[1:]:
+        yield part[: part.index(b'"')].decode(), wanted in part
 
 
 def canned(url: str, symbol: str) -> bytes:

@@ -100,6 +100,18 @@ def test_the_level_book_bench_tells_of_each_size() -> None:
     assert "(1.0 ×)" in levels.table(found)
 
 
+def test_the_level_book_bench_says_what_was_reached() -> None:
+    rows = {f"{case}: book": {10: 100.0, 10_000: 200.0} for case in levels.CASES}
+    rows |= {"plain: loop": {10_000: 60_000.0}, "trailing, a new high each tick: emulator": {10_000: 1_000_000.0}}
+    text = levels.verdicts(rows)
+    assert (
+        "plain: 0.20 µs (aim ≤ 0.5 µs: reached) a tick at most, the most ÷ the least 2.00 (aim ≤ 1.5: missed)" in text
+    )
+    assert "plain: loop ÷ book at 10,000: 300 (aim ≥ 300: reached)" in text
+    assert "trailing, a new high each tick: emulator ÷ book at 10,000: 5,000 (aim ≥ 10,000: missed)" in text
+    assert len(text.splitlines()) == len(levels.CASES) + 2, "nothing is said of what was not measured"
+
+
 @pytest.mark.parametrize("venue", ["bybit", "binance"])
 def test_the_pipeline_bench_judges_every_trade_of_its_frames(venue: str) -> None:
     [figures] = pipeline.measure(None, venues=(venue,), count=4, rounds=1).values()

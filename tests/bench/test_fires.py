@@ -11,6 +11,8 @@ import pytest
 from bench import arrivals, burst, crash, fire, reaction, report, tick_path
 from bench.arrivals import Arrivals, OrderSeen
 from bench.canned import Connection
+from bench.frame_server import frame
+from bench.frames import bybit_frame
 from bench.order_overhead import prepared
 from simulator.model import Side
 from simulator.recording import Row
@@ -91,6 +93,13 @@ def test_a_reference_fires_once_until_the_price_is_back() -> None:
     assert fired.now("B", reached=True)
 
 
+def test_each_frame_of_what_was_read_is_looked_at() -> None:
+    read = b"".join(
+        frame(bybit_frame(symbol, 1, [("1", price, "1", "Sell")])) for symbol, price in (("A", "100"), ("B", "98.99"))
+    )
+    assert list(reaction.trades_in(read, "98.99")) == [("A", False), ("B", True)]
+
+
 def test_the_bare_request_is_whole() -> None:
     request = reaction.canned("http://127.0.0.1:1", "B00USDT")
     assert Connection().add(request, 1) == request
@@ -167,7 +176,16 @@ def test_the_oracle_names_the_first_trade_beyond_a_stop() -> None:
 
 def test_a_lone_print_does_not_count() -> None:
     rows = [row(number, price, number) for number, price in enumerate(("10.00", "9.00", "10.00", "9.99"))]
-    assert [one.trade_id for one in crash.counted({"A": rows})["A"]] == ["0", "2", "3"]
+    believed, waited_us = crash.counted({"A": rows})
+    assert [one.trade_id for one in believed["A"]] == ["0", "2", "3"]
+    assert set(waited_us.values()) == {0}
+
+
+def test_a_print_counts_once_others_confirm_it() -> None:
+    rows = [row(number, price, number) for number, price in enumerate(("10.00", "9.00", "8.99", "8.98", "8.97"))]
+    believed, waited_us = crash.counted({"A": rows})
+    assert believed["A"] == rows
+    assert list(waited_us.values()) == [0, 2000, 1000, 0, 0]
 
 
 @pytest.mark.parametrize("venue", ["bybit", "binance"])
