@@ -4,16 +4,15 @@ Bytes are only noted while they come, each with its instant. They are read when 
 next to nothing where something is measured.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from bench.canned import Connection
+from bench.canned_socket import TEXT, UPGRADE, Frames
 
-UPGRADE = b"upgrade: websocket"
-TEXT, LAST = 1, 0x80
 PATHS = (b"/v5/order/create", b"/fapi/v1/order")
 
 
@@ -54,42 +53,18 @@ class _Sender:
 
     def __init__(self) -> None:
         self._http = Connection()
-        self._is_socket = False
-        self._buffer = bytearray()
+        self._frames: Frames | None = None  # from the handshake on
 
-    def messages(self, data: bytes, at_ns: int) -> Iterator[bytes]:
+    def messages(self, data: bytes, at_ns: int) -> list[bytes]:
         """The messages that these bytes complete."""
-        if self._is_socket:
-            self._buffer += data
-            yield from self._payloads()
-            return
+        if self._frames is not None:
+            return [payload for kind, payload in self._frames.add(data) if kind == TEXT]
         request = self._http.add(data, at_ns)
-        if request is not None:
-            self._is_socket = UPGRADE in request.lower()
-            yield request
-
-    def _payloads(self) -> Iterator[bytes]:
-        """Of whole text frames (RFC 6455, 5.2); nobody sends an order in several."""
-        buffer = self._buffer
-        while len(buffer) >= 2:
-            length, start = buffer[1] & 0x7F, 2
-            if length > 125:
-                start = 4 if length == 126 else 10
-                length = int.from_bytes(buffer[2:start])
-            start += 4  # the mask
-            if len(buffer) < start + length:
-                return
-            kind, mask, masked = buffer[0], bytes(buffer[start - 4 : start]), bytes(buffer[start : start + length])
-            del buffer[: start + length]
-            if kind == TEXT | LAST:
-                yield unmasked(masked, mask)
-
-
-def unmasked(payload: bytes, mask: bytes) -> bytes:
-    """What a client masked; masking it again is the same."""
-    length = len(payload)
-    key = (mask * (length // 4 + 1))[:length]
-    return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(length)
+        if request is None:
+            return []
+        if UPGRADE.search(request):
+            self._frames = Frames()
+        return [request]
 
 
 def order_in(message: bytes) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 out: from the call to the last byte of the request at a server that answers at once. back: from the answer to the
 return of the call. The same of a request that was prepared beforehand, on a warm raw socket, is what the machine itself
-takes; and of the SDK called bare, what is the SDK's. All three take turns in one process, arrivals spaced.
+takes; and of the SDK called bare, what is the SDK's. The adapter sends over the venue's socket for orders, and over
+REST as where there is none. All four take turns in one process, arrivals spaced.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ from app.domain.order import Side
 from app.ids import new_id
 from app.keys import Credentials
 from app.venues.base import NewOrder, Origins, Venue
+from app.venues.binance.venue import BinanceVenue
+from app.venues.bybit.venue import BybitVenue
 from app.venues.gate import Gate
 from app.venues.registry import open_venue
 from bench.canned import Seen
@@ -34,7 +37,8 @@ SYMBOL, QTY = "BTCUSDT", "1"
 HOLLOW = b"_" * 36  # of a prepared request: its client order id
 GAP_MS = (8, 24)
 WARM_UP = 10
-BARE, ADAPTER = "bare socket", "adapter"
+LINKED_S = 10.0
+BARE, ADAPTER, BY_REST = "bare socket", "adapter", "adapter by REST"
 SDK = {"bybit": "pybit", "binance": "python-binance"}
 
 Send: TypeAlias = Callable[[str], Awaitable[None]]  # places an order with this client order id
@@ -168,27 +172,40 @@ async def measure(venue: str, count: int, rng: random.Random) -> dict[str, list[
         assert server.stdout is not None
         url = (await server.stdout.readline()).decode().strip()
         bare = Bare(url, prepared(venue, url))
-        adapter = open_venue(
-            venue,
-            CREDENTIALS,
-            Origins(rest=url, ws=url, ws_orders=""),
-            gate=Gate(),
-            recv_window_ms=5000,
-            timeout_s=10.0,
-        )
+        adapter, by_rest = _adapter(venue, url, None), _adapter(venue, url, "")
         asked = await Wire.open(url)
         try:
-            await adapter.server_time()
+            for one in (adapter, by_rest):
+                await one.server_time()
+            await _linked(adapter)
             async with sdk(venue, url) as by_sdk:
-                ways: dict[str, Send] = {BARE: bare, SDK[venue]: by_sdk, ADAPTER: by_adapter(adapter)}
+                ways: dict[str, Send] = {
+                    BARE: bare,
+                    SDK[venue]: by_sdk,
+                    BY_REST: by_adapter(by_rest),
+                    ADAPTER: by_adapter(adapter),
+                }
                 return await _samples(ways, asked, count, rng)
         finally:
             await asked.close()
-            await adapter.close()
+            for one in (adapter, by_rest):
+                await one.close()
             bare.close()
     finally:
         server.kill()
         await server.wait()
+
+
+def _adapter(venue: str, url: str, ws_orders: str | None) -> Venue:
+    origins = Origins(rest=url, ws=url.replace("http", "ws", 1), ws_orders=ws_orders)
+    return open_venue(venue, CREDENTIALS, origins, gate=Gate(), recv_window_ms=5000, timeout_s=10.0)
+
+
+async def _linked(adapter: Venue) -> None:
+    """Wait until its orders go over the socket."""
+    assert isinstance(adapter, BybitVenue | BinanceVenue)
+    assert adapter.entry is not None
+    await asyncio.wait_for(adapter.entry.ready.wait(), LINKED_S)
 
 
 async def _samples(ways: dict[str, Send], asked: Wire, count: int, rng: random.Random) -> dict[str, list[Sample]]:
@@ -219,10 +236,15 @@ def rows(taken: dict[str, list[Sample]]) -> dict[str, Summary]:
 
 def told(venue: str, found: dict[str, Summary]) -> str:
     """The table, and the overhead in a sentence."""
-    bare, sdk_alone, adapter = (found[f"{name}: both"] for name in (BARE, SDK[venue], ADAPTER))
+    bare = found[f"{BARE}: both"]
+
+    def more(name: str) -> str:
+        summed = found[f"{name}: both"]
+        return f"{summed.p50 - bare.p50:.2f} ms (p99 {summed.p99 - bare.p99:.2f})"
+
     title = f"an order of {venue}, time beside the network's"
     return (
         f"{table(title, found, bare)}\n"
-        f"  {venue}: the adapter adds {adapter.p50 - bare.p50:.2f} ms (p99 {adapter.p99 - bare.p99:.2f}) to a bare "
-        f"request, {SDK[venue]} alone {sdk_alone.p50 - bare.p50:.2f} (p99 {sdk_alone.p99 - bare.p99:.2f})"
+        f"  {venue}: to a bare request the adapter adds {more(ADAPTER)}, by REST {more(BY_REST)}, "
+        f"{SDK[venue]} alone {more(SDK[venue])}"
     )

@@ -16,7 +16,7 @@ from app.ids import new_id
 from app.store import strategies
 from app.venues.base import OrderReport
 from app.venues.binance.stops import _Job
-from tests.support.house import House, at_once
+from tests.support.house import House, at_once, both_roads
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
@@ -315,6 +315,7 @@ async def test_in_hedge_mode_the_side_is_named(hedge_house: House) -> None:
 # Absence
 
 
+@both_roads
 async def test_an_opening_that_shows_in_the_position_is_not_absent(
     each_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

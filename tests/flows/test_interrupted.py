@@ -16,7 +16,7 @@ from app.flows import legs, orders, protect, reconcile
 from app.store import levels, positions
 from app.venues.base import NewOrder, OrderReport
 from app.venues.gate import Scope
-from tests.support.house import API_KEY, House, eventually
+from tests.support.house import API_KEY, House, both_roads, eventually
 from workers.private import AccountStream
 
 D = Decimal
@@ -307,6 +307,7 @@ async def test_killed_between_the_fill_and_its_stop_the_watcher_places_it(
         await asyncio.gather(stream, return_exceptions=True)
 
 
+@both_roads
 @pytest.mark.parametrize("fault", ["drop_answer", "drop_request"])
 async def test_a_second_order_without_an_answer_is_not_repeated(
     each_house: House, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -330,6 +331,7 @@ async def test_a_second_order_without_an_answer_is_not_repeated(
     assert await resting_stops(each_house) == [("long", position.native_stop)]
 
 
+@both_roads
 @on_binance
 async def test_an_order_that_turns_up_late_is_protected_at_the_exchange_too(
     each_house: House, monkeypatch: pytest.MonkeyPatch

@@ -96,7 +96,7 @@ FACES = {
 
 
 # How an account's orders are sent: over REST alone, or over the socket for them.
-ROADS = (*FACES, "bybit-socket")
+ROADS = (*FACES, *(f"{name}-socket" for name in FACES))
 
 
 class Simulator:

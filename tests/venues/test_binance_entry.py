@@ -121,6 +121,14 @@ async def test_without_the_socket_orders_go_over_rest(server: BinanceServer) -> 
     assert roads(server) == ["REST"]
 
 
+async def test_who_asks_for_the_time_has_the_socket_ready(server: BinanceServer) -> None:
+    """So a watcher warms up what it may fire at."""
+    venue = BinanceVenue(CREDENTIALS, Origins(rest=server.origin, ws=server.origin.replace("http", "ws")))
+    await venue.server_time()
+    await up(venue)
+    await venue.close()
+
+
 async def test_who_reads_has_the_socket_ready(server: BinanceServer) -> None:
     server.script("GET /fapi/v3/positionRisk", [])
     server.script(ORDER, order_row())

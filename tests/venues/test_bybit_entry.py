@@ -129,6 +129,14 @@ async def test_without_the_socket_orders_go_over_rest(server: BybitServer) -> No
         assert [request.method for request in server.orders()] == ["POST"]
 
 
+async def test_who_asks_for_the_time_has_the_socket_ready(server: BybitServer) -> None:
+    """So a watcher warms up what it may fire at."""
+    venue = BybitVenue(CREDENTIALS, Origins(rest=server.origin, ws=server.origin.replace("http", "ws")))
+    await venue.server_time()
+    await up(venue)
+    await venue.close()
+
+
 async def test_who_reads_has_the_socket_ready(server: BybitServer) -> None:
     server.script(POSITIONS, page(position_row()))
     server.script(CREATE, {"orderId": "o"})
@@ -305,7 +313,7 @@ async def test_no_order_is_written_to_a_link_that_may_be_dead(server: BybitServe
     server.script(CREATE, {"orderId": "o"})
     async with entering(server) as venue:
         server.muted = True  # the pings too
-        entry_of(venue).last_frame_monotonic -= FRESH_S
+        entry_of(venue).last_frame_monotonic -= FRESH_S + 1
         await venue.place(an_entry())
     assert [request.method for request in server.orders()] == ["POST"]
 

@@ -187,7 +187,8 @@ def _pems(key: Any) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "make"), [("bybit", _rsa), ("bybit-socket", _rsa), ("binance", _rsa), ("binance", _ed25519)]
+    ("name", "make"),
+    [(road, make) for road in ROADS for make in (_rsa, _ed25519) if "bybit" not in road or make is _rsa],
 )
 async def test_keys_that_sign_with_a_private_key(name: str, make: Any) -> None:
     private, public = make()
@@ -241,6 +242,8 @@ async def test_a_fault_while_an_order_is_sent(
     site: Site, fault: dict[str, Any], expected: type[LevelheadError], executed: int
 ) -> None:
     order = site.opens()
+    if site.socket and site.face.name == "binance" and fault.get("status") == 403:
+        expected = OutcomeUnknown  # in a frame it comes with a code, and that proves nothing
     async with site.venue(timeout_s=0.5) as venue:
         await venue.server_time()
         await venue.equity()

@@ -74,6 +74,7 @@ async def test_a_rate_limit_says_when_it_ends_and_nothing_is_sent_again(site: Si
         ("bybit", "limits", {"paths": {"/v5/order/create": 1}}, 1),
         ("bybit-socket", "limits", {"paths": {"/v5/order/create": 1}}, 1),
         ("binance", "binance", {"limits": {"orders_10s": 10}}, 9),
+        ("binance-socket", "binance", {"limits": {"orders_10s": 10}}, 9),
     ],
 )
 async def test_the_last_of_a_budget_is_kept_for_closes(

@@ -130,6 +130,7 @@ class BinanceVenue:
         return self._clock.offset_ms
 
     async def server_time(self) -> datetime:
+        self._http.keep_warm()  # who asks may be about to trade
         with reading():
             if not self._http.measured:
                 await self._http.synchronise()  # its round trip is a handshake's
