@@ -45,6 +45,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str
     json: Path | None
     only: list[str]
+    venues: list[str]
     orders: int
     reader_rounds: int
     reader_seconds: float
@@ -67,6 +68,8 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--log-level", default="info", help="of the processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="leave the other parts out")
+    venues = list(readers.VENUES)
+    parser.add_argument("--venues", nargs="+", choices=venues, default=venues, help="of fire, orders and crash")
     parser.add_argument("--orders", type=int, default=150, help="orders to measure through each adapter")
     parser.add_argument("--reader-rounds", type=int, default=3, help="rounds of the socket clients")
     parser.add_argument("--reader-seconds", type=float, default=1, help="of each of them")
@@ -135,23 +138,25 @@ async def measure(options: Options) -> dict[str, Any]:
         found["paths_ms"] = await run(options)
     if "fire" in options.only:
         far = fire.LEVELS if options.levels is None else options.levels
-        fired = await fire.measure(
-            options.fires, options.books, options.gap_ms, options.dir, options.log_level, rng, far
-        )
-        found["fire_ms"] = fire.rows(fired)
-        print(fire.told(found["fire_ms"], far), end="\n\n", flush=True)
+        found["fire_ms"] = {}
+        for venue in options.venues:
+            fired = await fire.measure(
+                venue, options.fires, options.books, options.gap_ms, options.dir, options.log_level, rng, far
+            )
+            found["fire_ms"][venue] = fire.rows(fired)
+            print(fire.told(venue, found["fire_ms"][venue], far), end="\n\n", flush=True)
     if "burst" in options.only:
         rounds = await burst.measure(options.bursts, options.dir, options.log_level)
         found["burst_ms"] = burst.rows(rounds)
         print(burst.told(rounds), end="\n\n", flush=True)
     if "crash" in options.only:
         found["crash"] = {}
-        for venue in readers.VENUES:
+        for venue in options.venues:
             found["crash"][venue] = await crash.measure(venue, options.market)
             print(crash.told(venue, found["crash"][venue]), end="\n\n", flush=True)
     if "orders" in options.only:
         found["orders_ms"] = {}
-        for venue in readers.VENUES:
+        for venue in options.venues:
             rows = order_overhead.rows(await order_overhead.measure(venue, options.orders, rng))
             found["orders_ms"][venue] = rows
             print(order_overhead.told(venue, rows), end="\n\n", flush=True)

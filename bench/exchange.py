@@ -9,6 +9,7 @@ what a client costs by itself is measured against that one.
 
 import argparse
 import asyncio
+import re
 import time
 from collections.abc import Hashable
 from decimal import Decimal
@@ -26,7 +27,7 @@ from simulator.instruments import Instrument
 from simulator.model import Side, Trade
 from simulator.server import EXCHANGE, create_app
 
-TRADES = (b'{"topic":"publicTrade.', b'{"e":"aggTrade"')
+TRADES, WRAPPED = (b'{"topic":"publicTrade.', b'{"e":"aggTrade"'), re.compile(rb'\{"stream":"\w+@aggTrade"')
 REFRESH_S = 0.5  # each symbol trades at its last price this often, as a live market does: its price is never stale
 CANNED = b'{"retCode":0,"retMsg":"OK","result":{"orderId":"1","orderLinkId":"1"},"retExtInfo":{},"time":0}'
 CANNED_ANSWER = (
@@ -53,14 +54,15 @@ class _Row(msgspec.Struct):
 
 
 class _Frame(msgspec.Struct):
-    """Bybit's has rows, Binance's is one."""
+    """Bybit's has rows, Binance's is one or has one."""
 
-    data: list[_Row] = []
+    data: list[_Row] | _Row | None = None
     s: str = ""
     p: str = ""
 
     def rows(self) -> list[_Row]:
-        return self.data or [_Row(self.s, self.p)]
+        data = _Row(self.s, self.p) if self.data is None else self.data
+        return data if isinstance(data, list) else [data]
 
 
 class Stamps:
@@ -80,7 +82,7 @@ class Stamps:
             receive(handler, data)
 
         async def send_frame(socket: web.WebSocketResponse, message: bytes, *args: Any) -> None:
-            if message.startswith(TRADES):
+            if message.startswith(TRADES) or WRAPPED.match(message):
                 frames.append((time.time_ns(), message))
             await send(socket, message, *args)
 

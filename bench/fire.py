@@ -2,7 +2,7 @@
 
 - watcher: the program's own, with 10,000 other levels armed beside those that are crossed;
 - bare: a socket that reads the frame, and a warm one that takes a request which was prepared beforehand;
-- sdk: pybit's socket, and its REST call.
+- sdk: the venue's SDK as it comes, pybit or python-binance: its socket, and its REST call.
 
 Each is a process with as many symbols of its own at the same exchange, each of which trades every half second. They
 take turns with each crossing, in an order that changes, and arrivals are spaced: a closed loop would flatter.
@@ -22,6 +22,7 @@ from bench import alert_path, tick_path
 from bench.background import arm_far_away
 from bench.exchange import Seen
 from bench.floor import Floor
+from bench.order_overhead import SDK as SDK_OF
 from bench.report import Summary, aimed, summary, table
 from bench.stack import Stack, running
 from bench.tick_path import CROSSING, ENTRY, QUIET_PAUSE_S, Sample
@@ -36,11 +37,18 @@ Taken = dict[str, list[Sample]]
 
 
 async def measure(
-    count: int, books: int, gap_ms: float, folder: Path | None, log_level: str, rng: random.Random, far: int = LEVELS
+    venue: str,
+    count: int,
+    books: int,
+    gap_ms: float,
+    folder: Path | None,
+    log_level: str,
+    rng: random.Random,
+    far: int = LEVELS,
 ) -> Taken:
     """Who → its samples, `count` of each."""
     async with AsyncExitStack() as opened:
-        stack = await opened.enter_async_context(running(3 * books, folder, log_level))
+        stack = await opened.enter_async_context(running(3 * books, folder, log_level, venue=venue))
         own = {
             way: stack.symbols[books * number : books * (number + 1)] for number, way in enumerate((WATCHER, BARE, SDK))
         }
@@ -50,7 +58,7 @@ async def measure(
         opened.push_async_callback(floor.close)
         await stack.price(ENTRY, *stack.symbols)
         for way in (BARE, SDK):
-            await opened.enter_async_context(reacting(way, stack.exchange_url, own[way]))
+            await opened.enter_async_context(reacting(way, venue, stack.exchange_url, own[way]))
         taken: Taken = {way: [] for way in own}
         for number in range(WARM_UP_ROUNDS - (-count // books)):
             if number == WARM_UP_ROUNDS:
@@ -66,10 +74,10 @@ async def measure(
 
 
 @asynccontextmanager
-async def reacting(way: str, url: str, symbols: Sequence[str]) -> AsyncIterator[None]:
+async def reacting(way: str, venue: str, url: str, symbols: Sequence[str]) -> AsyncIterator[None]:
     """One of the others, listening."""
-    argv = [sys.executable, "-m", "bench.reaction", way, "--url", url, "--price", CROSSING, "--symbols", *symbols]
-    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    argv = [sys.executable, "-m", "bench.reaction", way, "--venue", venue, "--url", url, "--price", CROSSING]
+    process = await asyncio.create_subprocess_exec(*argv, "--symbols", *symbols, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
         said = await asyncio.wait_for(process.stdout.readline(), alert_path.SETTLED_WITHIN_S)
@@ -116,12 +124,12 @@ def rows(taken: Taken) -> dict[str, Summary]:
     return found | {f"watcher: {name}": summary([step[name] for step in steps]) for name in (steps[0] if steps else ())}
 
 
-def told(found: dict[str, Summary], far: int = LEVELS) -> str:
+def told(venue: str, found: dict[str, Summary], far: int = LEVELS) -> str:
     """The table, and what it says."""
     watcher, bare, sdk = found[WATCHER], found[BARE], found[SDK]
     return (
-        f"{table(f'tick on the wire → close at the exchange, {far:,} levels armed beside', found, bare)}\n"
+        f"{table(f'{venue}: tick on the wire → close at the exchange, {far:,} levels armed beside', found, bare)}\n"
         f"  fire ÷ bare socket: p50 {aimed(watcher.p50 / bare.p50, P50_AIM)}, "
         f"p99 {aimed(watcher.p99 / bare.p99, P99_AIM)}; "
-        f"pybit's own way ÷ fire: p50 {aimed(sdk.p50 / watcher.p50, SDK_AIM, least=True)}"
+        f"{SDK_OF[venue]}'s own way ÷ fire: p50 {aimed(sdk.p50 / watcher.p50, SDK_AIM, least=True)}"
     )

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -129,14 +130,23 @@ async def sdk(venue: str, url: str) -> AsyncIterator[Send]:
         yield place
         close()
         return
+    create, end = binance_orders(url, CREDENTIALS)
+    yield partial(create, SYMBOL)
+    await end()
+
+
+def binance_orders(
+    url: str, credentials: Credentials
+) -> tuple[Callable[[str, str], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    """What sends a symbol's close with a client order id by python-binance alone, and what ends it."""
     from binance import AsyncClient
 
-    client = AsyncClient(CREDENTIALS.api_key, CREDENTIALS.api_secret)
+    client = AsyncClient(credentials.api_key, credentials.api_secret)
     client.FUTURES_URL = f"{url}/fapi"
 
-    async def create(client_order_id: str) -> None:
+    async def create(symbol: str, client_order_id: str) -> None:
         await client.futures_create_order(
-            symbol=SYMBOL,
+            symbol=symbol,
             side="SELL",
             type="MARKET",
             quantity=QTY,
@@ -145,8 +155,7 @@ async def sdk(venue: str, url: str) -> AsyncIterator[Send]:
             newOrderRespType="RESULT",
         )
 
-    yield create
-    await client.close_connection()
+    return create, client.close_connection
 
 
 def by_adapter(venue: Venue) -> Send:

@@ -8,6 +8,7 @@ Both know the price to wait for, and nothing else: no book, no levels, no checks
 """
 
 import argparse
+import asyncio
 import base64
 import os
 import socket
@@ -17,14 +18,14 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from app.keys import Credentials
-from bench.order_overhead import HOLLOW, prepared, pybit_orders, warm
+from bench.order_overhead import HOLLOW, binance_orders, prepared, pybit_orders, warm
+from bench.readers import address
 from bench.stack import API_KEY, API_SECRET
 
-TOPIC = b'"topic":"publicTrade.'
+SYMBOL = b'"s":"'  # what stands before a trade's symbol at either venue
 BUFFER = 65536
+KEY = Credentials(api_key=API_KEY, api_secret=API_SECRET)
 
 
 class Fired:
@@ -44,13 +45,14 @@ class Fired:
         return True
 
 
-def listen_bare(url: str, symbols: Sequence[str], price: str, say: Callable[[], None]) -> None:
+def listen_bare(venue: str, url: str, symbols: Sequence[str], price: str, say: Callable[[], None]) -> None:
     """Until killed."""
     fired = Fired()
-    writer, orders = warm(url), {symbol: canned(url, symbol) for symbol in symbols}
-    reader = connect(f"{url}/v5/public/linear")
-    topics = [f"publicTrade.{symbol}" for symbol in symbols]
-    reader.sendall(masked(msgspec.json.encode({"op": "subscribe", "args": topics})))
+    writer, orders = warm(url), {symbol: canned(venue, url, symbol) for symbol in symbols}
+    path, subscription = address(venue, url, symbols)
+    reader = connect(path)
+    if subscription is not None:
+        reader.sendall(masked(subscription.encode()))
     listens = False
     while True:
         data = reader.recv(BUFFER)
@@ -60,21 +62,21 @@ def listen_bare(url: str, symbols: Sequence[str], price: str, say: Callable[[], 
             if fired.now(symbol, reached=reached):
                 writer.sendall(orders[symbol])
                 writer.recv(BUFFER)
-        if not listens and TOPIC in data:
+        if not listens and SYMBOL in data:
             listens = True
             say()
 
 
 def trades_in(data: bytes, price: str) -> Iterator[tuple[str, bool]]:
-    """The symbol of each frame of trades that was read, and whether it has this price."""
-    wanted = f'"p":"{price}"'.encode()
-    for part in data.split(TOPIC)[1:]:
+    """The symbol of each trade that was read, and whether it has this price."""
+    wanted = f'"p":"{price}'.encode()  # zeros may follow
+    for part in data.split(SYMBOL)[1:]:
         yield part[: part.index(b'"')].decode(), wanted in part
 
 
-def canned(url: str, symbol: str) -> bytes:
+def canned(venue: str, url: str, symbol: str) -> bytes:
     """A close that is ready to be sent. The exchange refuses its signature: it has arrived, and that is all."""
-    return prepared("bybit", url, symbol).replace(HOLLOW, f"bare-{symbol}".ljust(36, "0").encode())
+    return prepared(venue, url, symbol).replace(HOLLOW, f"bare-{symbol}".ljust(36, "0").encode())
 
 
 def connect(url: str) -> socket.socket:
@@ -100,17 +102,25 @@ def masked(payload: bytes) -> bytes:
     return head + bytes(4) + payload
 
 
-def listen_sdk(url: str, symbols: Sequence[str], price: str, say: Callable[[], None]) -> None:
-    """Until killed. pybit calls back in a thread of its own, and dies of an exception there."""
+def listen_sdk(venue: str, url: str, symbols: Sequence[str], price: str, say: Callable[[], None]) -> None:
+    """Until killed."""
+    if venue == "bybit":
+        _listen_pybit(url, symbols, price, say)
+    else:
+        asyncio.run(_listen_python_binance(url, symbols, price, say))
+
+
+def _listen_pybit(url: str, symbols: Sequence[str], price: str, say: Callable[[], None]) -> None:
+    """It calls back in a thread of its own, and dies of an exception there."""
     from pybit import unified_trading
 
     fired, listens = Fired(), threading.Event()
-    place, _ = pybit_orders(url, Credentials(api_key=API_KEY, api_secret=API_SECRET))
+    place, _ = pybit_orders(url, KEY)
     unified_trading.PUBLIC_WSS = f"{url.replace('http', 'ws', 1)}/v5/public/{{CHANNEL_TYPE}}"
 
     def on_trades(message: dict[str, Any]) -> None:
         for trade in message["data"]:
-            if fired.now(trade["s"], reached=trade["p"] == price):
+            if fired.now(trade["s"], reached=float(trade["p"]) == float(price)):
                 with suppress(Exception):  # there is no such position: it has arrived, and that is all
                     place(trade["s"], f"sdk-{trade['i']}"[:36])
         listens.set()
@@ -122,17 +132,35 @@ def listen_sdk(url: str, symbols: Sequence[str], price: str, say: Callable[[], N
     threading.Event().wait()
 
 
+async def _listen_python_binance(url: str, symbols: Sequence[str], price: str, say: Callable[[], None]) -> None:
+    from binance import AsyncClient, BinanceSocketManager
+
+    fired, listens = Fired(), False
+    create, _ = binance_orders(url, KEY)
+    manager = BinanceSocketManager(AsyncClient())
+    manager.FSTREAM_URL = f"{url.replace('http', 'ws', 1)}/"
+    async with manager.futures_multiplex_socket([f"{symbol.lower()}@aggTrade" for symbol in symbols]) as stream:
+        while True:
+            trade = (await stream.recv())["data"]
+            if fired.now(trade["s"], reached=float(trade["p"]) == float(price)):
+                with suppress(Exception):  # see above
+                    await create(trade["s"], f"sdk-{trade['a']}-{trade['s']}")
+            if not listens:
+                listens = True
+                say()
+
+
 WAYS = {"bare": listen_bare, "sdk": listen_sdk}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.reaction")
     parser.add_argument("way", choices=WAYS)
-    for name in ("url", "price"):
+    for name in ("venue", "url", "price"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--symbols", nargs="+", required=True)
     given = parser.parse_args()
-    WAYS[given.way](given.url, given.symbols, given.price, lambda: print("listening", flush=True))
+    WAYS[given.way](given.venue, given.url, given.symbols, given.price, lambda: print("listening", flush=True))
 
 
 if __name__ == "__main__":

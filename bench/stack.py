@@ -30,6 +30,7 @@ API_KEY, API_SECRET = "bench-key", "bench-secret"
 # More orders a second than an account may place at the exchange: the limit would be measured instead of the path.
 LIMITED = ("/v5/order/create", "/v5/position/trading-stop", "/v5/position/set-leverage", "/v5/position/list")
 LIMITS = {"paths": dict.fromkeys(LIMITED, 10_000)}
+BINANCE_LIMITS = {"limits": {"weight_1m": 10**7, "orders_1m": 10**6, "orders_10s": 10**6}}
 
 
 class Stack(msgspec.Struct, kw_only=True):
@@ -67,10 +68,15 @@ class Stack(msgspec.Struct, kw_only=True):
 
 @asynccontextmanager
 async def running(
-    books: int, folder: Path | None, log_level: str = "info", *, delay_ms: float | None = None
+    books: int,
+    folder: Path | None,
+    log_level: str = "info",
+    *,
+    venue: str = accounts.VenueName.BYBIT,
+    delay_ms: float | None = None,
 ) -> AsyncIterator[Stack]:
-    """Start everything in a directory below `folder` that is removed afterwards. With `delay_ms` the exchange is that
-    far away, each way.
+    """Start everything in a directory below `folder` that is removed afterwards, with an account at one face of the
+    exchange. With `delay_ms` that is so far away, each way.
     """
     with tempfile.TemporaryDirectory(prefix="levelhead-bench-", dir=folder) as made:
         place = DataDir(Path(made))
@@ -97,9 +103,12 @@ async def running(
             await supervisor.start(_exchange(exchange_port, canned_port, books, place))
             if delay_ms is not None:
                 await supervisor.start(_line(line_port, exchange_url, delay_ms, place))
-            async with open_resources(settings) as resources:
+            async with open_resources(settings) as resources, _wires(settings, exchange_url) as (exchange, line):
+                for name, limits in (("limits", LIMITS), ("binance", BINANCE_LIMITS)):
+                    status, body = await exchange.post(f"/control/{name}", msgspec.json.encode(limits))
+                    assert status == 200, body
                 secret = new_secret()
-                account_id = await _furnish(resources, secret)
+                account_id = await _furnish(resources, secret, accounts.VenueName(venue))
                 environ = handed_on() | to_environ(settings)
                 await supervisor.start(
                     *(
@@ -113,28 +122,32 @@ async def running(
                         for name in ("api", "worker", "watcher")
                     )
                 )
-                exchange = await Wire.open(exchange_url)
-                line = None if delay_ms is None else await Wire.open(settings.simulator_url or "")
-                try:
-                    status, body = await exchange.post("/control/limits", msgspec.json.encode(LIMITS))
-                    assert status == 200, body
-                    yield Stack(
-                        resources=resources,
-                        settings=settings,
-                        symbols=symbols(books),
-                        secret=secret,
-                        account_id=account_id,
-                        api_url=f"http://{HOST}:{port}",
-                        exchange_url=exchange_url,
-                        canned_url=f"http://{HOST}:{canned_port}",
-                        exchange=exchange,
-                        line=line,
-                    )
-                finally:
-                    for wire in (exchange, line):
-                        if wire is not None:
-                            with suppress(OSError):
-                                await wire.close()
+                yield Stack(
+                    resources=resources,
+                    settings=settings,
+                    symbols=symbols(books),
+                    secret=secret,
+                    account_id=account_id,
+                    api_url=f"http://{HOST}:{port}",
+                    exchange_url=exchange_url,
+                    canned_url=f"http://{HOST}:{canned_port}",
+                    exchange=exchange,
+                    line=line,
+                )
+
+
+@asynccontextmanager
+async def _wires(settings: Settings, exchange_url: str) -> AsyncIterator[tuple[Wire, Wire | None]]:
+    """To the exchange, and to the line before it if there is one."""
+    exchange = await Wire.open(exchange_url)
+    line = None if settings.simulator_url == exchange_url else await Wire.open(settings.simulator_url or "")
+    try:
+        yield exchange, line
+    finally:
+        for wire in (exchange, line):
+            if wire is not None:
+                with suppress(OSError):
+                    await wire.close()
 
 
 def _exchange(port: int, canned_port: int, books: int, place: DataDir) -> Service:
@@ -155,14 +168,14 @@ def _at_exchange(name: str, argv: Sequence[str], port: int, place: DataDir) -> S
     return Service(name=name, argv=argv, env=handed_on(), ready=ready, log=place.logs / f"{name}.log")
 
 
-async def _furnish(resources: Resources, secret: str) -> UUID:
+async def _furnish(resources: Resources, secret: str, venue: accounts.VenueName) -> UUID:
     """One account and one strategy."""
     async with transaction(resources.pool) as connection:
         account = await accounts.create(
             connection,
             resources.keys,
             name="paper",
-            venue=accounts.VenueName.BYBIT,
+            venue=venue,
             environment=accounts.Environment.SIMULATOR,
             credentials=Credentials(api_key=API_KEY, api_secret=API_SECRET),
         )

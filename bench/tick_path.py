@@ -6,6 +6,7 @@ The level was armed with its closing order committed, so the path holds no commi
 import asyncio
 import random
 from datetime import timedelta
+from decimal import Decimal
 
 import msgspec
 
@@ -57,7 +58,7 @@ def crossings(seen: Seen) -> dict[str, int]:
     """Symbol -> when the first tick through its stop was handed to the socket."""
     written: dict[str, int] = {}
     for tick in seen.ticks:
-        if tick.price == CROSSING:
+        if Decimal(tick.price) == Decimal(CROSSING):
             written.setdefault(tick.symbol, tick.at_ns)
     return written
 

@@ -96,13 +96,14 @@ def test_a_reference_fires_once_until_the_price_is_back() -> None:
 
 def test_each_frame_of_what_was_read_is_looked_at() -> None:
     read = b"".join(
-        frame(bybit_frame(symbol, 1, [("1", price, "1", "Sell")])) for symbol, price in (("A", "100"), ("B", "98.99"))
+        frame(bybit_frame(symbol, 1, [("1", price, "1", "Sell")])) for symbol, price in (("A", "100"), ("B", "98.990"))
     )
     assert list(reaction.trades_in(read, "98.99")) == [("A", False), ("B", True)]
 
 
-def test_the_bare_request_is_whole() -> None:
-    request = reaction.canned("http://127.0.0.1:1", "B00USDT")
+@pytest.mark.parametrize("venue", ["bybit", "binance"])
+def test_the_bare_request_is_whole(venue: str) -> None:
+    request = reaction.canned(venue, "http://127.0.0.1:1", "B00USDT")
     assert Connection().add(request, 1) == request
     assert arrivals.order_in(request) is not None
 
@@ -112,15 +113,18 @@ def test_a_fire_is_told_beside_the_others() -> None:
         return tick_path.Sample(written=0, fired=None, arrived=int(ms * MS))
 
     rows = fire.rows({fire.WATCHER: [sample(3)], fire.BARE: [sample(1)], fire.SDK: [sample(15)]})
-    assert fire.told(rows).endswith(
+    assert fire.told("bybit", rows).endswith(
         "fire ÷ bare socket: p50 3.00 (aim ≤ 2: missed), p99 3.00 (aim ≤ 5: reached); "
         "pybit's own way ÷ fire: p50 5.00 (aim ≥ 4: reached)"
     )
 
 
-async def test_each_way_closes_what_is_crossed(tmp_path: Path) -> None:
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("venue", ["bybit", "binance"])
+async def test_each_way_closes_what_is_crossed(venue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real processes, a few crossings."""
-    taken = await fire.measure(3, 3, 30, tmp_path, "warning", random.Random(1), far=0)
+    monkeypatch.setattr(fire, "WARM_UP_ROUNDS", 0)
+    taken = await fire.measure(venue, 3, 3, 30, tmp_path, "warning", random.Random(1), far=0)
     assert {way: len(samples) for way, samples in taken.items()} == {fire.WATCHER: 3, fire.BARE: 3, fire.SDK: 3}
     assert all(sample.arrived > sample.written for samples in taken.values() for sample in samples)
 
@@ -142,6 +146,7 @@ def test_a_burst_is_judged_by_its_stops() -> None:
     assert found.overtaken == 1
 
 
+@pytest.mark.timeout(180)
 async def test_one_tick_closes_several_accounts(tmp_path: Path) -> None:
     [found] = await burst.measure(1, tmp_path, "warning", stops=3, targets=1, quiet_s=0.1)
     assert (found.stops, found.targets) == (3, 1)
