@@ -28,6 +28,7 @@ from simulator.model import Side, Trade
 from simulator.server import EXCHANGE, create_app
 
 TRADES, WRAPPED = (b'{"topic":"publicTrade.', b'{"e":"aggTrade"'), re.compile(rb'\{"stream":"\w+@aggTrade"')
+FAR = "FARUSDT"  # nothing moves it but who asks for it
 REFRESH_S = 0.5  # each symbol trades at its last price this often, as a live market does: its price is never stale
 CANNED = b'{"retCode":0,"retMsg":"OK","result":{"orderId":"1","orderLinkId":"1"},"retExtInfo":{},"time":0}'
 CANNED_ANSWER = (
@@ -121,7 +122,8 @@ class Canned(asyncio.Protocol):
 
 
 def symbols(count: int) -> list[str]:
-    return [f"B{number:02}USDT" for number in range(count)]
+    """B10USDT would be ten of B at Binance."""
+    return [f"B{number:02}XUSDT" for number in range(count)]
 
 
 def instrument(symbol: str) -> Instrument:
@@ -153,7 +155,7 @@ async def serve(port: int, canned_port: int, count: int, api_key: str, api_secre
     config = Config(port=port, prices="manual", api_key=api_key, api_secret=api_secret, balance=Decimal(1_000_000_000))
     app = create_app(config)
     exchange, names = app[EXCHANGE], symbols(count)
-    for name in names:
+    for name in (*names, FAR):
         exchange.put_instrument(instrument(name))
 
     async def seen(request: web.Request) -> web.Response:

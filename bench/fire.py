@@ -66,7 +66,7 @@ async def measure(
                     await arm_far_away(stack, far)
                 taken = {way: [] for way in own}
             gc.collect()
-            await alert_path.open_all(ours, wire, floor, gap_ms, rng, f"round {number}")
+            await alert_path.post_all(ours, wire, floor, gap_ms, rng, f"round {number}")
             seen = await cross_all(ours, own, gap_ms, rng)
             for way, samples in (await _samples(ours, own, seen)).items():
                 taken[way] += samples
