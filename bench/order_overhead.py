@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ from bench.wire import Wire
 
 CREDENTIALS = Credentials(api_key="bench-key", api_secret="bench-secret")
 SYMBOL, QTY = "BTCUSDT", "1"
+HOLLOW = b"_" * 36  # of a prepared request: its client order id
 GAP_MS = (8, 24)
 WARM_UP = 10
 LINKED_S = 10.0
@@ -54,32 +56,38 @@ class Sample(msgspec.Struct, frozen=True):
         return self.out + self.back
 
 
+def warm(url: str) -> socket.socket:
+    """A connection that sends at once."""
+    parts = urlsplit(url)
+    made = socket.create_connection((parts.hostname or "", parts.port or 0))
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
 class Bare:
     """A blocking socket that is warm, and bytes that are ready but for the id."""
 
     def __init__(self, url: str, request: bytes) -> None:
-        parts = urlsplit(url)
-        self._socket = socket.create_connection((parts.hostname or "", parts.port or 0))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = warm(url)
         self._request = request
 
     async def __call__(self, client_order_id: str) -> None:
-        self._socket.sendall(self._request.replace(b"_" * 36, client_order_id.encode()))
+        self._socket.sendall(self._request.replace(HOLLOW, client_order_id.encode()))
         self._socket.recv(65536)
 
     def close(self) -> None:
         self._socket.close()
 
 
-def prepared(venue: str, url: str) -> bytes:
-    """A request as the venue's documentation has it; nobody checks the signature here."""
-    host, hollow = urlsplit(url).netloc, "_" * 36
+def prepared(venue: str, url: str, symbol: str = SYMBOL) -> bytes:
+    """A request as the venue's documentation has it, but for its signature."""
+    host, hollow = urlsplit(url).netloc, HOLLOW.decode()
     stamp, signature = "1764547200000", "0" * 64
     if venue == "binance":
-        query = f"symbol={SYMBOL}&side=SELL&type=MARKET&quantity={QTY}&reduceOnly=true&newClientOrderId={hollow}"
+        query = f"symbol={symbol}&side=SELL&type=MARKET&quantity={QTY}&reduceOnly=true&newClientOrderId={hollow}"
         query += f"&newOrderRespType=RESULT&recvWindow=5000&timestamp={stamp}&signature={signature}"
         return f"POST /fapi/v1/order?{query} HTTP/1.1\r\nHost: {host}\r\nX-MBX-APIKEY: k\r\n\r\n".encode()
-    order = {"category": "linear", "symbol": SYMBOL, "side": "Sell", "orderType": "Market", "qty": QTY}
+    order = {"category": "linear", "symbol": symbol, "side": "Sell", "orderType": "Market", "qty": QTY}
     body = msgspec.json.encode({**order, "positionIdx": 0, "reduceOnly": True, "orderLinkId": hollow}).decode()
     head = f"POST /v5/order/create HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
     head += (
@@ -88,38 +96,57 @@ def prepared(venue: str, url: str) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
+def pybit_orders(url: str, credentials: Credentials) -> tuple[Callable[[str, str], None], Callable[[], None]]:
+    """What sends a symbol's close with a client order id by pybit alone, and what ends it."""
+    from pybit.unified_trading import HTTP
+
+    session = HTTP(api_key=credentials.api_key, api_secret=credentials.api_secret, max_retries=1, retry_codes={0})
+    session.endpoint = url
+
+    def place(symbol: str, client_order_id: str) -> None:
+        session.place_order(
+            category="linear",
+            symbol=symbol,
+            side="Sell",
+            orderType="Market",
+            qty=QTY,
+            positionIdx=0,
+            reduceOnly=True,
+            orderLinkId=client_order_id,
+        )
+
+    return place, session.client.close
+
+
 @asynccontextmanager
 async def sdk(venue: str, url: str) -> AsyncIterator[Send]:
     """The SDK alone, called as its documentation says."""
     if venue == "bybit":
-        from pybit.unified_trading import HTTP
-
-        session = HTTP(api_key=CREDENTIALS.api_key, api_secret=CREDENTIALS.api_secret, max_retries=1, retry_codes={0})
-        session.endpoint = url
+        send, close = pybit_orders(url, CREDENTIALS)
 
         async def place(client_order_id: str) -> None:
-            session.place_order(
-                category="linear",
-                symbol=SYMBOL,
-                side="Sell",
-                orderType="Market",
-                qty=QTY,
-                positionIdx=0,
-                reduceOnly=True,
-                orderLinkId=client_order_id,
-            )
+            send(SYMBOL, client_order_id)
 
         yield place
-        session.client.close()
+        close()
         return
+    create, end = binance_orders(url, CREDENTIALS)
+    yield partial(create, SYMBOL)
+    await end()
+
+
+def binance_orders(
+    url: str, credentials: Credentials
+) -> tuple[Callable[[str, str], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    """What sends a symbol's close with a client order id by python-binance alone, and what ends it."""
     from binance import AsyncClient
 
-    client = AsyncClient(CREDENTIALS.api_key, CREDENTIALS.api_secret)
+    client = AsyncClient(credentials.api_key, credentials.api_secret)
     client.FUTURES_URL = f"{url}/fapi"
 
-    async def create(client_order_id: str) -> None:
+    async def create(symbol: str, client_order_id: str) -> None:
         await client.futures_create_order(
-            symbol=SYMBOL,
+            symbol=symbol,
             side="SELL",
             type="MARKET",
             quantity=QTY,
@@ -128,8 +155,7 @@ async def sdk(venue: str, url: str) -> AsyncIterator[Send]:
             newOrderRespType="RESULT",
         )
 
-    yield create
-    await client.close_connection()
+    return create, client.close_connection
 
 
 def by_adapter(venue: Venue) -> Send:
