@@ -123,8 +123,9 @@ async def test_the_first_order_is_written_before_place_first_waits(server: Bybit
 
 async def test_without_the_socket_orders_go_over_rest(server: BybitServer) -> None:
     server.script(CREATE, {"orderId": "o"})
-    server.muted = True  # connected, and never authenticated
+    server.auth_code = None  # connected, alive, and not authenticated
     async with entering(server, up=False) as venue:
+        await soon(lambda: entry_of(venue).last_frame_monotonic > 0)
         await venue.place(an_entry())
         assert [request.method for request in server.orders()] == ["POST"]
 
