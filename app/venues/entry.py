@@ -29,6 +29,7 @@ A = TypeVar("A")
 BOUNDS = Bounds(ping_s=3.0, silence_s=3.0)
 FRESH_S = 4.0
 IN_FLIGHT_MAX = 100
+ATTEMPTS_MAX = 5  # at a host that was never reached, before it is tried rarely: a firewall may be in front of it
 STATUS_OF_TROUBLE = 500  # a server that has no such socket, or not for us, says less
 
 
@@ -45,6 +46,7 @@ class OrderEntry(Link, Generic[A]):
         # request → (when it was written, monotonic; its answer), the oldest first
         self._in_flight: dict[str, tuple[float, asyncio.Future[A]]] = {}
         self._prefix, self._numbers = secrets.token_hex(6), count(1)
+        self._failures, self._was_up = 0, False
         self._ending = ""  # why it ends when nothing is in flight any more
         self._task: asyncio.Task[None] | None = None
 
@@ -124,10 +126,15 @@ class OrderEntry(Link, Generic[A]):
             status = 0 if exc.response is None else int(exc.response.status)
             if status >= STATUS_OF_TROUBLE:
                 raise
-            reason = f"no order entry there (HTTP status {status}): orders go over REST"
-            raise Refused(Outcome.VENUE_UNAVAILABLE, reason) from None
+            raise _absent(f"no order entry there (HTTP status {status})") from None
+        except (OSError, TimeoutError) as exc:
+            self._failures += 1
+            if self._was_up or self._failures < ATTEMPTS_MAX:
+                raise
+            raise _absent(f"order entry is out of reach ({type(exc).__name__})") from None
 
     def _rise(self) -> None:
+        self._was_up = True
         self.up = True
         self.ready.set()
         self._note(logging.INFO, "orders go over the socket")
@@ -154,3 +161,7 @@ class OrderEntry(Link, Generic[A]):
         for _, future in in_flight.values():
             if not future.done():
                 future.set_exception(Dropped(f"the order socket to {self._house} broke before it answered"))
+
+
+def _absent(reason: str) -> Refused:
+    return Refused(Outcome.VENUE_UNAVAILABLE, f"{reason}: orders go over REST")

@@ -155,7 +155,7 @@ class BinanceServer:
         self._connections: dict[asyncio.Transport | None, int] = {}
         self.entries: list[web.WebSocketResponse] = []  # connections to the socket for requests, gone ones too
         self.entry_path: str | None = "/ws-fapi/v1"  # None: this server has none
-        self.refuses_key = 0  # the code that its first request is answered with
+        self.refuses_key: int | None = 0  # the code that its first request is answered with; None: not answered
         self.muted = False  # the socket for requests hears everything and says nothing
         self.greetings: list[str] = []  # methods of first requests
         self._sessions: set[web.WebSocketResponse] = set()
@@ -215,6 +215,8 @@ class BinanceServer:
         refusal = self._check_entry(link, method, params)
         if method in ("session.logon", "order.status"):
             self.greetings.append(method)
+            if self.refuses_key is None:
+                return
             if refusal is None and self.refuses_key:
                 refusal = Fail(self.refuses_key, KEY, 401)
             if refusal is None and method == "session.logon":

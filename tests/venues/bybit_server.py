@@ -86,7 +86,7 @@ class BybitServer:
         self._connections: dict[asyncio.Transport | None, int] = {}
         self.entries: list[web.WebSocketResponse] = []  # connections to the socket for orders, gone ones too
         self.entry_path: str | None = "/v5/trade"  # None: this server has none
-        self.auth_code = 0
+        self.auth_code: int | None = 0  # None: the authentication is not answered
         self.muted = False  # the socket for orders hears everything and says nothing
         self._request_ids: set[str] = set()
         self.arrived: asyncio.Queue[str] = asyncio.Queue()  # client order ids, over the socket
@@ -147,6 +147,8 @@ class BybitServer:
     async def _authenticate(self, link: web.WebSocketResponse, asked: dict[str, Any]) -> bool:
         key, expires, signature = asked["args"]
         code = self.auth_code
+        if code is None:
+            return False
         if not code and (expires <= self.now_ms() or key != KEY):
             code = 10001
         if not code and not self._verify(f"GET/realtime{expires}".encode(), signature):

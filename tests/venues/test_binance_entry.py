@@ -115,8 +115,9 @@ async def test_the_order_is_written_before_place_first_waits(server: BinanceServ
 
 async def test_without_the_socket_orders_go_over_rest(server: BinanceServer) -> None:
     server.script(ORDER, order_row())
-    server.muted = True  # connected, and the first request is not answered
+    server.refuses_key = None  # connected, alive, and the first request is not answered
     async with entering(server, up=False) as venue:
+        await soon(lambda: entry_of(venue).last_frame_monotonic > 0)
         await venue.place(an_entry())
     assert roads(server) == ["REST"]
 

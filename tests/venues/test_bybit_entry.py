@@ -19,7 +19,7 @@ from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.limits import ADDRESS
 from app.venues.bybit.venue import BybitVenue
 from app.venues.clock import Clock
-from app.venues.entry import FRESH_S, IN_FLIGHT_MAX
+from app.venues.entry import ATTEMPTS_MAX, FRESH_S, IN_FLIGHT_MAX
 from app.venues.gate import Gate, Scope
 from app.venues.link import Bounds
 from tests.venues.bybit_rows import CREATE, POSITIONS, an_entry, an_exit, page, position_row
@@ -123,8 +123,9 @@ async def test_the_first_order_is_written_before_place_first_waits(server: Bybit
 
 async def test_without_the_socket_orders_go_over_rest(server: BybitServer) -> None:
     server.script(CREATE, {"orderId": "o"})
-    server.muted = True  # connected, and never authenticated
+    server.auth_code = None  # connected, alive, and not authenticated
     async with entering(server, up=False) as venue:
+        await soon(lambda: entry_of(venue).last_frame_monotonic > 0)
         await venue.place(an_entry())
         assert [request.method for request in server.orders()] == ["POST"]
 
@@ -172,6 +173,16 @@ async def test_a_server_without_the_socket_is_asked_rarely_and_told_of_once(
     assert [request.method for request in server.orders()] == ["POST"]
     assert len([line for line in lines(caplog) if "no order entry there" in line]) == 1
     assert BybitEntry("ws://x", CREDENTIALS, recv_window_ms=1, timeout_s=1, clock=Clock())._bounds.refused_pause_s >= 30
+
+
+async def test_a_host_that_is_never_reached_is_tried_rarely_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    bounds = msgspec.structs.replace(QUICK, refused_pause_s=60.0)
+    clock = Clock()
+    entry = BybitEntry("ws://127.0.0.1:9", CREDENTIALS, recv_window_ms=5000, timeout_s=1, clock=clock, bounds=bounds)
+    entry.keep_warm()
+    await soon(lambda: "out of reach" in str(lines(caplog)))
+    assert len([line for line in lines(caplog) if "stream lost" in line]) == ATTEMPTS_MAX
+    await entry.close()
 
 
 @pytest.mark.parametrize("code", [10003, 10004])

@@ -11,6 +11,7 @@ sends the same frames. Quirks:
 5. 10404: it takes no orders of this kind at all. Nothing was done.
 6. The client pings with JSON, and may take up to ten minutes between two pings.
 7. Demo accounts have no such socket.
+8. 10003, elsewhere a wrong key, is also said where an account has too many sessions.
 """
 
 import asyncio
