@@ -376,6 +376,9 @@ class Watcher:
                 inherited_at=shard.taken_at if inherited else None,
                 on_sending=lambda: self.status.fired(connected.market, one.symbol, crossed_at),
             )
+        except asyncio.CancelledError:
+            self.fired.discard(one.level.id)  # if its shard is ours again, it is inherited like any other
+            raise
         finally:
             self.ending.discard(one.level.position_id)
             self.firing -= Counter([one.level.position_id])

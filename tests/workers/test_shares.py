@@ -1,6 +1,7 @@
 """Watchers share the symbols by leases: what one gives back or loses the next one watches, and nothing fires twice."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -10,7 +11,9 @@ import pytest
 
 from app.domain.level import TriggerBy
 from app.domain.shards import LEASES, SHARDS, lease_of
+from app.flows.orders import closing
 from app.ids import new_id
+from app.resources import Connected, Resources
 from app.store import leases, levels
 from app.store.levels import Armed
 from tests.support.house import House, eventually
@@ -197,6 +200,53 @@ async def test_a_shard_that_is_lost_is_let_go_of_at_once_and_the_others_are_kept
         assert (watcher.armed, watcher.fired) == ({}, set())
         await leases.free(pool, [thief])
         await closed(house)
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["before its send", "after its send"])
+async def test_a_fire_whose_shard_is_lost_on_its_way_is_left_to_whoever_has_it_next(
+    house: House, monkeypatch: pytest.MonkeyPatch, sent: bool
+) -> None:
+    """As after a crash; also where that is the same watcher once more."""
+    pool, thief, lease = house.resources.pool, new_id(), lease_of(BTC)
+
+    async def stuck(resources: Resources, connected: Connected, one: Armed, *args: Any, **options: Any) -> None:
+        if sent:
+            await connected.venue.place(closing(one, resources.now()))
+        await asyncio.Event().wait()
+
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr("workers.watcher.fire", stuck)
+            await house.price("59390")
+            await eventually(in_flight(watcher, 1), what="the fire")
+            if sent:
+                await eventually(lambda: closes(house, 1), what="its close")
+            await pool.execute("UPDATE leases SET holder = $2, token = token + 1 WHERE name = $1", lease, thief)
+            await eventually(in_flight(watcher, 0), what="its end")
+        assert (watcher.armed, watcher.firing) == ({}, Counter())
+        await leases.free(pool, [thief])
+        await eventually(lambda: ended(house), what="the end of the position")
+    assert await closes(house, 1), "one at the exchange"
+    assert (await house.last_position()).close_reason == "stop_loss"
+
+
+def in_flight(watcher: Watcher, count: int) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return len(watcher.in_flight) == count
+
+    return check
+
+
+async def ended(house: House) -> bool:
+    """Its last order may be looked for yet."""
+    return await house.position() is None
+
+
+async def closes(house: House, count: int) -> bool:
+    """So many closes were accepted."""
+    return len([request for request in await house.sent() if request["ret_code"] == 0]) == count + 1
 
 
 async def test_what_was_read_before_a_shard_changed_hands_is_not_armed(

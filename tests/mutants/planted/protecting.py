@@ -142,6 +142,14 @@ PROTECTING = (
         tests="tests/workers/test_shares.py -k on_its_way_is_not_given_back",
     ),
     Bug(
+        name="a fire that was cut off with its shard is not taken up by the same watcher",
+        file="workers/watcher.py",
+        old="self.fired.discard(one.level.id)",
+        new="pass",
+        loses="the shard comes back, and its stop never fires",
+        tests="tests/workers/test_shares.py -k on_its_way_is_left",
+    ),
+    Bug(
         name="levels stay with a watcher that gave their shard back",
         file="workers/shares.py",
         old="            self._on_gone(idle)\n",
