@@ -178,6 +178,7 @@ def main() -> int:
         return 1
     except asyncio.CancelledError:
         return 1
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "pipeline" in options.only:
         found["pipeline"] = pipeline.measure(options.market)
         print(pipeline.table(found["pipeline"]), end="\n\n", flush=True)

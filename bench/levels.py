@@ -20,6 +20,7 @@ from bench.rivals import Loop, Rival, Sorted
 SIZES = (10, 100, 1_000, 10_000, 100_000)
 ROUNDS = 20
 WORK = 200_000  # levels to look at in one round, for ways that look at each
+ENOUGH_S = 2.0  # of one way and size: no further round
 SORTED_MAX = 10_000  # one that moves every trailing stop in a sorted list takes seconds a tick beyond it
 TICK_AIM_US, FLAT_AIM = 0.5, 1.5
 RIVAL_AIMS = {"loop": {"plain": 300, "trailing, a new high each tick": 500},
@@ -113,12 +114,18 @@ def measure(sizes: tuple[int, ...] = SIZES, ticks: int = 2_000, rounds: int = RO
                 for size in sizes
                 if way != "sorted" or case.walk is inside or size <= SORTED_MAX
             }
+            spent_s = dict.fromkeys(ways, 0.0)
             for number in range(rounds):
                 for (way, size), one in ways.items():
+                    if spent_s[way, size] > ENOUGH_S:
+                        continue
                     count = ticks if way == "book" else max(5, min(ticks, WORK // size))
+                    if way == "sorted" and case.walk is not inside:
+                        count = max(2, min(count, WORK // size**2))  # each is looked for among all
                     prices = case.walk(count, number)
                     one.on_price(prices[0])  # what has to be put in order first
                     took = ns_per_tick(one, prices)
+                    spent_s[way, size] += took * count / 1e9
                     row = found.setdefault(f"{name}: {way}", {})
                     row[size] = min(took, row.get(size, took))
             del ways
