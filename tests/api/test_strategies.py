@@ -153,6 +153,8 @@ def test_slugs(name: str, slug: str) -> None:
         ({"limits": {"max_notional": "-1"}}, "bad_value", "limits.max_notional"),
         ({"limits": {"missed_alert": "panic"}}, "bad_value", "limits.missed_alert"),
         ({"limits": {"repeat": "twice"}}, "bad_value", "limits.repeat"),
+        ({"limits": {"alert_every_s": 59}}, "bad_value", "limits.alert_every_s"),
+        ({"limits": {"alert_every_s": 2678401}}, "bad_value", "limits.alert_every_s"),
         ({"limits": {"sides": "up"}}, "bad_value", "limits.sides"),
         ({"limits": {"max_notional": "NaN"}}, "bad_value", "limits.max_notional"),
         ({"limits": {"max_notional": "much"}}, "bad_value", "limits.max_notional"),

@@ -183,7 +183,8 @@ async def sealed(connection: Any, account_ids: list[UUID]) -> Any:
 async def create_strategy(connection: Any, strategy_id: str, account_numbers: Sequence[int], multiplier: D) -> Any:
     new = strategies.NewStrategy(
         id=strategy_id, name=strategy_id.upper(), symbols=None if account_numbers else ["BTCUSDT"],
-        defaults={"size": {"unit": "base", "value": 1.5}}, limits=strategies.Limits(max_notional=D("100.0")),
+        defaults={"size": {"unit": "base", "value": 1.5}},
+        limits=strategies.Limits(max_notional=D("100.0"), alert_every_s=3600),
     )  # fmt: skip
     status = await connection.execute(
         strategies.CREATE, new.id, new.name, new.format, new.symbols, new.defaults, new.limits, new.enabled
@@ -250,6 +251,13 @@ LIFE: list[Call | float] = [
     call(strategies.get, "one"),
     call(strategies.get, "nobody's"),
     call(strategies.get, "unknown"),
+    call(strategies.quiet),
+    call(strategies.silent, "one", START),
+    call(strategies.silent, "one", START),
+    call(strategies.silent, "unknown", START),
+    call(strategies.quiet),
+    call(strategies.heard, "one"),
+    call(strategies.heard, "one"),
     call(strategies.disable, "nobody's"),
     call(strategies.disable, "nobody's"),
     call(strategies.disable, "unknown"),
