@@ -5,7 +5,7 @@ import gc
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -48,7 +48,6 @@ log = logging.getLogger("watcher")
 
 RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
 RELOAD_AGAIN_S = 0.5  # the same when it failed: what was taken over waits for it
-RELOAD_CHUNK = 500  # levels between two breaths of the event loop
 PERSIST_S = 0.25
 DUE_S = 0.25
 PERSIST_LEVELS = 1000  # whose extremes are stored at once; after a start one that waited is judged from earlier on
@@ -181,26 +180,43 @@ class Watcher:
             held = dict(self.shares.held)  # what is taken from here on may have been changed after it was read
             with store_errors():
                 used = await positions.symbols_to_watch(self.resources.pool)
-                found = await levels.armed(self.resources.pool)
+                standing = {
+                    one.id: one.order_id
+                    async for page in levels.standing(self.resources.pool)
+                    for one in page
+                    if lease_of(one.symbol) in held
+                }
             used = [(account_id, symbol) for account_id, symbol in used if lease_of(symbol) in held]
-            armed = [one for one in found if lease_of(one.symbol) in held]
-            for lease, shard in held.items():
-                if shard.inherited is None:
-                    shard.inherited = {one.client_order_id for one in armed if lease_of(one.symbol) == lease}
             for account_id in {account_id for account_id, _ in used}:
                 await guarded(self.markets.connect, account_id)
             await self.markets.look_again()
             for account_id, symbol in used:
                 await guarded(self._follow, account_id, symbol)
-            for level_id in set(self.armed) - {one.level.id for one in armed}:
+            for level_id in self.armed.keys() - standing.keys():
                 self._disarm(level_id)
-            for number, one in enumerate(armed):
-                if number % RELOAD_CHUNK == RELOAD_CHUNK - 1:
-                    await asyncio.sleep(0)
-                await guarded(self._arm, one, held[lease_of(one.symbol)])
+            await self._arm_changed(standing, held)
+            for lease, shard in held.items():
+                if shard.inherited is None:  # until now all of its were: who fires asks first
+                    shard.inherited = {
+                        one.client_order_id for one in self.armed.values() if lease_of(one.symbol) == lease
+                    }
             for feed in self.feeds.values():
                 feed.trim()
             await self._let_go()
+
+    async def _arm_changed(self, standing: Mapping[UUID, UUID], held: Mapping[str, Shard]) -> None:
+        """Read and arm what is new, or was armed anew: mostly nothing of thousands."""
+        changed = [
+            level_id
+            for level_id, order_id in standing.items()
+            if (known := self.armed.get(level_id)) is None or known.level.order_id != order_id
+        ]
+        for start in range(0, len(changed), levels.PAGE_ROWS):
+            with store_errors():
+                page = await levels.armed_with_ids(self.resources.pool, changed[start : start + levels.PAGE_ROWS])
+            for one in page:
+                if (shard := held.get(lease_of(one.symbol))) is not None:
+                    await guarded(self._arm, one, shard)
 
     def _changed_here(self, position_id: UUID) -> None:
         """What this process itself has settled is not waited for over Redis."""
@@ -266,7 +282,7 @@ class Watcher:
             # It may have gone through it while it was being committed.
             feed.on_price(one.symbol, level.trigger_by, last[0])
         if one.symbol not in feed.heard[level.trigger_by]:
-            self.gaps.inspect(feed, one.symbol, after_s=SUBSCRIBED_S)
+            self.gaps.inspect(feed, one.symbol, only=level, after_s=SUBSCRIBED_S)
         elif level.trigger_by is TriggerBy.LAST and last is not None and instant(last[1]) >= level.armed_at - FRESH:
             self.gaps.inspect(feed, one.symbol, only=level)  # crossed since it was committed, and back
 

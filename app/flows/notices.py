@@ -1,6 +1,7 @@
 """Tell people of what they alone can mend: a key that its exchange refuses, an instrument that is held and no longer
-traded, a strategy whose alerts stay away. Once when it begins and once when it is over, in the log and as an event; whoever is at it when it happens
-(an opening, a close) goes by what the exchange says at that moment and does not ask here.
+traded, a strategy whose alerts stay away. Once when it begins and once when it is over, in the log and as an event;
+whoever is at it when it happens (an opening, a close) goes by what the exchange says at that moment and does not ask
+here.
 """
 
 import logging

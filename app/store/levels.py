@@ -4,9 +4,10 @@ An armed level owns an armed order: client order id, side and quantity are commi
 straight to the wire.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -36,7 +37,7 @@ LEVEL_COLUMNS = """
 
 OF_POSITION = f"SELECT {LEVEL_COLUMNS} FROM levels l JOIN positions p ON p.id = l.position_id WHERE l.position_id = $1"
 
-ARMED = f"""
+_ARMED = f"""
 SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side, o.qty AS close_qty,
        o.hedge
   FROM levels l
@@ -44,7 +45,18 @@ SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS clo
   JOIN orders o ON o.id = l.order_id
  WHERE l.status = 'armed' AND p.status <> 'closed'
 """
-ARMED_OF_POSITION = f"{ARMED} AND l.position_id = $1"
+ARMED_OF_POSITION = f"{_ARMED} AND l.position_id = $1"
+ARMED_WITH_IDS = f"{_ARMED} AND l.id = ANY($1)"
+
+# A page of them, behind a level of a position: reading all at once would hold up whoever reads for too long.
+ARMED_PAGE = """
+SELECT l.position_id, l.id, l.order_id, p.symbol
+  FROM levels l JOIN positions p ON p.id = l.position_id
+ WHERE l.status = 'armed' AND p.status <> 'closed' AND (l.position_id, l.id) > ($1, $2)
+ ORDER BY l.position_id, l.id
+ LIMIT $3
+"""
+PAGE_ROWS = 500
 
 
 async def of_position(connection: Connection | Pool, position_id: UUID) -> list[Level]:
@@ -52,13 +64,38 @@ async def of_position(connection: Connection | Pool, position_id: UUID) -> list[
     return as_structs(await connection.fetch(OF_POSITION, position_id), Level)
 
 
-async def armed(connection: Connection | Pool, position_id: UUID | None = None) -> list[Armed]:
-    """The armed levels of one position, or of all; without those that only another version understands."""
-    if position_id is None:
-        rows = await connection.fetch(ARMED)
-    else:
-        rows = await connection.fetch(ARMED_OF_POSITION, position_id)
+class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An armed level by its id, and the closing order that stands behind it: another one whenever it is armed anew."""
+
+    id: UUID
+    order_id: UUID
+    symbol: str
+
+
+async def armed(connection: Connection | Pool, position_id: UUID) -> list[Armed]:
+    """The armed levels of a position; without those that only another version understands."""
+    return _armed(await connection.fetch(ARMED_OF_POSITION, position_id))
+
+
+async def armed_with_ids(connection: Connection | Pool, level_ids: Sequence[UUID]) -> list[Armed]:
+    """Those of these levels that are armed, in pages of at most PAGE_ROWS ids."""
+    assert len(level_ids) <= PAGE_ROWS
+    return _armed(await connection.fetch(ARMED_WITH_IDS, list(level_ids)))
+
+
+def _armed(rows: Sequence[Any]) -> list[Armed]:
     return readable([{**row, "level": dict(row)} for row in rows], Armed, "level")
+
+
+async def standing(connection: Connection | Pool) -> AsyncIterator[list[Standing]]:
+    """All armed levels, page by page; what is armed or disarmed meanwhile may be among them or not."""
+    behind = UUID(int=0), UUID(int=0)
+    while True:
+        rows = await connection.fetch(ARMED_PAGE, *behind, PAGE_ROWS)
+        yield [Standing(id=row["id"], order_id=row["order_id"], symbol=row["symbol"]) for row in rows]
+        if len(rows) < PAGE_ROWS:
+            return
+        behind = rows[-1]["position_id"], rows[-1]["id"]
 
 
 INSERT = """

@@ -17,6 +17,7 @@ from app.store import levels, positions
 from app.venues.base import NewOrder, OrderReport
 from app.venues.gate import Scope
 from tests.support.house import API_KEY, House, both_roads, eventually
+from tests.support.levels import all_armed
 from workers.private import AccountStream
 
 D = Decimal
@@ -140,7 +141,7 @@ async def test_nothing_more_is_opened_after_the_stop_fired_between_two_orders(
     connected = await house.resources.venues.of(house.account_id)
 
     async def stop_fires() -> None:
-        [stop] = [one for one in await levels.armed(house.resources.pool) if one.level.kind == "stop_loss"]
+        [stop] = [one for one in await all_armed(house.resources.pool) if one.level.kind == "stop_loss"]
         fired = await protect.fire(house.resources, connected, stop, D("59400"), "1")
         await protect.follow_up(house.resources, connected, fired)
 

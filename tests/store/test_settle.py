@@ -27,6 +27,7 @@ from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
 from tests.api import rows
 from tests.support.house import settings
 from tests.support.instruments import BTC
+from tests.support.levels import all_armed
 
 D = Decimal
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -165,7 +166,7 @@ class Book:
         return await self.settle(self.fill(order, qty))
 
     async def armed(self, kind: LevelKind, rung: int = 0) -> levels.Armed:
-        [found] = [x for x in await levels.armed(self.pool) if (x.level.kind, x.level.rung) == (kind, rung)
+        [found] = [x for x in await all_armed(self.pool) if (x.level.kind, x.level.rung) == (kind, rung)
                    and x.account_id == self.account_id]  # fmt: skip
         return found
 
@@ -563,7 +564,7 @@ async def test_long_and_short_are_held_side_by_side_each_with_its_levels(book: B
     long = await book.open("0.010", hedge=True)
     short = await book.open("0.020", side=SHORT, hedge=True)
     assert (long.side, long.qty, short.side, short.qty) == (LONG, D("0.010"), SHORT, D("0.020"))
-    armed = {(x.level.side, x.close_side, x.close_qty, x.hedge) for x in await levels.armed(book.pool)
+    armed = {(x.level.side, x.close_side, x.close_qty, x.hedge) for x in await all_armed(book.pool)
              if x.account_id == book.account_id}  # fmt: skip
     assert armed == {(LONG, Side.SELL, D("0.010"), True), (SHORT, Side.BUY, D("0.020"), True)}
 
@@ -575,7 +576,7 @@ async def test_a_close_in_hedge_mode_leaves_the_other_side_untouched(book: Book)
     await book.settle(book.fill(closing, "0.010", "60500"))
     assert await book.held(LONG) is None
     assert await book.held(SHORT) == short
-    [left] = [x for x in await levels.armed(book.pool) if x.account_id == book.account_id]
+    [left] = [x for x in await all_armed(book.pool) if x.account_id == book.account_id]
     assert left.level.position_id == short.id
 
 

@@ -257,17 +257,26 @@ async def test_what_was_read_before_a_shard_changed_hands_is_not_armed(
     async with watching(house) as watcher:
         await house.alert(**LONG)
         await armed(watcher, 1)
-        read = levels.armed
+        read, standing = levels.armed, levels.standing
 
-        async def lost_meanwhile(*args: Any) -> list[Armed]:
-            found = await read(*args)
+        def lose() -> None:
             before = watcher.shares.held.pop(lease)
             watcher._shards_gone([lease])
             watcher.shares.held[lease] = Shard(before.token)
+
+        async def lost_meanwhile(*args: Any) -> list[Armed]:
+            found = await read(*args)
+            lose()
             return found
+
+        async def lost_behind_the_page(*args: Any) -> AsyncIterator[list[levels.Standing]]:
+            async for page in standing(*args):
+                yield page
+            lose()
 
         with monkeypatch.context() as patched:
             patched.setattr(levels, "armed", lost_meanwhile)
+            patched.setattr(levels, "standing", lost_behind_the_page)
             await watcher._reload()
             assert watcher.armed == {}
             [position] = await house.rows("SELECT id FROM positions")

@@ -195,6 +195,10 @@ async def create_strategy(connection: Any, strategy_id: str, account_numbers: Se
     return status, len(known)
 
 
+async def standing(connection: Any) -> list[list[levels.Standing]]:
+    return [page async for page in levels.standing(connection)]
+
+
 async def add_secret(connection: Any, number: int, strategy_id: str) -> Any:
     return await connection.execute(strategies.INSERT_SECRET, id_of("secret", number), strategy_id, bytes([number]))
 
@@ -348,7 +352,8 @@ LIFE: list[Call | float] = [
     call(orders.insert_fill, ACCOUNTS[0], fill(2, None), order_id=None, position_id=WORKERS[0]),  # of no position
     call(orders.known_fills, ACCOUNTS[0], SYMBOLS[0], ["f0", "f1", "f2"]),
     call(levels.of_position, id_of("position", 0)),
-    call(levels.armed),
+    call(standing),
+    call(levels.armed_with_ids, [id_of("level", 0), id_of("level", 1), id_of("level", 7)]),
     call(levels.armed, id_of("position", 0)),
     call(levels.save_extremes, [extreme(id_of("level", 0), D("60100.5"), START), extreme(WORKERS[0], D(1))]),
     call(levels.save_extremes, [extreme(id_of("level", 0), D("60000"))]),
@@ -616,7 +621,9 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(levels.insert, st.lists(all_levels, max_size=2)),
     _calls(levels.rearm, st.lists(all_levels, max_size=2)),
     _calls(levels.of_position, ids("position")),
-    _calls(levels.armed, st.none() | ids("position")),
+    _calls(standing),
+    _calls(levels.armed_with_ids, st.lists(ids("level"), max_size=3)),
+    _calls(levels.armed, ids("position")),
     _calls(levels.disarm, ids("position"), st.none() | st.lists(ids("level"), max_size=2)),
     _calls(levels.trigger, ids("level"), st.none() | prices, st.none() | st.just("t")),
     _calls(levels.done, ids("level")),

@@ -32,9 +32,22 @@ def of_position(t: Tables, x: Transaction, position_id: UUID) -> list[Row]:
     return [] if position is None else [_level(row, position) for row in t.levels_of.get(position_id)]
 
 
-@statement(levels.ARMED)
-def armed(t: Tables, x: Transaction) -> list[Row]:
-    return [row for position_id in list(t.armed.entries) for row in armed_of_position(t, x, position_id)]
+@statement(levels.ARMED_PAGE)
+def armed_page(t: Tables, x: Transaction, position_id: UUID, level_id: UUID, limit: int) -> list[Row]:
+    found = []
+    for of in sorted(t.armed.entries):
+        position = t.positions.row(of)
+        if position is not None and position["status"] != "closed":
+            found += [(of, row["id"], row["order_id"], position["symbol"]) for row in t.armed.get(of)]
+    names = ("position_id", "id", "order_id", "symbol")
+    page = [one for one in sorted(found) if one[:2] > (position_id, level_id)][:limit]
+    return [dict(zip(names, one, strict=True)) for one in page]
+
+
+@statement(levels.ARMED_WITH_IDS)
+def armed_with_ids(t: Tables, x: Transaction, ids: Sequence[UUID]) -> list[Row]:
+    found = [row for of in list(t.armed.entries) for row in armed_of_position(t, x, of)]
+    return [row for row in found if row["id"] in ids]
 
 
 @statement(levels.ARMED_OF_POSITION)
