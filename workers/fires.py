@@ -44,9 +44,10 @@ async def fire(
     `inherited_at` is when (monotonic) the level was taken over from another watcher; None: it was armed under our own
     lease, so nobody else can have sent it. `on_sending` is called when the close leaves for the wire.
     """
-    before = Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one")
-    fired = Fired(armed=one, price=price, trade_id=trade_id, sent_at=resources.now(), answer=before)
-    if inherited_at is None or not await _was_sent(resources, connected, one, inherited_at):
+    if inherited_at is not None and await _was_sent(resources, connected, one, inherited_at):
+        before = Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one")
+        fired = Fired(armed=one, price=price, trade_id=trade_id, sent_at=resources.now(), answer=before)
+    else:
         if inherited_at is not None and one.level.kind is LevelKind.TAKE_PROFIT:
             # The wait was long: the level may stand for another quantity by now, or for nothing any more.
             current = await _as_armed_now(resources, one)
