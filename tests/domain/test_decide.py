@@ -756,3 +756,28 @@ def test_closing_wishes_never_open(case: tuple[Signal, Rules, Situation]) -> Non
     wish, like, where = case
     if wish.action in CLOSING or wish.target is Target.FLAT:
         assert not any(isinstance(leg, Open) for leg in decide(wish, like, where).legs)
+
+
+def test_an_opening_that_does_not_turn_only_closes_the_other_side() -> None:
+    wish = signal(Action.OPEN_SHORT, turns=False)
+    assert legs(decide(wish, RULES, situation("long 3"))) == ["close signal"]
+    assert legs(decide(wish, RULES, situation("flat"))) == legs(
+        decide(signal(Action.OPEN_SHORT), RULES, situation("flat"))
+    )
+
+
+@pytest.mark.parametrize(("held", "opened"), [("flat", "10"), ("long 4", "6")])
+def test_a_whole_order_counts_what_it_closes(held: str, opened: str) -> None:
+    wish = signal(Action.OPEN_SHORT, size=base("10"), whole_order=True)
+    plan = decide(wish, RULES, situation(held))
+    assert plan.refusal is None
+    [opening] = [leg for leg in plan.legs if isinstance(leg, Open)]
+    assert opening.qty == D(opened)
+
+
+def test_a_whole_order_that_is_used_up_by_the_close_opens_nothing() -> None:
+    wish = signal(Action.OPEN_SHORT, size=base("3"), whole_order=True)
+    plan = decide(wish, RULES, situation("long 4"))
+    assert [type(leg) for leg in plan.legs] == [Close]
+    assert plan.refusal is not None
+    assert plan.refusal.code is Outcome.SIZE_BELOW_MINIMUM
