@@ -30,9 +30,9 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
-    """What a format's reader hands back. `key` is the sender's id of this firing."""
+    """What a format's reader hands back: the orders in their sequence. `key` is the sender's id of this firing."""
 
-    signal: Signal
+    signals: tuple[Signal, ...]
     key: str | None
     repairs: tuple[str, ...] = ()
 
@@ -102,6 +102,14 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
     )
 
 
+MESSAGES = ("alert_message", "order_alert_message")  # {{strategy.order.alert_message}}, which a script fills
+
+
+def has_instructions(message: object) -> bool:
+    """Whether the message inside is JSON, or JSON without its braces."""
+    return isinstance(message, str) and message.strip().startswith(("{", '"')) and ":" in message
+
+
 def refuse_unsupported(obj: Mapping[str, object]) -> None:
     """Refuse what would change the trade and cannot be done, rather than doing another trade."""
     for name in ("order_type", "orderType"):
@@ -111,10 +119,9 @@ def refuse_unsupported(obj: Mapping[str, object]) -> None:
     for name in ("reduce_only", "reduceOnly"):
         if str(obj.get(name)).strip().lower() in ("true", "1"):
             raise _later(name, "write reduce or close as the action, or name the target")
-    for name in ("alert_message", "order_alert_message"):
-        value = obj.get(name)
+    for name in MESSAGES:
         # Instructions inside the message, such as another stop: following half of an alert is another trade.
-        if isinstance(value, str) and value.strip().startswith(("{", '"')) and ":" in value:
+        if has_instructions(obj.get(name)):
             raise _later(name, "instructions inside the message are not read; put them into the body itself")
 
 

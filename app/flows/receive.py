@@ -6,8 +6,8 @@ from uuid import UUID
 import msgspec
 
 from app import crash
-from app.alerts import body as bodies
-from app.alerts.recognise import read_body
+from app.alerts.defaults import read_defaults
+from app.alerts.recognise import in_time, open_alert, read_body
 from app.domain.refusals import Outcome
 from app.errors import LevelheadError
 from app.ids import new_id
@@ -51,10 +51,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """`duplicate`: the alert was here already, under this id."""
+    """`duplicate`: the alert was here already, under this id. `repairs`: what was mended or left out of its body."""
 
     alert_id: UUID
     duplicate: bool
+    repairs: tuple[str, ...] = ()
 
 
 async def receive(resources: Resources, delivery: Delivery) -> Receipt:
@@ -63,13 +64,15 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     Raises InvalidInput (the sender's mistake, with its cure), Unauthorized, KeyConflict, StoreUnavailable.
     """
     received_at = resources.now()
-    body = bodies.open_body(delivery.raw)
+    body = open_alert(delivery.raw)
     secret = delivery.path_secret if delivery.path_secret is not None else body.secret
     with store_errors():
         strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
     await _authenticate(resources, strategy, secret)
     assert strategy is not None
-    reading = read_body(body, strategy.format, path_secret=delivery.path_secret)
+    defaults = read_defaults(strategy.defaults, "defaults.")
+    reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
+    reading = in_time(reading, received_at)
     body_hash = resources.keys.body_hash(delivery.raw)
     alert = NewAlert(
         id=new_id(),
@@ -94,7 +97,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
             event(log, logging.WARNING, "same id, other body", strategy=strategy.id, alert=stored.alert_id)
             raise KeyConflict(stored.alert_id)
         event(log, logging.INFO, "alert is a duplicate", strategy=strategy.id, alert=stored.alert_id)
-        return Receipt(alert_id=stored.alert_id, duplicate=True)
+        return Receipt(alert_id=stored.alert_id, duplicate=True, repairs=reading.repairs)
     if accounts:
         await resources.bell.alert(alert.id, alert.signal.symbol, [account_id for _, account_id, _ in accounts])
     wish = reading.signal.action or reading.signal.target
@@ -102,7 +105,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
           alert=alert.id)  # fmt: skip
     if not accounts:
         event(log, logging.WARNING, "alert refused", strategy=strategy.id, code=Outcome.NO_ACCOUNT, alert=alert.id)
-    return Receipt(alert_id=alert.id, duplicate=False)
+    return Receipt(alert_id=alert.id, duplicate=False, repairs=reading.repairs)
 
 
 async def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:
