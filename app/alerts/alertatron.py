@@ -24,7 +24,7 @@ KNOWS = frozenset(
 )
 _ELSEWHERE = frozenset({"symbol", "pair", "base", "ticker", "instrument", "tv_instrument"})
 
-_SCRIPT = re.compile(r"\s*([A-Za-z0-9_ ]+)\(\s*([^(){}]+?)\s*\)\s*\{(.*)\}\s*(?:#bot)?\s*", re.DOTALL)
+_SCRIPT = re.compile(r"[A-Za-z0-9_]+\(([^(){}]+)\)\s*\{(.*)\}(?:\s*#bot)?", re.DOTALL)
 _COMMAND = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*)\)\s*(?:;|$)", re.DOTALL)
 _AMOUNT = re.compile(r"(-?[0-9.]+)\s*(%b|%a|%%|%p|%)?", re.ASCII)
 _UNITS = {
@@ -76,10 +76,10 @@ def matches_text(text: str) -> bool:
 def read_text(text: str, defaults: Defaults) -> Understood:
     found = _SCRIPT.fullmatch(_without_comments(text))
     assert found is not None, "it matched"
-    symbol = Part({"symbol": found[2]}).symbol("symbol", defaults)
+    symbol = Part({"symbol": found[1]}).symbol("symbol", defaults)
     signals: list[Signal] = []
     repairs: list[str] = []
-    for name, arguments in _commands(found[3]):
+    for name, arguments in _commands(found[2]):
         words = [word for word in arguments.split(",") if word.strip()]
         body = keywords.command(words, _ARGUMENTS, where=f"{name}: ") if name not in ("wait",) else Part({})
         match name:
@@ -108,7 +108,7 @@ def read_text(text: str, defaults: Defaults) -> Understood:
 def _without_comments(text: str) -> str:
     """A line that begins with # is a comment, but for the tag that calls the bot."""
     lines = text.splitlines()
-    return "\n".join(line for line in lines if not line.strip().startswith("#") or line.strip() == "#bot")
+    return "\n".join(line for line in lines if not line.strip().startswith("#") or line.strip() == "#bot").strip()
 
 
 def _commands(text: str) -> list[tuple[str, str]]:

@@ -42,6 +42,7 @@ from app.errors import InvalidInput
 
 AUTO = "auto"
 NO_DEFAULTS = Defaults()
+TEXT_LENGTH_MAX = 4096  # of plain text: more than any post or script there is
 SKEW_MAX_S = 10  # the sender's clock may be this far ahead of ours
 
 Object = Mapping[str, object]
@@ -242,6 +243,12 @@ def _read(
                 AlertCode.NOT_JSON,
                 f"The strategy's format {name} is JSON, and the body is plain text; send JSON, or set another format.",
             )
+        if not _TEXT[name].matches(obj):
+            raise InvalidInput(
+                AlertCode.UNKNOWN_FORMAT,
+                f"The strategy's format is {name}, and the body is not written in it.",
+                "format",
+            )
         return name, _TEXT[name].read(obj, defaults)
     if format != AUTO and format not in _JSON:
         raise InvalidInput(
@@ -326,6 +333,11 @@ def _json_formats(obj: Object) -> list[str]:
 
 
 def _text_format(text: str) -> str:
+    if len(text) > TEXT_LENGTH_MAX:
+        raise InvalidInput(
+            AlertCode.BODY_TOO_LARGE,
+            f"The body is plain text of more than {TEXT_LENGTH_MAX} characters, and no JSON; shorten the message.",
+        )
     if PLACEHOLDER in text:
         raise InvalidInput(
             AlertCode.UNFILLED_PLACEHOLDER,

@@ -128,6 +128,7 @@ def test_formats_are_named_or_guessed() -> None:
     assert refusal(GOOD_TEXT.encode(), "cornix").code == "unknown_format"
     assert refusal(GOOD_TEXT.encode(), "morse").code == "unknown_format"
     assert refusal(b"buy BTCUSDT.P QTY:1", "native").code == "not_json"
+    assert refusal(b"buy BTCUSDT.P QTY:1", "alertatron").code == "unknown_format"
     # a strategy that says which format it takes: unknown names are ignored
     assert read(json.dumps({**GOOD, "side": "?"}).encode(), "", "native", path_secret=None).format == "native"
 
