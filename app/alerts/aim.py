@@ -23,6 +23,7 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
     target: Target | None = None
     previous: Target | None = None
     size: Size | None = None
+    whole_order: bool = False  # as in Signal
 
     @property
     def only_closes(self) -> bool:
@@ -93,6 +94,7 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
         target=aim.target,
         previous=aim.previous,
         size=aim.size,
+        whole_order=aim.whole_order,
         leverage=None if closes else fields.read_leverage(obj.get("leverage")),
         exits=Exits() if closes else read_exits(obj),
         names=names,

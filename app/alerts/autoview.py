@@ -3,7 +3,7 @@ line or split by `|`; several commands are several orders, in order.
 
 `b` is the side, `q` the quantity: base units, or per cent of `y` (balance; equity). `c=position` closes, `cm` a part of
 it. Orders beside the first are joined by `&`: tp, sl and ts, whose plain numbers are distances in money, so only per
-cent is read. `d=1` trades nothing.
+cent is read; ftp and fsl are prices. `d=1` trades nothing.
 """
 
 import re
@@ -14,9 +14,33 @@ from app.alerts.aim import Understood
 from app.alerts.codes import AlertCode
 from app.alerts.part import Part
 from app.domain.signal import Defaults, Exits, PriceOrPct, Signal, Size, SizeUnit, Trailing
+from app.errors import InvalidInput
 
 _WORD = re.compile(r"[a-z]{1,20}=\S*")
-_KNOWN = ("e", "a", "s", "b", "q", "p", "fp", "t", "c", "cm", "l", "y", "d", "tp", "sl", "ts", "mt", "close", "ro", "u")
+_KNOWN = (
+    "e",
+    "a",
+    "s",
+    "b",
+    "q",
+    "p",
+    "fp",
+    "t",
+    "c",
+    "cm",
+    "l",
+    "y",
+    "d",
+    "tp",
+    "sl",
+    "ts",
+    "ftp",
+    "fsl",
+    "mt",
+    "close",
+    "ro",
+    "u",
+)
 
 
 def matches(text: str) -> bool:
@@ -87,13 +111,21 @@ def _limit(body: Part) -> tuple[Decimal, ...]:
 
 
 def _exits(body: Part) -> Exits:
-    profit = _pct(body, "tp", AlertCode.BAD_TAKE_PROFIT)
     trail = _pct(body, "ts", AlertCode.BAD_TRAILING)
+    profit, stop = _level(body, "tp", AlertCode.BAD_TAKE_PROFIT), _level(body, "sl", AlertCode.BAD_STOP_LOSS)
     return Exits(
-        take_profit=() if profit is None else part.ladder([(PriceOrPct(pct=profit), None)], "tp"),
-        stop_loss=part.pct_stop(_pct(body, "sl", AlertCode.BAD_STOP_LOSS)),
+        take_profit=() if profit is None else part.ladder([(profit, None)], "tp"),
+        stop_loss=None if stop is None else part.price_stop(stop.price) or part.pct_stop(stop.pct),
         trailing=None if trail is None else Trailing(distance=PriceOrPct(pct=trail)),
     )
+
+
+def _level(body: Part, name: str, code: AlertCode) -> PriceOrPct | None:
+    """`sl=2%`, or `fsl=61000`."""
+    pct, price = _pct(body, name, code), body.positive(f"f{name}", code)
+    if pct is not None and price is not None:
+        raise InvalidInput(code, f"Both {name} and f{name} are given; keep one.", body.field(f"f{name}"))
+    return None if pct is None and price is None else PriceOrPct(pct=pct, price=price)
 
 
 def _pct(body: Part, name: str, code: AlertCode) -> Decimal | None:

@@ -230,7 +230,6 @@ def order(
     sent_at: datetime | None = None,
     max_age_s: int | None = None,
     turns: bool = True,
-    whole_order: bool = False,
 ) -> Signal:
     """The Signal. What only closes has no exits and no leverage."""
     closes = aim.only_closes
@@ -247,7 +246,7 @@ def order(
         sent_at=sent_at,
         max_age_s=max_age_s,
         turns=turns,
-        whole_order=whole_order,
+        whole_order=aim.whole_order,
     )
 
 

@@ -66,7 +66,6 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
         price=body.chart_price("signalPrice" if body.has("signalPrice") else "price", repairs),
         limit_prices=() if closes else _limit(body),
         sent_at=body.time("time"),
-        whole_order=after is not None and aim.size is not None and aim.action in part.OPENS.values(),
     )
     return part.one(signal, repairs=repairs)
 
@@ -89,7 +88,7 @@ def _aim(body: Part, action: str, after: Target | None) -> Aim:
         return part.closing(after, size, "quantity")
     if size is not None and size.unit is SizeUnit.PCT_POSITION:
         raise InvalidInput(AlertCode.BAD_SIZE, "A share of a position can't open one.", "quantityType")
-    return part.opening(side, size)
+    return Aim(action=part.OPENS[side], size=size, whole_order=after is not None and size is not None)
 
 
 def _size(body: Part) -> Size | None:

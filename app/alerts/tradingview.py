@@ -286,7 +286,7 @@ def _size_after(state: _State, word: Word | None, target: Target) -> Size | None
 
 
 def _step(word: Word | None, state: _State, target: Target) -> Aim:
-    """The aim of a template with the order's size but no size after it: sure only where the side stays."""
+    """The aim of a template with the order's size but no size after it: the order itself."""
     if word is None or word.side is None:
         raise _ambiguous("contracts, but not the size after the order", "market_position_size")
     words.check_agreement(word, state.previous, target, "action")
@@ -296,7 +296,9 @@ def _step(word: Word | None, state: _State, target: Target) -> Aim:
         return Aim(action=Action.REDUCE, previous=state.previous, size=size)
     if state.previous is target:
         return Aim(action=Action.ADD, previous=state.previous, size=size)
-    raise _ambiguous("contracts (old and new size together in a reversal)", "market_position_size")
+    # It opens, or turns round what is held; then the old size and the new one are in it together.
+    action = Action.OPEN_LONG if target is Target.LONG else Action.OPEN_SHORT
+    return Aim(action=action, previous=state.previous, size=size, whole_order=True)
 
 
 def _firing_key(parts: tuple[object, ...]) -> str:

@@ -312,6 +312,9 @@ EXAMPLES = (
     Example("autoview", "e=bybit a=main s=btcusdt b=sell q=2.5 l=4 t=market & sl=2% & tp=3%",
             (sig(OPEN_SHORT, size=base("2.5"), leverage=D(4), exits=Exits(
                 stop_loss=stop(pct="2"), take_profit=(rung(pct="3"),))),)),
+    Example("autoview", "e=bybit s=btcusdt b=long q=1 t=market fsl=61000 ftp=70000",
+            (sig(OPEN_LONG, size=base("1"), exits=Exits(
+                stop_loss=stop(price="61000"), take_profit=(rung(price="70000"),))),)),
     Example("autoview", "e=bybit s=btcusdt c=position b=short cm=50% t=market",
             (sig(Action.REDUCE_SHORT, size=share("50")),)),
     Example("autoview", "s=btcusdt c=position t=market|s=btcusdt b=long q=10% y=equity t=market",
