@@ -202,12 +202,6 @@ def beyond_us(reading: Reading) -> InvalidInput | None:
                 "send the alert when the price is there, as a market order.",
                 "price",
             )
-    if len(reading.signals) > 1:
-        return InvalidInput(
-            AlertCode.NOT_SUPPORTED_YET,
-            f"The body holds {len(reading.signals)} orders; this version carries out one for each alert: send one "
-            "alert for each, or the side and size afterwards as a target.",
-        )
     return None
 
 

@@ -16,7 +16,7 @@ from app.log import event
 from app.resources import Resources
 from app.store import inbox, strategies
 from app.store.db import store_errors
-from app.store.inbox import NewAlert
+from app.store.inbox import NewAlert, NewInstruction
 from app.store.strategies import WebhookStrategy
 
 log = logging.getLogger("receive")
@@ -84,28 +84,43 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
         content_type=delivery.content_type,
         source=delivery.source,
         format=reading.format,
-        signal=reading.signal,
+        signals=reading.signals,
         received_at=received_at,
     )
-    accounts = [(new_id(), share.account_id, share.multiplier) for share in strategy.accounts]
-    crash.point("receive.before_commit", alert.signal.symbol)
+    instructions = [
+        NewInstruction(id=new_id(), account_id=share.account_id, multiplier=share.multiplier, leg=leg)
+        for leg in range(len(alert.signals))
+        for share in strategy.accounts
+    ]
+    symbol = alert.signals[0].symbol
+    crash.point("receive.before_commit", symbol)
     with store_errors():
-        stored = await inbox.store(resources.pool, alert, accounts)
-    crash.point("receive.after_commit", alert.signal.symbol)
+        stored = await inbox.store(resources.pool, alert, instructions)
+    crash.point("receive.after_commit", symbol)
     if stored.duplicate:
         if not same(stored.body_hash, body_hash):
             event(log, logging.WARNING, "same id, other body", strategy=strategy.id, alert=stored.alert_id)
             raise KeyConflict(stored.alert_id)
         event(log, logging.INFO, "alert is a duplicate", strategy=strategy.id, alert=stored.alert_id)
         return Receipt(alert_id=stored.alert_id, duplicate=True, repairs=reading.repairs)
-    if accounts:
-        await resources.bell.alert(alert.id, alert.signal.symbol, [account_id for _, account_id, _ in accounts])
-    wish = reading.signal.action or reading.signal.target
-    event(log, logging.INFO, "alert accepted", strategy=strategy.id, symbol=alert.signal.symbol, wish=wish,
-          alert=alert.id)  # fmt: skip
-    if not accounts:
+    await _ring(resources, alert, [share.account_id for share in strategy.accounts])
+    for signal in alert.signals:
+        event(log, logging.INFO, "alert accepted", strategy=strategy.id, symbol=signal.symbol,
+              wish=signal.action or signal.target, alert=alert.id)  # fmt: skip
+    if not instructions:
         event(log, logging.WARNING, "alert refused", strategy=strategy.id, code=Outcome.NO_ACCOUNT, alert=alert.id)
     return Receipt(alert_id=alert.id, duplicate=False, repairs=reading.repairs)
+
+
+async def _ring(resources: Resources, alert: NewAlert, account_ids: list[UUID]) -> None:
+    """Ring once for each book: the alert's own ring is for the symbol of its first order."""
+    if not account_ids:
+        return
+    first, *others = dict.fromkeys(signal.symbol for signal in alert.signals)
+    await resources.bell.alert(alert.id, first, account_ids)
+    for symbol in others:
+        for account_id in account_ids:
+            await resources.bell.book(account_id, symbol, str(alert.id))
 
 
 async def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:

@@ -255,10 +255,10 @@ EXAMPLES = (
     Example("gainium", {"action": "reduceFunds", "uuid": "b0", "qty": "20", "type": "perc"},
             (sig(Action.REDUCE_LONG, size=share("20")),)),
     Example("gainium", [{"action": "exitShort", "uuid": "b0"}, {"action": "enterLong", "uuid": "b1"}],
-            (sig(CLOSE_SHORT), sig(OPEN_LONG)), later=True),
+            (sig(CLOSE_SHORT), sig(OPEN_LONG))),
     Example("gainium", [{"action": "startDeal", "uuid": "b0"},
                         {"action": "addFunds", "uuid": "b0", "qty": "5", "type": "fixed", "asset": "base"}],
-            (sig(OPEN_LONG), sig(Action.ADD, size=base("5"))), later=True),
+            (sig(OPEN_LONG), sig(Action.ADD, size=base("5")))),
     # --- OKX
     Example(
         "okx",
@@ -318,7 +318,7 @@ EXAMPLES = (
     Example("autoview", "e=bybit s=btcusdt c=position b=short cm=50% t=market",
             (sig(Action.REDUCE_SHORT, size=share("50")),)),
     Example("autoview", "s=btcusdt c=position t=market|s=btcusdt b=long q=10% y=equity t=market",
-            (sig(CLOSE), sig(OPEN_LONG, size=size(SizeUnit.PCT_EQUITY, "10"))), later=True),
+            (sig(CLOSE), sig(OPEN_LONG, size=size(SizeUnit.PCT_EQUITY, "10")))),
     # --- PineConnector: units are settings elsewhere, so only what has none
     Example("pineconnector", "60123456789,closelong,BTCUSDT,comment=bye", (sig(CLOSE_LONG),)),
     Example("pineconnector", "60123456789,bearish,BTCUSDT", (sig(OPEN_SHORT),)),
@@ -394,6 +394,5 @@ EXAMPLES = (
         "native",
         [{"symbol": "BTCUSDT", "action": "close", "secret": SECRET}, {"symbol": "ETHUSDT", "action": "sell"}],
         (sig(CLOSE), sig(OPEN_SHORT, "ETHUSDT")),
-        later=True,
     ),
 )  # fmt: skip

@@ -53,7 +53,7 @@ def problem(entry: dict[str, Any], raw: bytes) -> str | None:
     wanted = means if isinstance(means, list) else [means]
     if len(reading.signals) != len(wanted):
         return f"{len(reading.signals)} orders are not {len(wanted)}"
-    named = "limit" in (one.get("order_type") for one in wanted) or len(wanted) > 1
+    named = "limit" in (one.get("order_type") for one in wanted)
     if (beyond_us(reading) is not None) is not named:
         return "refused by name although it could be done, or not although it can't"
     held = _signed(entry.get("given"))

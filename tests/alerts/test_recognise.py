@@ -95,7 +95,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_tolerated() -> None:
             b"[" + b'{"symbol": "BTCUSDT", "action": "buy"},' * 10 + b'{"symbol": "BTCUSDT", "action": "buy"}]',
             "not_an_object",
         ),
-        (b'[{"symbol": "BTCUSDT", "action": "buy"}, {"symbol": "ETHUSDT", "action": "buy"}]', "not_supported_yet"),
+        (b'[{"symbol": "BTCUSDT", "action": "buy"}, {"symbol": "ETHUSDT", "action": "fly"}]', "bad_action"),
         # it fits two formats, and each would leave out what the other reads
         (
             b'{"ticker": "BTCUSDT.P", "action": "sell", "sentiment": "short", "market_position": "short"}',
@@ -216,7 +216,8 @@ def check(ended: Reading | InvalidInput) -> None:
         assert SECRET not in ended.detail
         return
     assert SECRET not in ended.body
-    assert (ended.signal.action is None) is not (ended.signal.target is None)
+    for signal in ended.signals:
+        assert (signal.action is None) is not (signal.target is None)
 
 
 @given(raw=st.binary(max_size=200))

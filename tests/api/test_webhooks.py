@@ -148,12 +148,16 @@ async def test_an_alert_of_another_service_takes_side_and_symbol_from_the_strate
     assert answer.status_code == 202, answer.text
     row = await resources.pool.fetchrow("SELECT * FROM alerts WHERE id = $1", UUID(answer.json()["alert_id"]))
     assert (row["signal"]["symbol"], row["signal"]["action"]) == ("SOLUSDT", "open_short")
-    # Two orders in one body: read, and not half carried out.
-    before = await count(resources)
+    # Two orders in one body are one alert; if one of them can't be read, nothing is stored.
     body = [{"action": "exitShort", "uuid": "b0"}, {"action": "enterLong", "uuid": "b0"}]
     answer = await anyone.post(path, json=body)
-    assert answer.status_code == 422
-    assert answer.json()["code"] == "not_supported_yet"
+    assert answer.status_code == 202, answer.text
+    shown = (await admin.get(f"/alerts/{answer.json()['alert_id']}")).json()
+    assert shown["signal"]["action"] == "close_short"
+    assert [one["action"] for one in shown["more_signals"]] == ["open_long"]
+    before = await count(resources)
+    answer = await anyone.post(path, json=[body[0], {"action": "addFunds", "uuid": "b0"}])
+    assert (answer.status_code, answer.json()["code"]) == (422, "missing_field")
     assert await count(resources) == before
 
 
