@@ -13,7 +13,7 @@ from app.alerts import keywords, part
 from app.alerts.aim import Understood
 from app.alerts.codes import AlertCode
 from app.alerts.part import Part
-from app.domain.signal import Defaults, Exits, PriceOrPct, Signal, Size, SizeUnit, Trailing
+from app.domain.signal import Defaults, Exits, PriceOrPct, Signal, Size, SizeUnit, Target, Trailing
 from app.errors import InvalidInput
 
 _WORD = re.compile(r"[a-z]{1,20}=\S*")
@@ -85,7 +85,7 @@ def _one(text: str, where: str, defaults: Defaults) -> Signal:
     return part.order(
         part.opening(side, _size(body)),
         symbol,
-        exits=_exits(body),
+        exits=_exits(body, long=side is Target.LONG),
         leverage=body.leverage("l"),
         limit_prices=_limit(body),
     )
@@ -110,9 +110,10 @@ def _limit(body: Part) -> tuple[Decimal, ...]:
     return ()
 
 
-def _exits(body: Part) -> Exits:
+def _exits(body: Part, *, long: bool) -> Exits:
     trail = _pct(body, "ts", AlertCode.BAD_TRAILING)
-    profit, stop = _level(body, "tp", AlertCode.BAD_TAKE_PROFIT), _level(body, "sl", AlertCode.BAD_STOP_LOSS)
+    profit = _level(body, "tp", AlertCode.BAD_TAKE_PROFIT, below=not long)
+    stop = _level(body, "sl", AlertCode.BAD_STOP_LOSS, below=long)
     return Exits(
         take_profit=() if profit is None else part.ladder([(profit, None)], "tp"),
         stop_loss=None if stop is None else part.price_stop(stop.price) or part.pct_stop(stop.pct),
@@ -120,16 +121,16 @@ def _exits(body: Part) -> Exits:
     )
 
 
-def _level(body: Part, name: str, code: AlertCode) -> PriceOrPct | None:
+def _level(body: Part, name: str, code: AlertCode, *, below: bool) -> PriceOrPct | None:
     """`sl=2%`, or `fsl=61000`."""
-    pct, price = _pct(body, name, code), body.positive(f"f{name}", code)
+    pct, price = _pct(body, name, code, below=below), body.positive(f"f{name}", code)
     if pct is not None and price is not None:
         raise InvalidInput(code, f"Both {name} and f{name} are given; keep one.", body.field(f"f{name}"))
     return None if pct is None and price is None else PriceOrPct(pct=pct, price=price)
 
 
-def _pct(body: Part, name: str, code: AlertCode) -> Decimal | None:
+def _pct(body: Part, name: str, code: AlertCode, *, below: bool = False) -> Decimal | None:
     text = body.text(name, code)
     if text is not None and not text.endswith("%"):
         raise body.later(name, "a distance in money; write it in per cent, such as 2%")
-    return body.pct(name, code, below_hundred=name != "tp")
+    return body.pct(name, code, below_hundred=name != "tp", below=below)

@@ -15,45 +15,48 @@ from app.alerts.codes import AlertCode
 from app.domain.signal import Defaults, Exits, PriceOrPct, Size, SizeUnit, Target
 from app.errors import InvalidInput
 
-_PAIR = re.compile(r"(?i)[#$]?\b([A-Z0-9]{2,15})\s?[/_-]?\s?(USDT|USDC|USD|BUSD|BTC)\b(?:\.P)?")
+_PAIR = re.compile(r"(?i)[#$]?\b([A-Z0-9]{2,15}?)(?: ?/ ?|[_-])?(USDT|USDC|USD|BUSD)\b(?:\.P)?")
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:[.,][0-9]+)*(?![\w.])", re.ASCII)
 _SHARE = re.compile(r"-?\s*([0-9]+(?:\.[0-9]+)?)\s*%")
 _HEADS = (
     ("trailing", re.compile(r"(?i)trailing|moving (?:target|2 target)|breakeven|break-even")),
     ("amount", re.compile(r"(?i)amount|risk management|\brm\b|invest")),
     ("leverage", re.compile(r"(?i)leverage|\blev\b")),
-    ("stop", re.compile(r"(?i)\bstop")),
-    ("targets", re.compile(r"(?i)take[- ]?profit|\btp\b|\btargets?\b|\bsell\b")),
+    ("stop", re.compile(r"(?i)\bstops?\b|\bs/?l\b")),
+    # TP1: and Target 2) only count the target; its price follows.
+    ("targets", re.compile(r"(?i)(?:take[- ]?profit|\btp|\btargets?|\bsell)(?:\s*#?[0-9]{1,2}\s*[:)=-]|\b)")),
     ("entries", re.compile(r"(?i)\bentry|\benter\b|\bentries\b|\bbuy\b")),
 )
 _LEVERAGE = re.compile(r"(?i)([0-9]+(?:\.[0-9]+)?)\s*[x×х]|[x×х]\s*([0-9]+(?:\.[0-9]+)?)")
 _ENTRY_TARGETS = re.compile(r"(?i)\bentry\s+(?:targets?|zone|price)")
-_STOP_TARGETS = re.compile(r"(?i)\bstop\s*(?:targets?|-?loss)?")
+_STOP_TARGETS = re.compile(r"(?i)\bstop(?:\s+targets?|\s*-?loss)\b")
 
 
 def matches(text: str) -> bool:
-    words = text.lower()
+    heads = dict(_HEADS)
     return (
         _PAIR.search(text) is not None
-        and ("entry" in words or "enter" in words or "buy" in words)
-        and ("stop" in words or "sell" in words or "target" in words or "take" in words)
+        and heads["entries"].search(text) is not None
+        and (heads["stop"].search(text) is not None or heads["targets"].search(text) is not None)
         and len(text.split()) > 5
     )
 
 
 def read(text: str, defaults: Defaults) -> Understood:
-    pair = _PAIR.search(text)
-    if pair is None:
-        raise InvalidInput(AlertCode.MISSING_FIELD, "The post names no pair; write for example BTC/USDT.", "pair")
-    symbol = symbols.normalise(pair[0].lstrip("#$").replace(" ", ""), "pair")
-    parts = _sections(text.replace(pair[0], " "))
+    pairs = {symbols.normalise(found[0].lstrip("#$").replace(" ", ""), "pair") for found in _PAIR.finditer(text)}
+    if len(pairs) != 1:
+        raise InvalidInput(AlertCode.MISSING_FIELD, "The post must name one pair, such as BTC/USDT.", "pair")
+    symbol = pairs.pop()
+    parts = _sections(_PAIR.sub(" ", text))
     if parts.get("trailing"):
         raise InvalidInput(
             AlertCode.NOT_SUPPORTED_YET, "This version cannot follow a trailing or moving stop in a post; send the "
             "native format with stop_steps.", "trailing",
         )  # fmt: skip
     at_market = re.search(r"(?i)\bmarket\b|\bcmp\b|\bnow\b", " ".join(parts.get("entries", []))) is not None
-    entries = [] if at_market else _prices(parts.get("entries", []), "entry")
+    entries = _prices(parts.get("entries", []), "entry")
+    if at_market and entries:
+        raise InvalidInput(AlertCode.CONTRADICTION, "The entry is at market and at a price; keep one.", "entry")
     stops = _prices(parts.get("stop", []), "stop")
     rungs = _targets(parts.get("targets", []))
     if len(stops) > 1:
@@ -94,8 +97,14 @@ def _sections(text: str) -> dict[str, list[str]]:
 
 
 def _prices(lines: list[str], field: str) -> list[Decimal]:
-    """All numbers; `1)` in front of a line only counts it."""
-    return [_price(word, field) for line in lines for word in _NUMBER.findall(_uncounted(_SHARE.sub(" ", line)))]
+    """All numbers; `1)` in front of a line only counts it. A figure that is no number (70K) is not passed over."""
+    found: list[Decimal] = []
+    for line in lines:
+        plain = _uncounted(_SHARE.sub(" ", line))
+        if re.search(r"\d", _NUMBER.sub(" ", plain)):
+            raise InvalidInput(AlertCode.BAD_NUMBER, f"{line.strip()[:40]!r} holds a price that can't be read.", field)
+        found.extend(fields.read_positive(word, field) for word in _NUMBER.findall(plain))
+    return found
 
 
 def _targets(lines: list[str]) -> list[tuple[PriceOrPct, Decimal | None]]:
@@ -112,10 +121,6 @@ def _targets(lines: list[str]) -> list[tuple[PriceOrPct, Decimal | None]]:
 
 def _uncounted(line: str) -> str:
     return re.sub(r"^\W*[0-9]{1,2}\s*[).:]\s(?=\s*\S)", " ", line)
-
-
-def _price(word: str, field: str) -> Decimal:
-    return fields.read_positive(word, field)  # a decimal comma is refused there
 
 
 def _amount(lines: list[str]) -> Size | None:

@@ -33,17 +33,17 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     body.refuse(("open", "dca", "close", "sl", "slx"), "blocks of settings are not read; set them in the strategy")
     body.refuse(("leverage",), "set it in the strategy's defaults")
     turns = after in ("long", "short")  # a strategy's own reversal; a plain opposite signal only closes
-    return part.one(part.order(part.opening(side, None), symbol, exits=_exits(body), turns=turns))
+    return part.one(part.order(part.opening(side, None), symbol, exits=_exits(body, side), turns=turns))
 
 
-def _exits(body: Part) -> Exits:
+def _exits(body: Part, side: Target) -> Exits:
     code = AlertCode.BAD_TAKE_PROFIT
     profit = body.part("tp", code, ("orders", "update"))
     if profit is None:
         return Exits()
     rungs = []
     for order in profit.parts("orders", code, ("ofs", "price", "piece")):
-        pct, price = order.pct("ofs", code), order.positive("price", code)
+        pct, price = order.pct("ofs", code, below=side is Target.SHORT), order.positive("price", code)
         if (pct is None) is (price is None):
             raise order.missing("ofs", "each target needs its distance in per cent, or a price")
         rungs.append((PriceOrPct(pct=pct, price=price), order.pct("piece", code)))

@@ -57,10 +57,10 @@ def read(text: str, defaults: Defaults) -> Understood:
         raise InvalidInput(AlertCode.BAD_SIZE, "A share of a position can't open one; write base or q.", "VOLUME")
     limit: tuple[Decimal, ...] = ()
     if kind == "LIMIT":
-        at = _at(body, "PRICE", AlertCode.BAD_NUMBER)
-        if at is None or at.price is None:
-            raise body.later("PRICE", "a limit order needs a price in figures")
-        limit = (at.price,)
+        price = body.positive("PRICE")
+        if price is None:
+            raise body.missing("PRICE", "a limit order needs a price in figures")
+        limit = (price,)
     signal_ = part.order(
         part.opening(side, size),
         symbol,
@@ -88,30 +88,31 @@ def _size(body: Part) -> Size | None:
     return Size(unit=_UNITS[found[2]], value=fields.read_positive(found[1], "VOLUME", AlertCode.BAD_SIZE))
 
 
-def _at(body: Part, name: str, code: AlertCode) -> PriceOrPct | None:
-    """A price, or a distance from the current price in per cent, whose sign the side tells as well."""
+def _at(body: Part, name: str, code: AlertCode, *, below: bool) -> PriceOrPct | None:
+    """A price, or a distance from the current price in per cent: a minus sign says that it lies below."""
     text = body.text(name, code)
     if text is None:
         return None
     if text.endswith("%"):
-        return PriceOrPct(pct=body.pct(name, code))
+        if text.startswith("-") is not below:
+            raise InvalidInput(
+                code, f"{text} lies on the wrong side of the price; a stop belongs below a long (-2%) and above a "
+                "short (2%), a target the other way.", name,
+            )  # fmt: skip
+        return PriceOrPct(pct=body.pct(name, code, below=below))
     if text.endswith("d"):
         raise body.later(name, "a distance in money; write a price or per cent")
     return PriceOrPct(price=body.positive(name, code))
 
 
 def _exits(body: Part, side: Target) -> Exits:
-    stop = _at(body, "STOP_PRICE", AlertCode.BAD_STOP_LOSS)
-    if stop is not None and stop.pct is not None:
-        away = str(body.obj["STOP_PRICE"]).strip().startswith("-")
-        if away is not (side is Target.LONG) or stop.pct >= 100:
-            raise InvalidInput(
-                AlertCode.BAD_STOP_LOSS, "A stop belongs below a long (-2%) and above a short (2%).", "STOP_PRICE"
-            )
+    stop = _at(body, "STOP_PRICE", AlertCode.BAD_STOP_LOSS, below=side is Target.LONG)
+    if stop is not None and stop.pct is not None and stop.pct >= HUNDRED:
+        raise InvalidInput(AlertCode.BAD_STOP_LOSS, "A stop lies less than 100 per cent away.", "STOP_PRICE")
     code = AlertCode.BAD_TAKE_PROFIT
     rungs = []
     for name in (name for name in body.obj if _TARGET.fullmatch(name)):
-        at = _at(body, name, code)
+        at = _at(body, name, code, below=side is Target.SHORT)
         if at is not None:
             rungs.append((at, body.positive(name.replace("PRICE", "VOLUME_RATIO"), code)))
     return Exits(

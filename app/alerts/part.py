@@ -77,12 +77,12 @@ class Part:
         value = self.value(name)
         return None if value is None else fields.read_positive(value, self.field(name), code)
 
-    def pct(self, name: str, code: AlertCode, *, below_hundred: bool = False) -> Decimal | None:
-        """Per cent of a distance or a share. A minus sign only says which way, as some write it for a short."""
+    def pct(self, name: str, code: AlertCode, *, below_hundred: bool = False, below: bool = False) -> Decimal | None:
+        """Per cent of a distance or a share. With `below` it lies below the entry, and a minus sign may say so."""
         value = self.value(name)
-        if isinstance(value, str):
-            value = value.strip().removeprefix("-").removeprefix("+")
-        elif isinstance(value, Decimal):
+        if below and isinstance(value, str):
+            value = value.strip().removeprefix("-")
+        elif below and isinstance(value, Decimal):
             value = abs(value)
         return None if value is None else fields.read_pct(value, self.field(name), code, below_hundred=below_hundred)
 

@@ -26,7 +26,7 @@ def read(text: str, defaults: Defaults) -> Understood:
     word = found[1].lower()
     size = body.size("QTY", SizeUnit.BASE)
     if word == "close":
-        return part.one(part.order(part.closing(None), symbol))
+        return part.one(part.order(part.closing(None, size, "QTY"), symbol))
     profit = body.positive("TP", AlertCode.BAD_TAKE_PROFIT)
     stop = part.price_stop(body.positive("SL", AlertCode.BAD_STOP_LOSS))
     targets = () if profit is None else part.ladder([(PriceOrPct(price=profit), None)], "TP")

@@ -80,7 +80,7 @@ def _custom(body: Part, defaults: Defaults) -> Understood:
     signal = part.order(
         aim,
         body.symbol("tv_instrument", defaults),
-        exits=Exits() if closes else _exits(body),
+        exits=Exits() if closes else _exits(body, _ENTERS[action]),
         leverage=None if closes else body.leverage(),
         price=body.chart_price("trigger_price", repairs),
         limit_prices=() if closes else order.market_or_limit("order_type", "price"),
@@ -104,7 +104,7 @@ def _size(order: Part, *, closes: bool) -> Size | None:
     return order.size("amount", _UNITS[unit])
 
 
-def _exits(body: Part) -> Exits:
+def _exits(body: Part, side: Target) -> Exits:
     code = AlertCode.BAD_TAKE_PROFIT
     profit = body.part("take_profit", code, ("enabled", "steps"))
     rungs: list[tuple[PriceOrPct, Decimal | None]] = []
@@ -114,7 +114,7 @@ def _exits(body: Part) -> Exits:
             trailing = step.part("trailing", AlertCode.BAD_TRAILING)
             if trailing is not None and trailing.flag("enabled"):
                 raise step.later("trailing", "a target that trails; use trailing_take_profit in the native format")
-            pct = step.pct("price_percent", code)
+            pct = step.pct("price_percent", code, below=side is Target.SHORT)
             if pct is None:
                 raise step.missing("price_percent", "each step needs one")
             rungs.append((PriceOrPct(pct=pct), step.pct("volume_percent", code)))
@@ -123,7 +123,7 @@ def _exits(body: Part) -> Exits:
     if stop is None or not (stop.flag("enabled") or not stop.has("enabled")):
         return Exits(take_profit=targets)
     stop.refuse(("breakeven",), "use break_even in the native format or the strategy's defaults")
-    distance = stop.pct("trigger_price_percent", AlertCode.BAD_STOP_LOSS, below_hundred=True)
+    distance = stop.pct("trigger_price_percent", AlertCode.BAD_STOP_LOSS, below_hundred=True, below=side is Target.LONG)
     if distance is None:
         raise stop.missing("trigger_price_percent", "the stop needs its distance")
     trailing = stop.part("trailing", AlertCode.BAD_TRAILING)

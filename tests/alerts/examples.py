@@ -337,6 +337,12 @@ EXAMPLES = (
             stop_loss=stop(price="2150"), take_profit=(rung("0.5", price="1900"), rung("0.5", price="1800")))),),
         later=True,
     ),
+    Example(
+        "cornix",
+        "Exchange: ByBit USDT\nPair SOLUSDT.P\nShort\nEntry: CMP\nTP1: 120 50%\nTP 2) 110 50%\nSL: 150.5",
+        (sig(OPEN_SHORT, "SOLUSDT", exits=Exits(stop_loss=stop(price="150.5"), take_profit=(
+            rung("0.5", price="120"), rung("0.5", price="110")))),),
+    ),
     # --- freqtrade
     Example("freqtrade", {"pair": "ETH/USDT:USDT", "side": "long", "ordertype": "market", "stakeamount": "40",
                           "entry_tag": "x"}, (sig(OPEN_LONG, "ETHUSDT", size=quote("40")),)),
@@ -375,6 +381,7 @@ EXAMPLES = (
             (sig(Action.REDUCE, "SOLUSDT", size=share("30")),)),
     Example("bybit_hook", {"action": "exit_short", "symbol": "SOLUSDT", "qty": 12},
             (sig(Action.REDUCE_SHORT, "SOLUSDT", size=base("12")),)),
+    Example("textline", "close SOLUSDT.P QTY:2", (sig(Action.REDUCE, "SOLUSDT", size=base("2")),)),
     Example("textline", "sell SOLUSDT.P QTY:3 SL:180 TP:120",
             (sig(OPEN_SHORT, "SOLUSDT", size=base("3"), exits=Exits(
                 stop_loss=stop(price="180"), take_profit=(rung(price="120"),))),)),

@@ -130,6 +130,19 @@ def post(**more: Any) -> dict[str, Any]:
         ("K(BTCUSDT) { cancel(which=all); }", "not_supported_yet", "cancel"),
         ("BTC/USDT\nEntry: market\nTake-Profit 70000\nStop 60000\nTrailing configuration: moving target",
          "not_supported_yet", "trailing"),
+        # a sign that points the other way is another trade
+        (commas(action="enter_long", take_profit={"enabled": True, "steps": [
+            {"price_percent": -2, "volume_percent": 100}]}), "bad_take_profit", "take_profit.steps[0].price_percent"),
+        (commas(action="enter_short", stop_loss={"enabled": True, "trigger_price_percent": "-2"}), "bad_stop_loss",
+         "stop_loss.trigger_price_percent"),
+        ("SYMBOL=BTCUSDT\nSIGNAL=SELL\nTAKE_PROFIT_PRICE=5%", "bad_take_profit", "TAKE_PROFIT_PRICE"),
+        ("SYMBOL=BTCUSDT\nSIGNAL=BUY\nSTOP_PRICE=5%", "bad_stop_loss", "STOP_PRICE"),
+        ("s=btcusdt b=long q=1 t=market tp=-2%", "bad_take_profit", "tp"),
+        (post(stopLoss={"percent": "-5"}), "bad_stop_loss", "stopLoss.percent"),
+        # a post's figures are never passed over
+        ("BTC/USDT long\nEntry: market\nTargets 70K 75000\nStop 60000", "bad_number", "targets"),
+        ("BTC/USDT long\nEntry: market 64000\nTargets 75000\nStop 60000", "contradiction", "entry"),
+        ("BTC/USDT and ETH/USDT long\nEntry: market\nTargets 75000\nStop 60000", "missing_field", "pair"),
         # words that contradict each other
         (tvhub(isBuy=True, isSell=True), "contradiction", "isBuy"),
         (tvhub(isBuy="maybe"), "bad_flag", "isBuy"),
