@@ -23,6 +23,7 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
     target: Target | None = None
     previous: Target | None = None
     size: Size | None = None
+    whole_order: bool = False  # as in Signal
 
     @property
     def only_closes(self) -> bool:
@@ -30,9 +31,9 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
-    """What a format's reader hands back. `key` is the sender's id of this firing."""
+    """What a format's reader hands back: the orders in their sequence. `key` is the sender's id of this firing."""
 
-    signal: Signal
+    signals: tuple[Signal, ...]
     key: str | None
     repairs: tuple[str, ...] = ()
 
@@ -93,6 +94,7 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
         target=aim.target,
         previous=aim.previous,
         size=aim.size,
+        whole_order=aim.whole_order,
         leverage=None if closes else fields.read_leverage(obj.get("leverage")),
         exits=Exits() if closes else read_exits(obj),
         names=names,
@@ -100,6 +102,14 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
         sent_at=sent_at,
         max_age_s=fields.read_max_age_s(obj.get("max_age_s")),
     )
+
+
+MESSAGES = ("alert_message", "order_alert_message")  # {{strategy.order.alert_message}}, which a script fills
+
+
+def has_instructions(message: object) -> bool:
+    """Whether the message inside is JSON, or JSON without its braces."""
+    return isinstance(message, str) and message.strip().startswith(("{", '"')) and ":" in message
 
 
 def refuse_unsupported(obj: Mapping[str, object]) -> None:
@@ -111,10 +121,9 @@ def refuse_unsupported(obj: Mapping[str, object]) -> None:
     for name in ("reduce_only", "reduceOnly"):
         if str(obj.get(name)).strip().lower() in ("true", "1"):
             raise _later(name, "write reduce or close as the action, or name the target")
-    for name in ("alert_message", "order_alert_message"):
-        value = obj.get(name)
+    for name in MESSAGES:
         # Instructions inside the message, such as another stop: following half of an alert is another trade.
-        if isinstance(value, str) and value.strip().startswith(("{", '"')) and ":" in value:
+        if has_instructions(obj.get(name)):
             raise _later(name, "instructions inside the message are not read; put them into the body itself")
 
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from app.alerts.codes import AlertCode
 from app.alerts.exits import read_exits
-from app.alerts.fields import read_leverage, read_size
-from app.domain.signal import Defaults, Exits
+from app.alerts.fields import read_leverage, read_size, read_text
+from app.alerts.symbols import normalise
+from app.alerts.words import read_target
+from app.domain.signal import Defaults, Exits, Target
 from app.errors import InvalidInput
 
-_DEFAULTS = frozenset({"size", "leverage", *Exits.__struct_fields__})
+_DEFAULTS = frozenset({"symbol", "side", "size", "leverage", *Exits.__struct_fields__})
 
 
 def read_defaults(obj: Mapping[str, object], prefix: str = "") -> Defaults:
@@ -24,7 +26,13 @@ def read_defaults(obj: Mapping[str, object], prefix: str = "") -> Defaults:
                 f"{name[:40]!r} is not a default; known are {', '.join(sorted(_DEFAULTS))}.",
                 prefix + name[:40],
             )
+    symbol = read_text(obj.get("symbol"), prefix + "symbol", AlertCode.BAD_SYMBOL)
+    side = read_text(obj.get("side"), prefix + "side", AlertCode.BAD_TARGET)
+    if side is not None and read_target(side, prefix + "side") is Target.FLAT:
+        raise InvalidInput(AlertCode.BAD_TARGET, "side is the one that is opened: long or short.", prefix + "side")
     return Defaults(
+        symbol=None if symbol is None else normalise(symbol, prefix + "symbol"),
+        side=None if side is None else read_target(side, prefix + "side"),
         size=read_size(obj.get("size"), prefix + "size"),
         leverage=read_leverage(obj.get("leverage"), prefix + "leverage"),
         exits=read_exits(obj, prefix),

@@ -39,7 +39,7 @@ _LATER: dict[str, str] = {
 }
 
 # The targets that an action can be meant with.
-_ENDS_AT: dict[Action, frozenset[Target]] = {
+ENDS_AT: dict[Action, frozenset[Target]] = {
     Action.OPEN_LONG: frozenset({Target.LONG}),
     Action.OPEN_SHORT: frozenset({Target.SHORT}),
     Action.ADD: frozenset({Target.LONG, Target.SHORT}),
@@ -89,7 +89,7 @@ def check_agreement(word: Word, previous: Target | None, target: Target, field: 
     if word.side is not None:
         agrees = previous is None or word.side in _order_sides(previous, target)
     else:
-        agrees = target in _ENDS_AT[word.action] and _starts_at(word.action, previous, target)
+        agrees = target in ENDS_AT[word.action] and _starts_at(word.action, previous, target)
     if not agrees:
         start = "" if previous is None else f"from {previous} "
         raise InvalidInput(

@@ -29,9 +29,11 @@ HANDLER_TIMEOUT_S = 2.5
 _storing: set[asyncio.Task[Stored]] = set()  # the loop alone would forget a task that nobody awaits
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     alert_id: UUID
     status: str
+    repairs: tuple[str, ...] = ()
+    """What was mended or left out of the body; absent when nothing was."""
 
 
 class WebhookController(Controller):
@@ -123,7 +125,11 @@ async def _deliver(
     finally:
         storing.cancel()
     return Response(
-        Receipt(alert_id=receipt.alert_id, status="duplicate" if receipt.duplicate else "accepted"),
+        Receipt(
+            alert_id=receipt.alert_id,
+            status="duplicate" if receipt.duplicate else "accepted",
+            repairs=receipt.repairs,
+        ),
         status_code=200 if receipt.duplicate else 202,
     )
 

@@ -178,6 +178,8 @@ def _decide_one(
         return _reduce(signal, rules, held, situation, close_reason)
     side = PositionSide(wish.value)
     if held is None or held.side is not side:
+        if held is not None and not signal.turns:
+            return Plan(legs=(Close(side=held.side, reason=close_reason),))
         closing = () if held is None else (Close(side=held.side, reason=CloseReason.REVERSED),)
         try:
             opening = _open(signal, rules, situation, side, reverses=held)
@@ -374,6 +376,8 @@ def _open(
             raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
         else:
             qty = _multiplied(size, _base_qty(size, situation, held=held, exits=exits), rules)
+            if signal.whole_order and signal.size is not None and reverses is not None:
+                qty = max(qty - reverses.qty, ZERO)
     qty = _tradable(qty, situation)
     if rules.notional_max is not None and qty * situation.price > rules.notional_max:
         raise _Refused(

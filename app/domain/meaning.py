@@ -34,29 +34,33 @@ _CLOSES = frozenset({Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
 def meaning(signal: Signal, rules: Rules, held: Position | None) -> tuple[Meaning, PositionSide | None]:
     """The word, and the side of the position that it is about; whether it may be done is not asked."""
     if signal.target is not None:
-        return _of_target(signal.target, _units(signal, rules), held)
+        return _of_target(signal.target, _units(signal, rules), held, signal)
     assert signal.action is not None, "one of action and target is set"
     about = _ABOUT.get(signal.action)
     if signal.action in (Action.OPEN_LONG, Action.OPEN_SHORT):
         assert about is not None
         if held is not None and held.side is about and rules.repeat is not Repeat.ALIGN:
             return (Meaning.ADD if rules.repeat is Repeat.ADD else Meaning.NONE), about
-        return _of_target(Target(about.value), _units(signal, rules), held)
+        return _of_target(Target(about.value), _units(signal, rules), held, signal)
     if held is None or signal.action is Action.SET_EXITS or about not in (None, held.side):
         return Meaning.NONE, about or (None if held is None else held.side)
     if signal.action is Action.REVERSE:
-        return _of_target(Target(opposite(held.side).value), None, held)
+        return _of_target(Target(opposite(held.side).value), None, held, signal)
     if signal.action in _CLOSES:
         return Meaning.CLOSE, held.side
     return (Meaning.REDUCE if signal.action in REDUCING else Meaning.ADD), held.side
 
 
-def _of_target(target: Target, units: Decimal | None, held: Position | None) -> tuple[Meaning, PositionSide | None]:
+def _of_target(
+    target: Target, units: Decimal | None, held: Position | None, signal: Signal
+) -> tuple[Meaning, PositionSide | None]:
     if target is Target.FLAT:
         return (Meaning.NONE, None) if held is None else (Meaning.CLOSE, held.side)
     side = PositionSide(target.value)
     if held is None:
         return (Meaning.OPEN_LONG if side is PositionSide.LONG else Meaning.OPEN_SHORT), side
+    if held.side is not side and not signal.turns:
+        return Meaning.CLOSE, held.side
     if held.side is not side:
         return (Meaning.REVERSE_TO_LONG if side is PositionSide.LONG else Meaning.REVERSE_TO_SHORT), side
     if units is None or units == held.qty:

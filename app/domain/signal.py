@@ -166,6 +166,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     exits: Exits = Exits()
     names: tuple[str, ...] = ()  # of set_exits: the exits that it changes; one that `exits` does not have is taken away
     price: Decimal | None = None  # the chart's price, for people only
+    limit_prices: tuple[Decimal, ...] = ()  # where orders should wait to open it; none: at market
+    turns: bool = True  # an opening turns an opposite position round; if not, it only closes one
+    # `size` is of one order that does it all: what it closes of the other side is counted in
+    whole_order: bool = False
     sent_at: datetime | None = None
     max_age_s: int | None = None
 
@@ -204,8 +208,13 @@ class Missed(StrEnum):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy's defaults for what an alert does not say."""
+    """A strategy's defaults for what an alert does not say.
 
+    `symbol` and `side` are for alerts of services that keep both in a bot of their own.
+    """
+
+    symbol: str | None = None
+    side: Target | None = None  # long or short
     size: Size | None = None
     leverage: Decimal | None = None
     exits: Exits = Exits()

@@ -6,12 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from app.alerts import body as bodies
 from app.alerts.body import Body
-from app.alerts.recognise import Reading, read_body
+from app.alerts.defaults import read_defaults
+from app.alerts.recognise import Reading, beyond_us, in_time, open_alert, understand
 from app.domain.decide import Close, Leg, Open, Plan, Situation, decide, needs_equity, too_old
 from app.domain.exits import check_exits, check_together
-from app.domain.instrument import Instrument
 from app.domain.meaning import Meaning, meaning
 from app.domain.money import ZERO, plain
 from app.domain.order import PositionMode, PositionSide
@@ -20,7 +19,7 @@ from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import Action, Exits, PriceOrPct, Signal, Target
 from app.errors import InvalidInput, OutcomeUnknown, Refused, Transient
 from app.flows import preflight
-from app.flows.plan import price_of, rules_of
+from app.flows.plan import rules_of
 from app.flows.receive import Delivery, addressed
 from app.ids import new_id
 from app.resources import Connected, Resources
@@ -93,20 +92,22 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
     where a body that cannot be read would have had to hold the secret.
     """
     try:
-        body = bodies.open_body(delivery.raw)
+        body = open_alert(delivery.raw)
     except InvalidInput as error:
         if delivery.path_secret is None:
             raise
         await addressed(resources, delivery, Body(obj={}, secret=None, repairs=()))
         return _unread(error, None)
     strategy = await addressed(resources, delivery, body)
+    now = what_if.at or resources.now()
     try:
-        reading = read_body(body, strategy.format, path_secret=delivery.path_secret)
+        defaults = read_defaults(strategy.defaults, "defaults.")
+        reading = understand(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
+        reading = in_time(reading, now)
     except InvalidInput as error:
         return _unread(error, None if strategy.format == "auto" else strategy.format)
-    now = what_if.at or resources.now()
-    told = [await _of_account(resources, strategy, share, reading.signal, what_if, now) for share in strategy.accounts]
-    return _explained(reading, strategy, told, now)
+    accounts = [await _of_account(resources, strategy, share, reading, what_if, now) for share in strategy.accounts]
+    return _explained(reading, strategy, accounts, now)
 
 
 def _unread(error: InvalidInput, format: str | None) -> Explanation:
@@ -117,33 +118,48 @@ def _unread(error: InvalidInput, format: str | None) -> Explanation:
     )
 
 
-def _explained(reading: Reading, strategy: WebhookStrategy, told: list[_Told], now: datetime) -> Explanation:
-    signal = reading.signal
+def _explained(reading: Reading, strategy: WebhookStrategy, accounts: list[list[_Told]], now: datetime) -> Explanation:
+    """`accounts` have one `_Told` for each signal."""
     checks = [ExplainedCheck(name="readable", ok=True, detail=f"format {reading.format}"), *_of_strategy(strategy)]
-    expired = None if signal.only_closes else too_old(signal, now, now)
-    checks.append(_check("age", expired, "closes never expire" if signal.only_closes else "not too old"))
-    checks += [_check(f"account {number}", one.plan.refusal, _says(one)) for number, one in enumerate(told, 1)]
-    orders = [order for one in told for order in one.orders]
+    checks += [_age(signal, now) for signal in reading.signals]
+    told = [one for account in accounts for one in account]
+    for number, account in enumerate(accounts, 1):
+        checks += [_check(f"account {number}", one.plan.refusal, _says(one)) for one in account]
+    beyond = beyond_us(reading)
+    if beyond is not None:
+        checks.append(ExplainedCheck(name="supported", ok=False, detail=beyond.detail))
+        for one in told:
+            one.orders = []
     refusal = next((one.plan.refusal for one in told if one.plan.refusal is not None), None)
-    if not told:
+    if not accounts:
         refusal = Refusal(code=Outcome.NO_ACCOUNT, reason=f"strategy {strategy.id} has no account")
-    changes = signal.action is Action.SET_EXITS and any(one.plan.reason == _CHANGES for one in told)
     verdict: Verdict = "nothing_to_do"
-    if orders or changes:
+    if beyond is not None:
+        verdict = "refused"
+    elif any(one.orders or one.plan.reason == _CHANGES for one in told):
         verdict = "would_execute"
     elif refusal is not None:
         verdict = "refused"
-    reason = refusal.reason if refusal is not None else next((one.plan.reason for one in told if one.plan.reason), "")
-    first = told[0] if told else _Told(plan=Plan())
+    code, reason = (None, "") if refusal is None else (str(refusal.code), refusal.reason)
+    if beyond is not None:
+        code, reason = beyond.code, beyond.detail
     return Explanation(
         format=reading.format,
         repairs=list(reading.repairs),
-        legs=[_leg(signal, strategy, first, orders)],
+        legs=[
+            _leg(signal, strategy, [account[number] for account in accounts])
+            for number, signal in enumerate(reading.signals)
+        ],
         checks=checks,
         verdict=verdict,
-        code=refusal.code if refusal is not None else msgspec.UNSET,
-        reason=reason or msgspec.UNSET,
+        code=code or msgspec.UNSET,
+        reason=reason or next((one.plan.reason for one in told if one.plan.reason), "") or msgspec.UNSET,
     )
+
+
+def _age(signal: Signal, now: datetime) -> ExplainedCheck:
+    expired = None if signal.only_closes else too_old(signal, now, now)
+    return _check("age", expired, "closes never expire" if signal.only_closes else "not too old")
 
 
 def _of_strategy(strategy: WebhookStrategy) -> list[ExplainedCheck]:
@@ -168,34 +184,59 @@ def _says(one: _Told) -> str:
 
 
 async def _of_account(
-    resources: Resources, strategy: WebhookStrategy, share: AccountShare, signal: Signal, what_if: WhatIf, now: datetime
+    resources: Resources,
+    strategy: WebhookStrategy,
+    share: AccountShare,
+    reading: Reading,
+    what_if: WhatIf,
+    now: datetime,
+) -> list[_Told]:
+    """What an account would do for each signal; each finds what those before it would leave."""
+    told: list[_Told] = []
+    held: dict[str, list[Position]] = {}
+    for signal in reading.signals:
+        try:
+            connected = await resources.venues.of(share.account_id)
+            await connected.venue.instrument(signal.symbol)  # first, so that an unknown symbol is called that
+            price = (await connected.venue.quote(signal.symbol)).last
+            if signal.symbol not in held:
+                held[signal.symbol] = await _held(resources, strategy, share, signal, what_if, price, now)
+            one = await _of_signal(resources, connected, strategy, share, signal, held[signal.symbol], price, now)
+        except Refused as error:
+            one = _Told(plan=Plan(refusal=Refusal(code=_outcome(error.code), reason=error.reason)))
+        except (Transient, OutcomeUnknown) as error:
+            refusal = Refusal(code=Outcome.VENUE_UNAVAILABLE, reason=f"the exchange cannot be asked now: {error}")
+            one = _Told(plan=Plan(refusal=refusal))
+        else:
+            held[signal.symbol] = _after(one.plan, held[signal.symbol], strategy, share, signal, price, now)
+        told.append(one)
+    return told
+
+
+async def _of_signal(
+    resources: Resources,
+    connected: Connected,
+    strategy: WebhookStrategy,
+    share: AccountShare,
+    signal: Signal,
+    held: list[Position],
+    price: Decimal,
+    now: datetime,
 ) -> _Told:
     rules = rules_of(strategy, share.multiplier)
-    try:
-        connected = await resources.venues.of(share.account_id)
-        instrument = await connected.venue.instrument(signal.symbol)
-        price = await price_of(resources, connected, signal.symbol)
-        equity = await connected.venue.equity() if needs_equity(signal, rules) else None
-        held = await _held(resources, strategy, share, signal, what_if, price, now)
-        unfit = None if signal.only_closes else await preflight.in_the_way(resources, connected, signal.symbol)
-    except Refused as error:
-        return _Told(plan=Plan(refusal=Refusal(code=_outcome(error.code), reason=error.reason)))
-    except (Transient, OutcomeUnknown) as error:
-        refusal = Refusal(code=Outcome.VENUE_UNAVAILABLE, reason=f"the exchange cannot be asked now: {error}")
-        return _Told(plan=Plan(refusal=refusal))
-    hedge = connected.account.position_mode is PositionMode.HEDGE or any(one.hedge for one in held)
-    ours = next((one for one in held if one.strategy_id == strategy.id), None)
+    equity = await connected.venue.equity() if needs_equity(signal, rules) else None
     situation = Situation(
         held=tuple(held),
-        hedge=hedge,
-        instrument=instrument,
+        hedge=connected.account.position_mode is PositionMode.HEDGE or any(one.hedge for one in held),
+        instrument=await connected.venue.instrument(signal.symbol),
         price=price,
         equity=None if equity is None else equity.equity,
         available=None if equity is None else equity.available,
         received_at=now,
         now=now,
-        unfit=unfit,
+        unfit=None if signal.only_closes else await preflight.in_the_way(resources, connected, signal.symbol),
     )
+    ours = next((one for one in held if one.strategy_id == strategy.id), None)
     word, side = meaning(signal, rules, ours)
     if signal.action is Action.SET_EXITS:
         plan = _change(signal, ours, price)
@@ -203,8 +244,31 @@ async def _of_account(
         plan = Plan(reason="nothing is held")
     else:
         plan = decide(signal, rules, situation)
-    orders = [_order(connected, leg, held, instrument) for leg in plan.legs]
+    orders = [_order(connected, leg, held) for leg in plan.legs]
     return _Told(plan=plan, meaning=word, side=side, venue=connected.account.venue, orders=orders)
+
+
+def _after(
+    plan: Plan,
+    held: list[Position],
+    strategy: WebhookStrategy,
+    share: AccountShare,
+    signal: Signal,
+    price: Decimal,
+    now: datetime,
+) -> list[Position]:
+    """What is held once the plan was carried out at this price."""
+    left = {one.side: one for one in held}
+    for leg in plan.legs:
+        known = left.get(leg.side)
+        if isinstance(leg, Open):
+            qty = leg.qty + (ZERO if known is None else known.qty)
+            left[leg.side] = _position(strategy, share, signal, leg.side, qty, price, now)
+        elif isinstance(leg, Close) or known is None or known.qty <= leg.qty:
+            left.pop(leg.side, None)
+        else:
+            left[leg.side] = msgspec.structs.replace(known, qty=known.qty - leg.qty)
+    return list(left.values())
 
 
 def _outcome(code: str) -> Outcome:
@@ -224,25 +288,32 @@ async def _held(
         with store_errors():
             return await positions.live(resources.pool, share.account_id, signal.symbol)
     side, qty = what_if.held
-    if qty == ZERO:
-        return []
-    exits = rules_of(strategy, share.multiplier).defaults.exits
-    return [
-        Position(
-            id=new_id(),
-            account_id=share.account_id,
-            strategy_id=strategy.id,
-            symbol=signal.symbol,
-            side=side,
-            epoch=0,
-            status=PositionStatus.OPEN,
-            qty=qty,
-            qty_opened=qty,
-            entry_price=price,
-            exits=exits,
-            opened_at=now,
-        )
-    ]
+    return [] if qty == ZERO else [_position(strategy, share, signal, side, qty, price, now)]
+
+
+def _position(
+    strategy: WebhookStrategy,
+    share: AccountShare,
+    signal: Signal,
+    side: PositionSide,
+    qty: Decimal,
+    price: Decimal,
+    now: datetime,
+) -> Position:
+    return Position(
+        id=new_id(),
+        account_id=share.account_id,
+        strategy_id=strategy.id,
+        symbol=signal.symbol,
+        side=side,
+        epoch=0,
+        status=PositionStatus.OPEN,
+        qty=qty,
+        qty_opened=qty,
+        entry_price=price,
+        exits=rules_of(strategy, share.multiplier).defaults.exits,
+        opened_at=now,
+    )
 
 
 _CHANGES = "the position's exits would be changed"
@@ -256,7 +327,7 @@ def _change(signal: Signal, held: Position | None, price: Decimal) -> Plan:
     return Plan(refusal=refusal) if refusal is not None else Plan(reason=_CHANGES)
 
 
-def _order(connected: Connected, leg: Leg, held: list[Position], instrument: Instrument) -> ExplainedOrder:
+def _order(connected: Connected, leg: Leg, held: list[Position]) -> ExplainedOrder:
     if isinstance(leg, Open):
         side, qty = leg.side.opens_with, leg.qty
     else:
@@ -271,19 +342,21 @@ def _order(connected: Connected, leg: Leg, held: list[Position], instrument: Ins
     )
 
 
-def _leg(signal: Signal, strategy: WebhookStrategy, told: _Told, orders: list[ExplainedOrder]) -> ExplainedLeg:
+def _leg(signal: Signal, strategy: WebhookStrategy, told: list[_Told]) -> ExplainedLeg:
+    """`told`: what each account would do for it."""
+    first = told[0] if told else _Told(plan=Plan())
     defaults = rules_of(strategy, Decimal(1)).defaults
     opens = not signal.only_closes and signal.action is not Action.SET_EXITS
     size = signal.size or (defaults.size if opens else None)
     exits = signal.exits.over(defaults.exits) if opens else signal.exits
     leverage = signal.leverage or (defaults.leverage if opens else None)
     return ExplainedLeg(
-        action=told.meaning,
+        action=first.meaning,
         symbol=signal.symbol,
-        side=told.side,
+        side=first.side,
         size=None if size is None else {"unit": size.unit, "value": plain(size.value)},
-        orders=orders,
-        venue=told.venue or msgspec.UNSET,
+        orders=[order for one in told for order in one.orders],
+        venue=first.venue or msgspec.UNSET,
         target=msgspec.UNSET if signal.target is None else _target(signal),
         stop_loss=msgspec.UNSET if exits.stop_loss is None else _at(exits.stop_loss),
         take_profit=_ladder(exits) or msgspec.UNSET,

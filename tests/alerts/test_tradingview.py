@@ -140,16 +140,24 @@ def test_templates_that_tell_less(
     assert (None if signal.size is None else signal.size.value) == (None if size is None else D(size))
 
 
+@pytest.mark.parametrize("before", [{}, {"prev_market_position": "short"}])
+def test_the_order_alone_is_the_old_size_and_the_new_one_together(before: dict[str, object]) -> None:
+    body: dict[str, object] = {
+        "ticker": "SOLUSDT.P",
+        "action": "buy",
+        "contracts": "2",
+        "market_position": "long",
+        **before,
+    }
+    signal = reading(body).signal
+    assert (signal.action, signal.whole_order) == (Action.OPEN_LONG, True)
+    assert signal.size is not None
+    assert (signal.size.unit, signal.size.value) == (SizeUnit.BASE, D(2))
+
+
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [
-        # an opening, an addition or a reversal: contracts mean something else each time
-        ({"action": "buy", "contracts": "2", "market_position": "long"}, "missing_field", "market_position_size"),
-        (
-            {"action": "buy", "contracts": "2", "market_position": "long", "prev_market_position": "short"},
-            "missing_field",
-            "market_position_size",
-        ),
         ({"contracts": "2", "market_position": "long"}, "missing_field", "market_position_size"),
         ({"action": "sell", "market_position": "long"}, "missing_field", "market_position_size"),
         ({"action": "sell", "market_position_size": "2"}, "missing_field", "market_position"),

@@ -149,6 +149,8 @@ def test_slugs(name: str, slug: str) -> None:
         ({"defaults": {"size": {"base": "1", "quote": "1"}}}, "bad_size", "defaults.size"),
         ({"defaults": {"time_exit": {"after_h": 1}}}, "bad_time_exit", "defaults.time_exit.after_h"),
         ({"defaults": {"stoploss": 1}}, "unknown_field", "defaults.stoploss"),
+        ({"defaults": {"side": "flat"}}, "bad_target", "defaults.side"),
+        ({"defaults": {"symbol": "BTCUSD.P"}}, "wrong_market", "defaults.symbol"),
         ({"limits": {"max_loss": "1"}}, "unknown_field", "limits.max_loss"),
         ({"limits": {"max_notional": "-1"}}, "bad_value", "limits.max_notional"),
         ({"limits": {"missed_alert": "panic"}}, "bad_value", "limits.missed_alert"),

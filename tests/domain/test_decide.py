@@ -834,3 +834,28 @@ def test_a_missed_alert_is_told_and_healed_or_opens_nothing(
         assert legs(plan) == else_done
         opens = len(healed) > len(else_done)
         assert (None if plan.refusal is None else plan.refusal.code) == (Outcome.MISSED_ALERT if opens else None)
+
+
+def test_an_opening_that_does_not_turn_only_closes_the_other_side() -> None:
+    wish = signal(Action.OPEN_SHORT, turns=False)
+    assert legs(decide(wish, RULES, situation("long 3"))) == ["close signal"]
+    assert legs(decide(wish, RULES, situation("flat"))) == legs(
+        decide(signal(Action.OPEN_SHORT), RULES, situation("flat"))
+    )
+
+
+@pytest.mark.parametrize(("held", "opened"), [("flat", "10"), ("long 4", "6")])
+def test_a_whole_order_counts_what_it_closes(held: str, opened: str) -> None:
+    wish = signal(Action.OPEN_SHORT, size=base("10"), whole_order=True)
+    plan = decide(wish, RULES, situation(held))
+    assert plan.refusal is None
+    [opening] = [leg for leg in plan.legs if isinstance(leg, Open)]
+    assert opening.qty == D(opened)
+
+
+def test_a_whole_order_that_is_used_up_by_the_close_opens_nothing() -> None:
+    wish = signal(Action.OPEN_SHORT, size=base("3"), whole_order=True)
+    plan = decide(wish, RULES, situation("long 4"))
+    assert [type(leg) for leg in plan.legs] == [Close]
+    assert plan.refusal is not None
+    assert plan.refusal.code is Outcome.SIZE_BELOW_MINIMUM

@@ -21,6 +21,8 @@ D = Decimal
         (signal(Action.OPEN_SHORT), "flat", "open_short", "short"),
         (signal(Action.OPEN_LONG), "long 3", "none", "long"),
         (signal(Action.OPEN_LONG), "short 3", "reverse_to_long", "long"),
+        (signal(Action.OPEN_LONG, turns=False), "short 3", "close", "short"),
+        (signal(Action.OPEN_LONG, turns=False), "flat", "open_long", "long"),
         (signal(Action.ADD), "short 3", "add", "short"),
         (signal(Action.ADD), "flat", "none", None),
         (signal(Action.REDUCE), "short 3", "reduce", "short"),
@@ -62,10 +64,13 @@ WORDS = {
     held=st.sampled_from(["flat", "long 3", "short 3", "long 0.5"]),
     units=st.none() | st.sampled_from(["0.5", "1", "3", "7"]),
     repeat=st.sampled_from(Repeat),
+    turns=st.booleans(),
 )
-def test_the_word_is_what_is_decided(wish: Action | Target, held: str, units: str | None, repeat: Repeat) -> None:
+def test_the_word_is_what_is_decided(
+    wish: Action | Target, held: str, units: str | None, repeat: Repeat, turns: bool
+) -> None:
     """Wherever nothing is refused, and a reduction does not take all."""
-    goal, strategy = signal(wish, size=None if units is None else base(units)), rules(repeat=repeat)
+    goal, strategy = signal(wish, size=None if units is None else base(units), turns=turns), rules(repeat=repeat)
     plan = decide(goal, strategy, situation(held))
     if plan.refusal is not None or (goal.action in (Action.REDUCE, Action.REDUCE_LONG, Action.REDUCE_SHORT)):
         return

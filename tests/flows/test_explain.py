@@ -129,3 +129,27 @@ async def test_a_change_of_exits_is_explained(house: House) -> None:
     assert (await explained(house, change, held)).verdict == "would_execute"
     told = await explained(house, change | {"stop_loss": {"price": "61000"}}, held)
     assert (told.verdict, told.code) == ("refused", "stop_wrong_side")
+
+
+async def test_each_order_of_an_alert_finds_what_those_before_it_leave(house: House) -> None:
+    orders = [
+        {"secret": house.secret, "symbol": "BTCUSDT", "action": "close_long"},
+        {**LONG, "action": "sell"},
+        {"symbol": "BTCUSDT", "action": "reduce", "size": {"pct_position": 50}},
+    ]
+    told = await explained(house, msgspec.json.encode(orders), WhatIf(held=(PositionSide.LONG, D("1.5"))))
+    assert [leg.action for leg in told.legs] == ["close", "open_short", "reduce"]
+    assert [[(one.side, one.qty, one.reduce_only) for one in leg.orders] for leg in told.legs] == [
+        [("sell", "1.5", True)], [("sell", "0.012", False)], [("buy", "0.006", True)],
+    ]  # fmt: skip
+    assert told.verdict == "would_execute"
+
+
+async def test_what_cannot_be_done_yet_is_explained_as_it_was_understood(house: House) -> None:
+    body = {"symbol": "BTCUSDT", "action": "buy", "quantity": 0.01, "orderType": "limit", "limitPrice": "59000"}
+    found = await house.resources.pool.execute("UPDATE strategies SET format = 'traderspost'")
+    assert found == "UPDATE 1"
+    told = await explained(house, {"ticker": "BTCUSDT", **body, "secret": house.secret})
+    assert (told.verdict, told.code) == ("refused", "not_supported_yet")
+    assert told.legs[0].action == "open_long"
+    assert told.legs[0].orders == []

@@ -32,7 +32,7 @@ from app.store import (
     troubles,
 )
 from app.store.books import Book
-from app.store.inbox import CauseKind, Instruction, InstructionStatus, NewAlert
+from app.store.inbox import CauseKind, Instruction, InstructionStatus, NewAlert, NewInstruction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
 from tests.simulation.memory.both import START, Call, call
 
@@ -67,17 +67,23 @@ def signal(wish: Action | Target, symbol: str = SYMBOLS[0], sent_at: datetime | 
 
 def alert(
     number: int, wish: Action | Target, *, strategy: str = STRATEGIES[0], key: str = "", windowed: bool = False,
-    symbol: str = SYMBOLS[0], sent_at: datetime | None = None,
+    symbol: str = SYMBOLS[0], sent_at: datetime | None = None, more: tuple[Signal, ...] = (),
 ) -> NewAlert:  # fmt: skip
     return NewAlert(
         id=id_of("alert", number), strategy_id=strategy, key=key or f"id:{number}", windowed=windowed,
         body_hash=bytes([number]), body='{"a": "ö"}', content_type="application/json", source="127.0.0.1",
-        format="own", signal=signal(wish, symbol, sent_at), received_at=START + timedelta(seconds=number),
+        format="own", signals=(signal(wish, symbol, sent_at), *more),
+        received_at=START + timedelta(seconds=number),
     )  # fmt: skip
 
 
-def shares(first: int, count: int) -> list[tuple[UUID, UUID, D]]:
-    return [(id_of("instruction", first + place), ACCOUNTS[place], D("1.50")) for place in range(count)]
+def shares(first: int, count: int, leg: int = 0) -> list[NewInstruction]:
+    return [
+        NewInstruction(
+            id=id_of("instruction", first + place), account_id=ACCOUNTS[place], multiplier=D("1.50"), leg=leg
+        )
+        for place in range(count)
+    ]
 
 
 def instruction(number: int, account: int, seq: int, sent_at: datetime | None) -> Instruction:
@@ -380,6 +386,11 @@ LIFE: list[Call | float] = [
         account_id=ACCOUNTS[0], strategy_id="one", request=signal(Action.CLOSE), position_id=id_of("position", 0),
     ),
     call(inbox.store, alert(4, Target.LONG), shares(60, 1)),  # its number tells that one was left out
+    call(
+        inbox.store,
+        alert(6, Action.CLOSE, more=(signal(Action.OPEN_SHORT), signal(Target.LONG, SYMBOLS[1]))),
+        [*shares(66, 2, leg=2), *shares(62, 2), *shares(64, 2, leg=1)],
+    ),
     call(levels.interrupted, id_of("position", 0)),
     call(levels.done, id_of("level", 0)),
     call(levels.kind, id_of("level", 0)),
