@@ -15,7 +15,7 @@ from app.alerts import fields, keywords, part
 from app.alerts.aim import Aim, Understood
 from app.alerts.codes import AlertCode
 from app.alerts.part import Part
-from app.domain.signal import Defaults, Exits, PriceOrPct, Signal, Size, SizeUnit, Target
+from app.domain.signal import Action, Defaults, Exits, PriceOrPct, Signal, Size, SizeUnit, Target
 from app.errors import InvalidInput
 
 KNOWS = frozenset(
@@ -166,7 +166,7 @@ def _amount(body: Part, name: str) -> Size | None:
 def _with_exit(opened: Signal, body: Part, name: str) -> Signal:
     """The opening with a stop or a target more, if the order can only leave it."""
     code = AlertCode.BAD_STOP_LOSS if name in _STOPS else AlertCode.BAD_TAKE_PROFIT
-    long = Target.LONG in (opened.target,) or opened.action is part.OPENS[Target.LONG]
+    long = opened.target is Target.LONG or opened.action is Action.OPEN_LONG
     if body.must("side", ("buy", "sell")) != ("sell" if long else "buy"):
         raise body.later("side", "an order that would add to the position; only exits are read")
     if not body.flag("reduceOnly"):

@@ -32,6 +32,8 @@ REMOVED = "***"
 # A secret inside a text: a command of plain text, or JSON inside of a JSON string. Group 2 is the secret.
 _NAMED = re.compile(rf"(?i)(?<![a-z0-9])({'|'.join(SECRET_FIELDS)})\\?[\"']?\s*[=:]\s*\\?[\"']?([^\s\"'\\,;|&}}]+)")
 # PineConnector: the licence stands in front, without a name.
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+_SECRET_NAMES = frozenset(SECRET_FIELDS)
 _ENDINGS = ("secret", "passphrase", "password", "token")
 _LICENCE = re.compile(r"\s*([0-9]{8,20})\s*,")
 # A secret is also cut out of other fields that repeat it; a shorter one would cut up ordinary words.
@@ -217,7 +219,7 @@ def _check_text(root: object) -> None:
 
 
 def _check_string(text: str) -> None:
-    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if _NO_TEXT.search(text) is not None:
         raise InvalidInput(
             AlertCode.BAD_CHARACTER,
             "The body holds a character that is no text (U+0000 or half of a pair); remove it from the message.",
@@ -226,7 +228,7 @@ def _check_string(text: str) -> None:
 
 def _is_secret(name: str) -> bool:
     lowered = name.lower()
-    return lowered in SECRET_FIELDS or lowered.endswith(_ENDINGS)
+    return lowered in _SECRET_NAMES or lowered.endswith(_ENDINGS)
 
 
 def _as_secret(value: object) -> str | None:
@@ -263,10 +265,14 @@ def _secrets_in(value: object) -> Iterator[str]:
         for child in value:
             yield from _secrets_in(child)
     elif isinstance(value, str):
-        for found in _NAMED.finditer(value):
-            yield found[2]
-        if (licence := _LICENCE.match(value)) is not None:
-            yield licence[1]
+        yield from _named_in(value)
+
+
+def _named_in(text: str) -> Iterator[str]:
+    if "=" in text or ":" in text:
+        yield from (found[2] for found in _NAMED.finditer(text))
+    if "," in text and (licence := _LICENCE.match(text)) is not None:
+        yield licence[1]
 
 
 def _redacted(value: object, secrets: list[str]) -> object:
@@ -285,10 +291,11 @@ def _redacted(value: object, secrets: list[str]) -> object:
 
 
 def _without_named(text: str) -> str:
-    text = _NAMED.sub(lambda found: found[0][: found.start(2) - found.start(0)] + REMOVED, text)
-    return (
-        _LICENCE.sub(lambda found: found[0].replace(found[1], REMOVED), text, count=1) if _LICENCE.match(text) else text
-    )
+    if "=" in text or ":" in text:
+        text = _NAMED.sub(lambda found: found[0][: found.start(2) - found.start(0)] + REMOVED, text)
+    if "," in text and (licence := _LICENCE.match(text)) is not None:
+        text = text[: licence.start(1)] + REMOVED + text[licence.end(1) :]
+    return text
 
 
 def _cut(text: str, secrets: list[str]) -> str:

@@ -61,6 +61,10 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
 def _strategy(body: Part, action: str, defaults: Defaults) -> Understood:
     size = _size(body, closes=True)
     state: dict[str, tuple[str, object]] = {}
+    if size is not None and size.unit is SizeUnit.PCT_POSITION and not body.has("marketPositionSize"):
+        after = body.must("marketPosition", ("long", "short", "flat"), AlertCode.BAD_TARGET)
+        if after != "flat":
+            return _partial(body, part.SIDES[action], Target(after), size, defaults)
     if size is not None and size.unit is SizeUnit.PCT_EQUITY and not body.has("marketPositionSize"):
         # The chart's own sizes are not in the body, and this one is for an opening alone.
         state["size"] = ("amount", {"pct_equity": size.value})
@@ -80,6 +84,20 @@ def _strategy(body: Part, action: str, defaults: Defaults) -> Understood:
             "max_age_s": ("maxLag", body.value("maxLag") or _MAX_LAG_S),
         },
         defaults,
+    )
+
+
+def _partial(body: Part, order: Target, after: Target, share: Size, defaults: Defaults) -> Understood:
+    """A sell that leaves a long closes a share of it."""
+    if order is after:
+        raise body.later("investmentType", "percentage_position is for exits; write percentage_balance")
+    return part.one(
+        part.order(
+            part.closing(after, share),
+            body.symbol("instrument", defaults),
+            sent_at=body.time("timestamp"),
+            max_age_s=body.max_age_s("maxLag") or _MAX_LAG_S,
+        )
     )
 
 

@@ -7,6 +7,7 @@ Names may come as `action` or `order_action`, `contracts` or `order_contracts` a
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TypeVar
@@ -138,7 +139,9 @@ def read_as(obj: Mapping[str, tuple[str, object]], defaults: Defaults) -> Unders
         if error.field is None or error.field not in obj:
             raise
         theirs = obj[error.field][0]
-        raise InvalidInput(error.code, error.detail.replace(error.field, theirs), theirs) from None
+        # Not in {{strategy.…}}, which is TradingView's own name for it.
+        detail = re.sub(rf"(?<!strategy\.)\b{re.escape(error.field)}\b", theirs, error.detail)
+        raise InvalidInput(error.code, detail, theirs) from None
 
 
 def _with_message(
@@ -292,8 +295,9 @@ def _step(word: Word | None, state: _State, target: Target) -> Aim:
     words.check_agreement(word, state.previous, target, "action")
     size = _base(state.contracts, False)
     if word.side is not (Side.BUY if target is Target.LONG else Side.SELL):
-        # Against the side that is left: whatever was held before, this is a partial exit.
-        return Aim(action=Action.REDUCE, previous=state.previous, size=size)
+        # Against the side that is left: whatever was held before, this is a partial exit of that side.
+        reduces = Action.REDUCE_LONG if target is Target.LONG else Action.REDUCE_SHORT
+        return Aim(action=reduces, previous=state.previous, size=size)
     if state.previous is target:
         return Aim(action=Action.ADD, previous=state.previous, size=size)
     # It opens, or turns round what is held; then the old size and the new one are in it together.

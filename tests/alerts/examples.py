@@ -273,6 +273,9 @@ EXAMPLES = (
          "timestamp": SENT, "maxLag": "20", "investmentType": "base", "amount": "3"},
         (sig(SHORT, previous=LONG, size=base("2"), sent_at=AT, max_age_s=20),),
     ),
+    Example("okx", {"id": "TP", "action": "buy", "marketPosition": "short", "prevMarketPosition": "short",
+                    "instrument": "BTCUSDT.P", "signalToken": SECRET, "investmentType": "percentage_position",
+                    "amount": "30"}, (sig(Action.REDUCE_SHORT, size=share("30"), max_age_s=60),)),
     Example("okx", {"action": "EXIT_SHORT", "instrument": "BTC-USDT-SWAP", "signalToken": SECRET, "timestamp": SENT},
             (sig(CLOSE_SHORT, sent_at=AT, max_age_s=60),)),
     # --- Alertatron

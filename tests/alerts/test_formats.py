@@ -211,6 +211,14 @@ def test_a_nonce_and_a_timestamp_of_the_sender_are_keys() -> None:
     assert read(raw(hub), "", path_secret=None).key == "BTCUSDT-" + SENT
 
 
+def test_a_refusal_names_the_field_as_its_own_service_does() -> None:
+    body = okx(action="sell", marketPosition="long", prevMarketPosition="long")
+    with pytest.raises(InvalidInput) as refused:
+        read(raw(body), "", path_secret=None)
+    assert refused.value.field == "marketPositionSize"
+    assert '"marketPositionSize": "{{strategy.market_position_size}}"' in refused.value.detail
+
+
 def test_what_is_left_out_is_said() -> None:
     script = "K(BTCUSDT) { cancel(which=all); market(side=buy, amount=1); }"
     assert read(raw(script), "", path_secret=None).repairs == ("ignored cancel(): no orders of ours rest",)

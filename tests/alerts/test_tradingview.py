@@ -102,7 +102,7 @@ def test_states_that_cannot_be_are_contradictions(before: str, after: str, actio
         # the side after the order, but no size after it
         ({"market_position": "long"}, None, LONG, None),
         ({"action": "sell", "contracts": "2", "market_position": "flat"}, None, FLAT, None),
-        ({"action": "sell", "contracts": "2", "market_position": "long"}, Action.REDUCE, None, "2"),
+        ({"action": "sell", "contracts": "2", "market_position": "long"}, Action.REDUCE_LONG, None, "2"),
         (
             {"action": "buy", "contracts": "2", "market_position": "long", "prev_market_position": "long"},
             Action.ADD,
