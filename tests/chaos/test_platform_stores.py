@@ -206,7 +206,7 @@ async def test_56_on_a_small_disk_that_is_full_alerts_get_503_and_all_comes_back
         post = f"{stack.connection['url']}/webhook/{mine.strategy}/{mine.secret}"
         note = "x" * 60_000  # a page is soon full
         async with asyncio.timeout(60):
-            while codes[-1] == 202:
+            while codes[-2:] != [503, 503]:  # after the first, recovery may give back a page or two
                 body = {"symbol": wanted, "action": "close", "id": f"full {len(codes)}", "note": note}
                 try:
                     answer = await stack.http.post(post, json=body, timeout=15)
@@ -214,7 +214,6 @@ async def test_56_on_a_small_disk_that_is_full_alerts_get_503_and_all_comes_back
                     continue
                 codes.append(answer.status_code)
                 fill(filler)
-        assert codes[-1] == 503
         opening = {"symbol": wanted, "action": "buy", "size": {"base": "1"}, "id": "opening", "note": note}
         assert (await stack.http.post(post, json=opening, timeout=15)).status_code == 503
         await stack.price(held, "93")  # through the native stop

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from app.domain.shards import LEASES
+from app.flows import reconcile
 from app.store import leases
 from tests.support.house import House, eventually
 from workers.watcher import Watcher
@@ -61,6 +62,25 @@ async def closed(house: House, *, within_s: float = 10.0) -> None:
         return await house.position() is None and not unfinished
 
     await eventually(check, within_s=within_s, what="the close")
+
+
+@asynccontextmanager
+async def orders_asked_about(house: House) -> AsyncIterator[None]:
+    """As a worker does: whoever settles a fill first leaves its order to be followed up."""
+
+    async def ask() -> None:
+        memory = reconcile.Memory()
+        while True:
+            await reconcile.all_orders(house.resources, memory)
+            await asyncio.sleep(0.3)
+
+    task = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def private_links(house: House) -> int:

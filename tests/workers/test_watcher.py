@@ -11,7 +11,7 @@ from app.flows import reconcile
 from app.flows.orders import closing
 from app.ids import new_id
 from tests.support.house import House, eventually
-from tests.workers.support import Broken, armed, closed, watching
+from tests.workers.support import Broken, armed, closed, orders_asked_about, watching
 from workers.fires import fire
 from workers.watcher import Watcher
 
@@ -126,9 +126,9 @@ async def test_a_fire_that_was_sent_but_not_recorded_is_found(house: House) -> N
         [one] = watcher.armed.values()
     connected = await house.resources.venues.of(house.account_id)
     await connected.venue.place(closing(one, datetime.now(UTC)))
-    async with watching(house):
+    async with watching(house), orders_asked_about(house):
         await house.price("59000")
-        await closed(house)
+        await closed(house, within_s=30.0)
     assert len([o for o in await house.sent() if o["ret_code"] == 0]) == 2, "one opening, one close"
     assert await house.held() == ("flat", "0")
 
@@ -142,7 +142,7 @@ async def test_a_native_stop_that_fired_alone_ends_the_position(house: House) ->
     assert position.native_stop is not None
     await house.price(position.native_stop - 1)
     assert await house.held() == ("flat", "0"), "the exchange's own stop acted while we were down"
-    async with watching(house):
+    async with watching(house), orders_asked_about(house):
         # Where the level was judged before the stop's fill was heard of, its close is only proven not to have been sent
         # by the watcher before once the receive window is over.
         await closed(house, within_s=30.0)
