@@ -280,6 +280,6 @@ def _better(side: PositionSide, one: Decimal, other: Decimal | None) -> Decimal:
 def _same_level(one: Level, other: Level) -> bool:
     """Whether only the closing order or the extreme differs."""
     return one == msgspec.structs.replace(
-        other, qty=one.qty, fraction=one.fraction, extreme=one.extreme, extreme_at=one.extreme_at,
-        order_id=one.order_id, intent_id=one.intent_id, status=one.status,
+        other, position_id=one.position_id, qty=one.qty, fraction=one.fraction, extreme=one.extreme,
+        extreme_at=one.extreme_at, order_id=one.order_id, intent_id=one.intent_id, status=one.status,
     )  # fmt: skip
