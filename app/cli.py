@@ -48,7 +48,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     up.add_argument("--symbol", metavar="S", help="of FILE, and of the sample alert (default: BTCUSDT)")
     commands.add_parser("api", help="serve the webhook and the JSON API")
     commands.add_parser("worker", help="execute alerts and commands; run as many as needed")
-    commands.add_parser("watcher", help="follow prices and fire levels; run two for safety")
+    commands.add_parser("watcher", help="follow prices and fire levels; several share the symbols")
     commands.add_parser("simulator", help="a local exchange to trade on (has flags of its own)", add_help=False)
     commands.add_parser("migrate", help="bring the database to the current schema")
     doctor = commands.add_parser("doctor", help="check everything and say what to mend")
@@ -58,6 +58,15 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     doctor.add_argument("--symbol", metavar="S", help="to look at and to trade with --live (default: BTCUSDT)")
     doctor.add_argument("--yes-trade-minimum", action="store_true", help="with --live: do not ask before")
     doctor.add_argument("--mainnet", action="store_true", help="with --live: allow real money")
+    alert = commands.add_parser("alert", help="the message to paste into the chart, and what a message would do")
+    of_alert = alert.add_subparsers(dest="what", required=True, metavar="WHAT")
+    template = of_alert.add_parser("template", help="print the message for each kind of chart alert")
+    explain = of_alert.add_parser("explain", help="say what the alert in a file would do; nothing is done")
+    explain.add_argument("file", metavar="FILE", help="the alert's body (-: standard input)")
+    explain.add_argument("--url", metavar="URL", help="where Levelhead is (default: as in DIR/connection.json)")
+    explain.add_argument("--data-dir", type=Path, metavar="DIR", help="of the `up` to ask (default: ./data)")
+    for one in (template, explain):
+        one.add_argument("--strategy", default="demo", metavar="S", help="its id (default: demo)")
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "simulator":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -126,6 +135,17 @@ def _doctor(arguments: argparse.Namespace, settings: Settings) -> int:
     return run(settings, data_dir=arguments.data_dir, account=arguments.account, symbol=symbol, live=live)
 
 
+def _alert(arguments: argparse.Namespace, settings: Settings) -> int:
+    from app.up.alert import explain, template
+
+    if arguments.what == "template":
+        print(template(arguments.strategy), end="")
+        return 0
+    return explain(
+        arguments.file, arguments.strategy, arguments.url, arguments.data_dir or settings.data_dir or Path("data")
+    )
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "up": _up,
     "api": _api,
@@ -133,6 +153,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
     "watcher": _watcher,
     "migrate": _migrate,
     "doctor": _doctor,
+    "alert": _alert,
 }
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from app.api.auth import AuthController
 from app.api.drifts import DriftController
 from app.api.health import HealthController
 from app.api.inject import refuse_unknown_query, resources_of
+from app.api.metrics import MetricsController
 from app.api.positions import PositionController
 from app.api.problems import on_error
 from app.api.strategies import StrategyController
@@ -70,7 +71,7 @@ def create_app(resources: Resources) -> Litestar:
         path="/", route_handlers=[WebhookController], request_max_body_size=resources.settings.alert_body_bytes_max
     )
     app = Litestar(
-        route_handlers=[webhooks, api, HealthController],
+        route_handlers=[webhooks, api, HealthController, MetricsController],
         guards=[require_access],
         dependencies={"resources": Provide(resources_of, sync_to_thread=False)},
         exception_handlers={Exception: on_error},

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -29,7 +30,8 @@ WAKE = "levelhead:wake"  # list: the jobs that were enqueued just now; a worker 
 LEVELS = "levelhead:levels"  # pub/sub: a position id whose levels changed, or "+account:symbol" to follow its price
 BANS = "levelhead:bans"  # pub/sub: a ban was written; look into the table
 SENT = "levelhead:sent:"  # + address and limit: hash process -> "requests in the last seconds, at_ms"
-FEEDS = "levelhead:feeds"  # JSON: what the watcher hears of each symbol, gone when it stops writing
+FEEDS = "levelhead:feeds"  # set of the watchers that have told something
+FEEDS_OF = "levelhead:feeds:"  # + watcher: JSON of what it hears of its symbols, gone when it stops writing
 PRICES = "levelhead:prices:"  # + the market's name: hash symbol -> "price at_ms"
 MARKS = "levelhead:marks:"  # the same of mark prices
 
@@ -184,13 +186,29 @@ class Traffic:
         )
 
 
+class FireLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the fires of the last minute: from the tick that crossed the level to the close that leaves for the wire."""
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+
+
 class SymbolFeed(msgspec.Struct, frozen=True, kw_only=True):
     """What a watcher hears of one symbol: `age_ms` since its last trade, None before the first."""
 
+    watcher: str
+    """Which of the watchers follows it: the end of its id."""
+    market: str
     symbol: str
     linked: bool
     age_ms: int | None
     levels: int
+    """How many are armed."""
+    ticks_per_s: float
+    """Trades heard in the last second."""
+    fires: FireLatency | None
+    """None when nothing was fired in the last minute."""
 
 
 FEEDS_TTL_S = 5
@@ -219,21 +237,34 @@ class Prices:
         except (RedisError, OSError):
             return  # whoever reads finds an old one and asks the venue
 
-    async def put_feeds(self, feeds: list[SymbolFeed]) -> None:
-        """Say how well the prices are heard, for health."""
+    async def put_feeds(self, watcher: str, feeds: list[SymbolFeed]) -> None:
+        """Say how well this watcher's symbols are heard, for health."""
         try:
-            await self._redis.set(FEEDS, serialize(feeds), ex=FEEDS_TTL_S)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.set(FEEDS_OF + watcher, serialize(feeds), ex=FEEDS_TTL_S)
+                pipe.sadd(FEEDS, watcher)
+                await pipe.execute()
         except (RedisError, OSError):
             return
 
     async def feeds(self) -> list[SymbolFeed]:
-        """What the watcher said last; nothing if that is too long ago or Redis does not answer."""
+        """What the watchers said last; nothing of one for whom that is too long ago, or if Redis does not answer."""
         try:
             async with asyncio.timeout(RING_TIMEOUT_S):
-                raw: bytes | None = await self._redis.get(FEEDS)
+                told: set[bytes] = await self._redis.smembers(FEEDS)  # type: ignore[misc]
+                if not told:
+                    return []
+                watchers = sorted(one.decode() for one in told)
+                texts: list[bytes | None] = await self._redis.mget([FEEDS_OF + one for one in watchers])
+                if silent := [one for one, text in zip(watchers, texts, strict=True) if text is None]:
+                    await self._redis.srem(FEEDS, *silent)  # type: ignore[misc]
         except (RedisError, OSError, TimeoutError):
             return []
-        return [] if raw is None else msgspec.json.decode(raw, type=list[SymbolFeed])
+        found: list[SymbolFeed] = []
+        for text in texts:
+            with suppress(msgspec.MsgspecError):  # told by another version
+                found += [] if text is None else msgspec.json.decode(text, type=list[SymbolFeed])
+        return found
 
     async def get(self, market: str, symbol: str) -> LastPrice | None:
         """The last price, or None when there is none or Redis does not answer."""

@@ -1,5 +1,6 @@
 """`python -m bench`, `make bench`: both paths beside the floor and the steps they are made of; what an adapter adds to
-an order; the socket clients; a frame's way into the level book; the level book.
+an order; the socket clients; a frame's way into the level book; the level book; a fire beside a bare socket and the
+SDK, fifty at once, and those of a recorded crash.
 
 One position per book and round: an alert opens it (measured), a tick through its stop closes it (measured).
 """
@@ -18,7 +19,7 @@ import msgspec
 import uvloop
 
 from app.errors import LevelheadError
-from bench import alert_path, emulator, levels, order_overhead, pipeline, readers, tick_path
+from bench import alert_path, burst, crash, emulator, fire, levels, order_overhead, pipeline, readers, tick_path
 from bench.background import arm_far_away
 from bench.floor import Floor, references
 from bench.report import Summary, table, verdict
@@ -27,7 +28,7 @@ from bench.wire import Wire
 
 WARM_UP_ROUNDS = 2
 ALERT_AIM, TICK_AIM = 5.0, 1.0
-PARTS = ("paths", "orders", "readers", "pipeline", "levels")
+PARTS = ("paths", "fire", "burst", "orders", "readers", "crash", "pipeline", "levels")
 MARKET_ENV = "LEVELHEAD_SHARED_MARKET"  # a folder of recorded market data: bench/frames.py
 
 
@@ -36,16 +37,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ticks: int
     gap_ms: float
     books: int
-    levels: int
+    levels: int | None
+    fires: int
     references: int
     seed: int
     dir: Path | None
     log_level: str
     json: Path | None
     only: list[str]
+    venues: list[str]
     orders: int
     reader_rounds: int
     reader_seconds: float
+    bursts: int
     market: Path | None
     emulator: bool
 
@@ -56,16 +60,20 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--ticks", type=int, default=200, help="crossings to measure")
     parser.add_argument("--gap-ms", type=float, default=60, help="between arrivals on average, each ± 50 %%")
     parser.add_argument("--books", type=int, default=20, help="instruments traded, one position each at a time")
-    parser.add_argument("--levels", type=int, default=0, help="armed levels far away, beside those that are crossed")
+    parser.add_argument("--fires", type=int, default=200, help="crossings of each way in the part fire")
+    parser.add_argument("--levels", type=int, help="armed levels far away, beside those that are crossed")
     parser.add_argument("--references", type=int, default=50, help="samples of each single step")
     parser.add_argument("--seed", type=int, default=7, help="of the spacing")
     parser.add_argument("--dir", type=Path, help="where the database lies meanwhile: its disk is what commits wait for")
     parser.add_argument("--log-level", default="info", help="of the processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="leave the other parts out")
+    venues = list(readers.VENUES)
+    parser.add_argument("--venues", nargs="+", choices=venues, default=venues, help="of fire, orders and crash")
     parser.add_argument("--orders", type=int, default=150, help="orders to measure through each adapter")
     parser.add_argument("--reader-rounds", type=int, default=3, help="rounds of the socket clients")
     parser.add_argument("--reader-seconds", type=float, default=1, help="of each of them")
+    parser.add_argument("--bursts", type=int, default=burst.ROUNDS, help="ticks that cross fifty stops")
     parser.add_argument("--emulator", action="store_true", help="NautilusTrader's beside the level book; installs it")
     folder = os.environ.get(MARKET_ENV)
     parser.add_argument(
@@ -80,10 +88,6 @@ def parse(argv: list[str]) -> Options:
 
 async def run(options: Options) -> dict[str, dict[str, Summary]]:
     """Measure and print; answers the tables by name."""
-    task = asyncio.current_task()
-    assert task is not None
-    # Asked to stop, it stops what it started, as at Ctrl-C.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     rng = random.Random(options.seed)
     async with running(options.books, options.dir, options.log_level) as stack:
         wire, floor = await Wire.open(stack.api_url), await Floor.open(stack)
@@ -124,13 +128,35 @@ async def run(options: Options) -> dict[str, dict[str, Summary]]:
 
 async def measure(options: Options) -> dict[str, Any]:
     """The parts that were asked for, one after the other; answers their figures."""
+    task = asyncio.current_task()
+    assert task is not None
+    # Asked to stop, it stops what it started, as at Ctrl-C.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     found: dict[str, Any] = {}
     rng = random.Random(options.seed)
     if "paths" in options.only:
         found["paths_ms"] = await run(options)
+    if "fire" in options.only:
+        far = fire.LEVELS if options.levels is None else options.levels
+        found["fire_ms"] = {}
+        for venue in options.venues:
+            fired = await fire.measure(
+                venue, options.fires, options.books, options.gap_ms, options.dir, options.log_level, rng, far
+            )
+            found["fire_ms"][venue] = fire.rows(fired)
+            print(fire.told(venue, found["fire_ms"][venue], far), end="\n\n", flush=True)
+    if "burst" in options.only:
+        rounds = await burst.measure(options.bursts, options.dir, options.log_level)
+        found["burst_ms"] = burst.rows(rounds)
+        print(burst.told(rounds), end="\n\n", flush=True)
+    if "crash" in options.only:
+        found["crash"] = {}
+        for venue in options.venues:
+            found["crash"][venue] = await crash.measure(venue, options.market)
+            print(crash.told(venue, found["crash"][venue]), end="\n\n", flush=True)
     if "orders" in options.only:
         found["orders_ms"] = {}
-        for venue in readers.VENUES:
+        for venue in options.venues:
             rows = order_overhead.rows(await order_overhead.measure(venue, options.orders, rng))
             found["orders_ms"][venue] = rows
             print(order_overhead.told(venue, rows), end="\n\n", flush=True)
@@ -152,6 +178,7 @@ def main() -> int:
         return 1
     except asyncio.CancelledError:
         return 1
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "pipeline" in options.only:
         found["pipeline"] = pipeline.measure(options.market)
         print(pipeline.table(found["pipeline"]), end="\n\n", flush=True)
@@ -163,7 +190,7 @@ def main() -> int:
             except emulator.NotInstalled as error:
                 print(f"bench: {error}", file=sys.stderr)
         found["level_book_ns"] = rows
-        print(levels.table(rows))
+        print(levels.table(rows), levels.verdicts(rows), sep="\n")
     if options.json is not None:
         whole = {"load": load, **found}
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(whole)) + b"\n")

@@ -5,10 +5,11 @@ import asyncio
 import msgspec
 
 from bench.alert_path import eventually
+from bench.exchange import FAR
 from bench.stack import STRATEGY, Stack
 from bench.wire import Wire
 
-FAR = "FARUSDT"
+QUIET_S = 2.0  # nothing is traded near the instant of arming, so that nobody asks what was
 RELOADED_S = 7.0  # the watcher reads everything anew every 5 s
 
 # Rungs of one position's ladder, written as arming would write them.
@@ -38,12 +39,6 @@ SELECT ids.level, p.id, 'take_profit', ids.n, 0.5, 1, 1000 + ids.n, 'armed', ids
 
 async def arm_far_away(stack: Stack, count: int) -> None:
     """Open one position in an instrument of its own and hang `count` levels on it."""
-    price = {
-        "symbol": FAR, "tick_size": "0.01", "qty_step": "1", "min_qty": "1", "max_qty": "1000000",
-        "max_market_qty": "1000000", "start_price": "100",
-    }  # fmt: skip
-    status, answer = await stack.exchange.post("/control/instruments", msgspec.json.encode(price))
-    assert status == 200, answer
     await stack.price("100", FAR)
     alert = {
         "secret": stack.secret, "symbol": FAR, "action": "buy", "size": {"base": "1000"}, "stop_loss": {"pct": 50},
@@ -59,5 +54,7 @@ async def arm_far_away(stack: Stack, count: int) -> None:
         return bool(await stack.rows("SELECT 1 FROM positions WHERE symbol = $1 AND status = 'open'", FAR))
 
     await eventually(is_open, "the position far away")
+    await stack.price("100", FAR)
+    await asyncio.sleep(QUIET_S)
     await stack.rows(ARM, FAR, count)
     await asyncio.sleep(RELOADED_S)

@@ -1,7 +1,7 @@
 """An exchange that answers at once and notes when: what is left of a call's time is the client's own.
 
 A process of its own, one thread, one blocking write per answer, so that its stamps are close to the socket:
-- first and last byte of an order's request, when they came out of the socket;
+- first and last byte of an order's request, when they came out of the socket (of a frame: both at once);
 - its answer, right before it goes in.
 """
 
@@ -14,9 +14,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from bench import canned_socket
+
 HOST = "127.0.0.1"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.I)
-CLIENT_ID = re.compile(rb'(?:newClientOrderId=|"orderLinkId": ?")([\w-]+)')
+CLIENT_ID = re.compile(rb'(?:newClientOrderId(?:=|":")|"orderLinkId": ?")([\w-]+)')
 ORDERS = (b"POST /v5/order/create", b"POST /fapi/v1/order")
 
 
@@ -35,6 +37,7 @@ class Connection:
     def __init__(self) -> None:
         self.buffer = b""
         self.first_ns = 0
+        self.frames: canned_socket.Frames | None = None  # from the handshake on
 
     def add(self, data: bytes, now_ns: int) -> bytes | None:
         """The request, if it is whole now; clients send one at a time."""
@@ -114,9 +117,14 @@ def serve(say: Callable[[str], None]) -> None:
             try:
                 data = peer.recv(65536)
                 now_ns = time.time_ns()
-                request = connection.add(data, now_ns) if data else None
-                if request is not None:
-                    _reply(peer, request, connection.first_ns, now_ns, seen)
+                if connection.frames is not None:
+                    _converse(peer, connection.frames, data, now_ns, seen)
+                elif (request := connection.add(data, now_ns) if data else None) is not None:
+                    if request.startswith(canned_socket.PATHS):
+                        connection.frames = canned_socket.Frames()
+                        peer.sendall(canned_socket.handshake(request))
+                    else:
+                        _reply(peer, request, connection.first_ns, now_ns, seen)
             except OSError:
                 data = b""
             if not data:
@@ -136,6 +144,20 @@ def _reply(peer: socket.socket, request: bytes, first_ns: int, last_ns: int, see
         assert found is not None
         seen.append(Seen(found[1].decode(), first_ns, last_ns, time.time_ns()))
     peer.sendall(whole)
+
+
+def _converse(peer: socket.socket, frames: canned_socket.Frames, data: bytes, now_ns: int, seen: list[Seen]) -> None:
+    for kind, payload in frames.add(data):
+        if kind == canned_socket.PING:
+            peer.sendall(canned_socket.frame(canned_socket.PONG, payload))
+        elif kind == canned_socket.TEXT:
+            found = CLIENT_ID.search(payload)
+            client_id = "" if found is None else found[1].decode()
+            now_ms = now_ns // 1_000_000
+            body = canned_socket.answer(payload, _binance_order(client_id, now_ms), now_ms)
+            if found is not None:
+                seen.append(Seen(client_id, now_ns, now_ns, time.time_ns()))
+            peer.sendall(canned_socket.frame(canned_socket.TEXT, body))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The exchange of the bench, a process of its own: the simulator, with the two instants that a benchmark needs.
 
 - A tick's: when its frame is handed to the socket.
-- An order's: when the last bytes of its request came out of the socket, before anything is parsed.
+- An order's: when its last bytes came out of the socket, before anything is parsed; whichever road it took.
 
 The simulator's own work lies outside of both. Beside it listens a canned server that answers any request at once:
 what a client costs by itself is measured against that one.
@@ -9,7 +9,9 @@ what a client costs by itself is measured against that one.
 
 import argparse
 import asyncio
+import re
 import time
+from collections.abc import Hashable
 from decimal import Decimal
 from typing import Any, cast
 
@@ -18,13 +20,15 @@ import uvloop
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from bench.arrivals import Arrivals, OrderSeen
+from bench.canned import Connection
 from simulator.exchange import Config, Exchange
 from simulator.instruments import Instrument
 from simulator.model import Side, Trade
 from simulator.server import EXCHANGE, create_app
 
-ORDER_PATH = "/v5/order/create"
-TRADES = b'{"topic":"publicTrade.'
+TRADES, WRAPPED = (b'{"topic":"publicTrade.', b'{"e":"aggTrade"'), re.compile(rb'\{"stream":"\w+@aggTrade"')
+FAR = "FARUSDT"  # nothing moves it but who asks for it
 REFRESH_S = 0.5  # each symbol trades at its last price this often, as a live market does: its price is never stale
 CANNED = b'{"retCode":0,"retMsg":"OK","result":{"orderId":"1","orderLinkId":"1"},"retExtInfo":{},"time":0}'
 CANNED_ANSWER = (
@@ -35,13 +39,6 @@ CANNED_ANSWER = (
 class Tick(msgspec.Struct, frozen=True):
     symbol: str
     price: str
-    at_ns: int
-
-
-class OrderSeen(msgspec.Struct, frozen=True):
-    client_order_id: str
-    symbol: str
-    reduce_only: bool
     at_ns: int
 
 
@@ -58,7 +55,15 @@ class _Row(msgspec.Struct):
 
 
 class _Frame(msgspec.Struct):
-    data: list[_Row]
+    """Bybit's has rows, Binance's is one or has one."""
+
+    data: list[_Row] | _Row | None = None
+    s: str = ""
+    p: str = ""
+
+    def rows(self) -> list[_Row]:
+        data = _Row(self.s, self.p) if self.data is None else self.data
+        return data if isinstance(data, list) else [data]
 
 
 class Stamps:
@@ -66,56 +71,44 @@ class Stamps:
 
     def __init__(self) -> None:
         self._frames: list[tuple[int, bytes]] = []
-        self._orders: list[tuple[int, bytes]] = []
-        self._came_ns: dict[RequestHandler, int] = {}  # connection -> when it last received bytes
+        self._arrivals = Arrivals()
 
     def install(self) -> None:
         """Into aiohttp, at the two places where bytes meet the socket."""
         receive, send = RequestHandler.data_received, web.WebSocketResponse.send_frame
-        came_ns, frames = self._came_ns, self._frames
+        note, frames = self.came, self._frames
 
         def data_received(handler: RequestHandler, data: bytes) -> None:
-            came_ns[handler] = time.time_ns()
+            note(handler, time.time_ns(), data)
             receive(handler, data)
 
         async def send_frame(socket: web.WebSocketResponse, message: bytes, *args: Any) -> None:
-            if message.startswith(TRADES):
+            if message.startswith(TRADES) or WRAPPED.match(message):
                 frames.append((time.time_ns(), message))
             await send(socket, message, *args)
 
         RequestHandler.data_received = data_received  # type: ignore[method-assign, assignment]
         web.WebSocketResponse.send_frame = send_frame  # type: ignore[method-assign, assignment]
 
-    @web.middleware
-    async def note_orders(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        if request.path == ORDER_PATH:
-            self._orders.append((self._came_ns[request.protocol], await request.read()))
-        response: web.StreamResponse = await handler(request)
-        return response
-
-    def order(self, body: bytes, at_ns: int) -> None:
-        self._orders.append((at_ns, body))
+    def came(self, connection: Hashable, at_ns: int, data: bytes) -> None:
+        self._arrivals.note(connection, at_ns, data)
 
     def take(self) -> Seen:
-        frames, orders = list(self._frames), list(self._orders)
+        frames = list(self._frames)
         self._frames.clear()
-        self._orders.clear()
-        seen = Seen()
+        seen = Seen(orders=self._arrivals.take())
         for at_ns, frame in frames:
-            for row in msgspec.json.decode(frame, type=_Frame).data:
+            for row in msgspec.json.decode(frame, type=_Frame).rows():
                 seen.ticks.append(Tick(row.s, row.p, at_ns))
-        for at_ns, raw in orders:
-            body = msgspec.json.decode(raw)
-            seen.orders.append(OrderSeen(body["orderLinkId"], body["symbol"], body["reduceOnly"], at_ns))
         return seen
 
 
 class Canned(asyncio.Protocol):
-    """Answers each request at once, and notes orders."""
+    """Answers each request at once, and notes what came."""
 
     def __init__(self, stamps: Stamps) -> None:
         self._stamps = stamps
-        self._buffer = b""
+        self._request = Connection()
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,21 +116,14 @@ class Canned(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now_ns = time.time_ns()
-        self._buffer += data
-        head, separator, body = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        length = next((int(line[15:]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"), 0)
-        if len(body) < length:
-            return
-        self._buffer = b""
-        self._transport.write(CANNED_ANSWER)
-        if head.startswith(b"POST " + ORDER_PATH.encode()):
-            self._stamps.order(body, now_ns)
+        self._stamps.came(self, now_ns, data)
+        if self._request.add(data, now_ns) is not None:
+            self._transport.write(CANNED_ANSWER)
 
 
 def symbols(count: int) -> list[str]:
-    return [f"B{number:02}USDT" for number in range(count)]
+    """B10USDT would be ten of B at Binance."""
+    return [f"B{number:02}XUSDT" for number in range(count)]
 
 
 def instrument(symbol: str) -> Instrument:
@@ -169,7 +155,7 @@ async def serve(port: int, canned_port: int, count: int, api_key: str, api_secre
     config = Config(port=port, prices="manual", api_key=api_key, api_secret=api_secret, balance=Decimal(1_000_000_000))
     app = create_app(config)
     exchange, names = app[EXCHANGE], symbols(count)
-    for name in names:
+    for name in (*names, FAR):
         exchange.put_instrument(instrument(name))
 
     async def seen(request: web.Request) -> web.Response:
@@ -179,7 +165,6 @@ async def serve(port: int, canned_port: int, count: int, api_key: str, api_secre
         await request.read()
         return web.Response(body=b"{}")
 
-    app.middlewares.append(stamps.note_orders)
     app.add_routes([web.get("/bench/seen", seen), web.post("/bench/floor", floor)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

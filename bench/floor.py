@@ -83,7 +83,7 @@ async def references(stack: Stack, count: int, rng: random.Random) -> dict[str, 
     connection = await asyncpg.connect(stack.settings.database_url.reveal())
     canned = await Wire.open(stack.canned_url)
     venue = BybitVenue(
-        Credentials(api_key=API_KEY, api_secret=API_SECRET), Origins(rest=stack.canned_url, ws=stack.canned_url)
+        Credentials(api_key=API_KEY, api_secret=API_SECRET), Origins(rest=stack.canned_url, ws="", ws_orders="")
     )
     rung, hand = open_redis(stack.settings.redis_url.reveal()), open_redis(stack.settings.redis_url.reveal())
     pool = stack.resources.pool

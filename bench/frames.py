@@ -6,7 +6,7 @@ has today: the recordings are of a stream that shows the same prints one by one.
 
 import gzip
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def _recorded_binance(folder: Path) -> Iterator[bytes]:
             _, _, text = line.partition(b" ")
             if text.startswith(b'{"stream":"btcusdt@trade"'):
                 data = msgspec.json.decode(text)["data"]
-                yield _aggregate(data["s"], data["t"], data["p"], data["q"], data["T"], data["E"], data["m"])
+                yield aggregate(data["s"], data["t"], data["p"], data["q"], data["T"], data["E"], data["m"])
 
 
 def _made_bybit() -> Iterator[bytes]:
@@ -60,21 +60,15 @@ def _made_bybit() -> Iterator[bytes]:
         symbol = SYMBOLS[number % len(SYMBOLS)]
         now_ms, seq = now_ms + rng.randrange(20), seq + 7
         rows = [
-            {
-                "T": now_ms,
-                "s": symbol,
-                "S": rng.choice(("Buy", "Sell")),
-                "v": f"{rng.uniform(0.001, 2):.3f}",
-                "p": f"{60_000 + rng.uniform(-50, 50):.2f}",
-                "L": "PlusTick",
-                "i": f"{rng.getrandbits(64):016x}-{index}",
-                "BT": False,
-                "RPI": False,
-                "seq": seq,
-            }
+            (
+                f"{rng.getrandbits(64):016x}-{index}",
+                f"{60_000 + rng.uniform(-50, 50):.2f}",
+                f"{rng.uniform(0.001, 2):.3f}",
+                rng.choice(("Buy", "Sell")),
+            )
             for index in range(rng.choice((1, 1, 1, 2, 3, 8)))
         ]
-        yield _json({"topic": f"publicTrade.{symbol}", "type": "snapshot", "ts": now_ms, "data": rows})
+        yield bybit_frame(symbol, now_ms, rows, seq)
 
 
 def _made_binance() -> Iterator[bytes]:
@@ -83,10 +77,30 @@ def _made_binance() -> Iterator[bytes]:
     for number in range(COUNT):
         now_ms += rng.randrange(20)
         price = f"{60_000 + rng.uniform(-50, 50):.2f}"
-        yield _aggregate(SYMBOLS[number % len(SYMBOLS)], number, price, "0.012", now_ms, now_ms + 3, bool(number % 2))
+        yield aggregate(SYMBOLS[number % len(SYMBOLS)], number, price, "0.012", now_ms, now_ms + 3, bool(number % 2))
 
 
-def _aggregate(symbol: str, number: int, price: str, qty: str, at_ms: int, event_ms: int, maker: bool) -> bytes:
+def bybit_frame(symbol: str, at_ms: int, trades: Sequence[tuple[str, str, str, str]], seq: int = 1) -> bytes:
+    """Id, price, quantity and side of each trade."""
+    rows = [
+        {
+            "T": at_ms,
+            "s": symbol,
+            "S": side,
+            "v": qty,
+            "p": price,
+            "L": "PlusTick",
+            "i": trade_id,
+            "BT": False,
+            "RPI": False,
+            "seq": seq,
+        }
+        for trade_id, price, qty, side in trades
+    ]
+    return _json({"topic": f"publicTrade.{symbol}", "type": "snapshot", "ts": at_ms, "data": rows})
+
+
+def aggregate(symbol: str, number: int, price: str, qty: str, at_ms: int, event_ms: int, maker: bool) -> bytes:
     data = {
         "e": "aggTrade",
         "E": event_ms,

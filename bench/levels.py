@@ -14,12 +14,18 @@ from app.domain.level import Level, LevelKind
 from app.domain.level_book import LevelBook
 from app.domain.order import PositionSide
 from app.ids import new_id
+from bench.report import aimed
 from bench.rivals import Loop, Rival, Sorted
 
 SIZES = (10, 100, 1_000, 10_000, 100_000)
 ROUNDS = 20
 WORK = 200_000  # levels to look at in one round, for ways that look at each
+ENOUGH_S = 2.0  # of one way and size: no further round
 SORTED_MAX = 10_000  # one that moves every trailing stop in a sorted list takes seconds a tick beyond it
+TICK_AIM_US, FLAT_AIM = 0.5, 1.5
+RIVAL_AIMS = {"loop": {"plain": 300, "trailing, a new high each tick": 500},
+              "emulator": {"plain": 500, "trailing, a new high each tick": 10_000}}  # fmt: skip
+COMPARED = 10_000  # levels
 ONE = Decimal(1)
 ARMED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,21 +36,26 @@ def plain(number: int) -> Level:
     """Stops below and targets above, each at a price of its own."""
     far = Decimal(10) + Decimal(number) / 10_000
     kind = LevelKind.STOP_LOSS if number % 2 else LevelKind.TAKE_PROFIT
-    return _level(kind, price=100 - far if number % 2 else 100 + far)
+    return armed_level(kind, price=100 - far if number % 2 else 100 + far)
 
 
 def trailing(number: int) -> Level:
     """Awake, each with an extreme and a distance of its own."""
     extreme = Decimal(101) + Decimal(number % 1000) / 10_000
-    return _level(LevelKind.TRAILING_STOP, extreme=extreme, distance=Decimal(10) + Decimal(number) / 1_000_000)
+    return armed_level(LevelKind.TRAILING_STOP, extreme=extreme, distance=Decimal(10) + Decimal(number) / 1_000_000)
 
 
-def _level(
-    kind: LevelKind, *, price: Decimal | None = None, extreme: Decimal | None = None, distance: Decimal | None = None
+def armed_level(
+    kind: LevelKind,
+    *,
+    price: Decimal | None = None,
+    extreme: Decimal | None = None,
+    distance: Decimal | None = None,
+    side: PositionSide = PositionSide.LONG,
 ) -> Level:
     unused: UUID = new_id()
     return Level(
-        id=new_id(), position_id=new_id(), kind=kind, side=PositionSide.LONG, fraction=ONE, qty=ONE, price=price,
+        id=new_id(), position_id=new_id(), kind=kind, side=side, fraction=ONE, qty=ONE, price=price,
         extreme=extreme, distance=distance, armed_at=ARMED_AT, order_id=unused, intent_id=unused,
     )  # fmt: skip
 
@@ -103,12 +114,18 @@ def measure(sizes: tuple[int, ...] = SIZES, ticks: int = 2_000, rounds: int = RO
                 for size in sizes
                 if way != "sorted" or case.walk is inside or size <= SORTED_MAX
             }
+            spent_s = dict.fromkeys(ways, 0.0)
             for number in range(rounds):
                 for (way, size), one in ways.items():
+                    if spent_s[way, size] > ENOUGH_S:
+                        continue
                     count = ticks if way == "book" else max(5, min(ticks, WORK // size))
+                    if way == "sorted" and case.walk is not inside:
+                        count = max(2, min(count, WORK // size**2))  # each is looked for among all
                     prices = case.walk(count, number)
                     one.on_price(prices[0])  # what has to be put in order first
                     took = ns_per_tick(one, prices)
+                    spent_s[way, size] += took * count / 1e9
                     row = found.setdefault(f"{name}: {way}", {})
                     row[size] = min(took, row.get(size, took))
             del ways
@@ -129,4 +146,22 @@ def table(found: dict[str, dict[int, float]]) -> str:
             for size, ns in row.items()
         )
         lines.append(f"  {name:{width}}  {cells}")
+    return "\n".join(lines)
+
+
+def verdicts(found: dict[str, dict[int, float]]) -> str:
+    """The aims: what a tick may take at any size, how flat that is, and how much longer the other ways take."""
+    lines = []
+    for case in CASES:
+        row = found[f"{case}: book"]
+        lines.append(
+            f"  {case}: {aimed(max(row.values()) / 1000, TICK_AIM_US, ' µs')} a tick at most, "
+            f"the most ÷ the least {aimed(max(row.values()) / min(row.values()), FLAT_AIM)}"
+        )
+    for way, cases in RIVAL_AIMS.items():
+        for case, aim in cases.items():
+            rival = found.get(f"{case}: {way}", {})
+            if COMPARED in rival:
+                ratio = rival[COMPARED] / found[f"{case}: book"][COMPARED]
+                lines.append(f"  {case}: {way} ÷ book at {COMPARED:,}: {aimed(ratio, aim, least=True)}")
     return "\n".join(lines)

@@ -18,10 +18,12 @@ from app.store.accounts import VenueName
 from app.venues.base import Origins
 from bench import frames, levels
 from bench.readers import decoder
+from bench.report import aimed
 from workers.feed import Feed
 
 ARMED = 10_000  # levels of each symbol
 ROUNDS = 5
+RATE_AIM = 100_000  # trades a second
 NOWHERE = Origins(rest="http://127.0.0.1:9", ws="ws://127.0.0.1:9")
 
 
@@ -114,7 +116,7 @@ def table(found: dict[str, Figures]) -> str:
     lines = [f"a symbol's whole way, frame -> decode -> book, trades a second on one core ({ARMED:,} levels each)"]
     for venue, row in found.items():
         lines.append(
-            f"  {venue:8} {row.trades_per_second:>9,.0f}  (decoding alone {row.decoding_alone:,.0f}; "
-            f"{row.trades:,} trades in {row.frames:,} frames)"
+            f"  {venue:8} {aimed(row.trades_per_second, RATE_AIM, least=True)}; decoding alone "
+            f"{row.decoding_alone:,.0f}; {row.trades:,} trades in {row.frames:,} frames"
         )
     return "\n".join(lines)

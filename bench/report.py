@@ -53,3 +53,10 @@ def verdict(name: str, measured: Summary, floor: Summary, aim: float) -> str:
         f"{name}: p50 = {ratio:.1f} × floor (aim ≤ {aim:g} ×: {said}), p99 = {measured.p99 / floor.p99:.1f} × floor's "
         f"p99; {measured.p50:.2f} ms and {measured.p99:.2f} ms beside {floor.p50:.2f} ms and {floor.p99:.2f} ms"
     )
+
+
+def aimed(value: float, aim: float, unit: str = "", *, least: bool = False) -> str:
+    """A figure beside its aim: the most that it may be, or the `least`."""
+    said = "reached" if (value >= aim if least else value <= aim) else "missed"
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}{unit} (aim {'≥' if least else '≤'} {aim:,g}{unit}: {said})"

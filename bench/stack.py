@@ -30,10 +30,13 @@ API_KEY, API_SECRET = "bench-key", "bench-secret"
 # More orders a second than an account may place at the exchange: the limit would be measured instead of the path.
 LIMITED = ("/v5/order/create", "/v5/position/trading-stop", "/v5/position/set-leverage", "/v5/position/list")
 LIMITS = {"paths": dict.fromkeys(LIMITED, 10_000)}
+BINANCE_LIMITS = {"limits": {"weight_1m": 10**7, "orders_1m": 10**6, "orders_10s": 10**6}}
 
 
 class Stack(msgspec.Struct, kw_only=True):
-    """A running house. `exchange` is for questions and prices, never for what is measured."""
+    """A running house. `exchange` is for questions and prices, never for what is measured; `line` is asked what came
+    over it, where the exchange is some milliseconds away.
+    """
 
     resources: Resources
     settings: Settings
@@ -44,10 +47,11 @@ class Stack(msgspec.Struct, kw_only=True):
     exchange_url: str
     canned_url: str
     exchange: Wire
+    line: Wire | None = None
 
     async def seen(self) -> Seen:
-        """What the exchange noted since the last call."""
-        status, body = await self.exchange.get("/bench/seen")
+        """What the exchange noted since the last call, or its line did."""
+        status, body = await (self.line or self.exchange).get("/bench/seen")
         assert status == 200, body
         return msgspec.json.decode(body, type=Seen)
 
@@ -63,8 +67,17 @@ class Stack(msgspec.Struct, kw_only=True):
 
 
 @asynccontextmanager
-async def running(books: int, folder: Path | None, log_level: str = "info") -> AsyncIterator[Stack]:
-    """Start everything in a directory below `folder` that is removed afterwards."""
+async def running(
+    books: int,
+    folder: Path | None,
+    log_level: str = "info",
+    *,
+    venue: str = accounts.VenueName.BYBIT,
+    delay_ms: float | None = None,
+) -> AsyncIterator[Stack]:
+    """Start everything in a directory below `folder` that is removed afterwards, with an account at one face of the
+    exchange. With `delay_ms` that is so far away, each way.
+    """
     with tempfile.TemporaryDirectory(prefix="levelhead-bench-", dir=folder) as made:
         place = DataDir(Path(made))
         place.make()
@@ -75,21 +88,27 @@ async def running(books: int, folder: Path | None, log_level: str = "info") -> A
                 postgres.service(data=data, sockets=place.sockets, log=log),
                 redis.service(data=place.redis, sockets=place.sockets, log=place.logs / "redis.log"),
             )
-            port, exchange_port, canned_port = free_ports(3)
+            port, exchange_port, canned_port, line_port = free_ports(4)
+            exchange_url = f"http://{HOST}:{exchange_port}"
             settings = Settings(
                 database_url=place.database_url(),
                 redis_url=place.redis_url(),
                 master_key=read_or_make(place.master_key),
-                simulator_url=f"http://{HOST}:{exchange_port}",
+                simulator_url=exchange_url if delay_ms is None else f"http://{HOST}:{line_port}",
                 host=HOST,
                 port=port,
                 log_level=log_level,  # type: ignore[arg-type]
             )
             await migrate(settings.database_url.reveal())
             await supervisor.start(_exchange(exchange_port, canned_port, books, place))
-            async with open_resources(settings) as resources:
+            if delay_ms is not None:
+                await supervisor.start(_line(line_port, exchange_url, delay_ms, place))
+            async with open_resources(settings) as resources, _wires(settings, exchange_url) as (exchange, line):
+                for name, limits in (("limits", LIMITS), ("binance", BINANCE_LIMITS)):
+                    status, body = await exchange.post(f"/control/{name}", msgspec.json.encode(limits))
+                    assert status == 200, body
                 secret = new_secret()
-                account_id = await _furnish(resources, secret)
+                account_id = await _furnish(resources, secret, accounts.VenueName(venue))
                 environ = handed_on() | to_environ(settings)
                 await supervisor.start(
                     *(
@@ -103,43 +122,60 @@ async def running(books: int, folder: Path | None, log_level: str = "info") -> A
                         for name in ("api", "worker", "watcher")
                     )
                 )
-                exchange = await Wire.open(settings.simulator_url or "")
-                try:
-                    status, body = await exchange.post("/control/limits", msgspec.json.encode(LIMITS))
-                    assert status == 200, body
-                    yield Stack(
-                        resources=resources,
-                        settings=settings,
-                        symbols=symbols(books),
-                        secret=secret,
-                        account_id=account_id,
-                        api_url=f"http://{HOST}:{port}",
-                        exchange_url=f"http://{HOST}:{exchange_port}",
-                        canned_url=f"http://{HOST}:{canned_port}",
-                        exchange=exchange,
-                    )
-                finally:
-                    with suppress(OSError):
-                        await exchange.close()
+                yield Stack(
+                    resources=resources,
+                    settings=settings,
+                    symbols=symbols(books),
+                    secret=secret,
+                    account_id=account_id,
+                    api_url=f"http://{HOST}:{port}",
+                    exchange_url=exchange_url,
+                    canned_url=f"http://{HOST}:{canned_port}",
+                    exchange=exchange,
+                    line=line,
+                )
+
+
+@asynccontextmanager
+async def _wires(settings: Settings, exchange_url: str) -> AsyncIterator[tuple[Wire, Wire | None]]:
+    """To the exchange, and to the line before it if there is one."""
+    exchange = await Wire.open(exchange_url)
+    line = None if settings.simulator_url == exchange_url else await Wire.open(settings.simulator_url or "")
+    try:
+        yield exchange, line
+    finally:
+        for wire in (exchange, line):
+            if wire is not None:
+                with suppress(OSError):
+                    await wire.close()
 
 
 def _exchange(port: int, canned_port: int, books: int, place: DataDir) -> Service:
+    argv = [sys.executable, "-m", "bench.exchange", "--port", str(port), "--canned-port", str(canned_port)]
+    argv += ["--symbols", str(books), "--api-key", API_KEY, "--api-secret", API_SECRET]
+    return _at_exchange("exchange", argv, port, place)
+
+
+def _line(port: int, exchange_url: str, delay_ms: float, place: DataDir) -> Service:
+    argv = [sys.executable, "-m", "bench.line", "--port", str(port), "--upstream", exchange_url]
+    return _at_exchange("line", [*argv, "--delay-ms", str(delay_ms)], port, place)
+
+
+def _at_exchange(name: str, argv: Sequence[str], port: int, place: DataDir) -> Service:
     async def ready() -> bool:
         return await _answers(f"http://{HOST}:{port}", "/control/health")
 
-    argv = [sys.executable, "-m", "bench.exchange", "--port", str(port), "--canned-port", str(canned_port)]
-    argv += ["--symbols", str(books), "--api-key", API_KEY, "--api-secret", API_SECRET]
-    return Service(name="exchange", argv=argv, env=handed_on(), ready=ready, log=place.logs / "exchange.log")
+    return Service(name=name, argv=argv, env=handed_on(), ready=ready, log=place.logs / f"{name}.log")
 
 
-async def _furnish(resources: Resources, secret: str) -> UUID:
+async def _furnish(resources: Resources, secret: str, venue: accounts.VenueName) -> UUID:
     """One account and one strategy."""
     async with transaction(resources.pool) as connection:
         account = await accounts.create(
             connection,
             resources.keys,
             name="paper",
-            venue=accounts.VenueName.BYBIT,
+            venue=venue,
             environment=accounts.Environment.SIMULATOR,
             credentials=Credentials(api_key=API_KEY, api_secret=API_SECRET),
         )

@@ -6,10 +6,12 @@ The level was armed with its closing order committed, so the path holds no commi
 import asyncio
 import random
 from datetime import timedelta
+from decimal import Decimal
 
 import msgspec
 
 from bench.alert_path import EPOCH, eventually
+from bench.exchange import Seen
 from bench.floor import Floor
 from bench.report import Summary, summary
 from bench.stack import Stack
@@ -45,19 +47,25 @@ async def cross_all(stack: Stack, floor: Floor, gap_ms: float, rng: random.Rando
         await asyncio.sleep(gap_s * rng.uniform(0.5, 0.8))
         await floor.sample()
         await asyncio.sleep(max(0.0, due - asyncio.get_running_loop().time()))
-    await eventually(lambda: _all_closed(stack), "the closes")
-    samples = await _samples(stack)
+    await all_closed(stack)
+    samples = await samples_of(stack, await stack.seen())
     await stack.price(ENTRY, *stack.symbols)
     await asyncio.sleep(QUIET_PAUSE_S)
     return samples
 
 
-async def _samples(stack: Stack) -> list[Sample]:
-    seen = await stack.seen()
+def crossings(seen: Seen) -> dict[str, int]:
+    """Symbol -> when the first tick through its stop was handed to the socket."""
     written: dict[str, int] = {}
     for tick in seen.ticks:
-        if tick.price == CROSSING:
+        if Decimal(tick.price) == Decimal(CROSSING):
             written.setdefault(tick.symbol, tick.at_ns)
+    return written
+
+
+async def samples_of(stack: Stack, seen: Seen) -> list[Sample]:
+    """The closes that are ours."""
+    written = crossings(seen)
     closes = {order.client_order_id: order for order in seen.orders if order.reduce_only}
     samples = []
     for row in await stack.rows(
@@ -79,6 +87,10 @@ def rows(samples: list[Sample]) -> dict[str, Summary]:
 
 def total(samples: list[Sample]) -> Summary:
     return summary([x.arrived - x.written for x in samples])
+
+
+async def all_closed(stack: Stack) -> None:
+    await eventually(lambda: _all_closed(stack), "the closes")
 
 
 async def _all_closed(stack: Stack) -> bool:

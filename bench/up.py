@@ -18,7 +18,7 @@ from app.errors import LevelheadError
 from app.store.db import Connection, open_connection
 from app.up.datadir import DataDir
 from app.up.orphans import Child
-from bench.stack import HOST, free_ports
+from bench.stack import BINANCE_LIMITS, HOST, free_ports
 
 START_S_MAX: Final = 90.0
 STOP_S_MAX: Final = 60.0
@@ -32,7 +32,6 @@ BALANCE: Final = "100000000"
 LIMITED: Final = ("order/create", "order/cancel", "order/realtime", "execution/list", "position/list",
                   "position/trading-stop", "position/set-leverage")  # fmt: skip
 BYBIT_LIMITS: Final = {"paths": dict.fromkeys((f"/v5/{path}" for path in LIMITED), 10_000)}
-BINANCE_LIMITS: Final = {"limits": {"weight_1m": 10**7, "orders_1m": 10**6, "orders_10s": 10**6}}
 
 # A request that met a server which was just killed.
 CUT_OFF: Final = (aiohttp.ClientError, OSError, TimeoutError)

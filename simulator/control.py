@@ -10,10 +10,12 @@ from aiohttp import web
 
 from simulator.control_parts import Body, answer, bad, read
 from simulator.exchange import Exchange
-from simulator.faults import FaultKind, FaultOrder
+from simulator.faults import PRIVATE, PUBLIC, TRADE, FaultKind, FaultOrder
 from simulator.hub import Hub
 from simulator.ledger import ledger
 from simulator.prices import Prices
+
+SOCKETS = (PUBLIC, PRIVATE, TRADE)
 
 
 class OnePrice(Body, frozen=True, kw_only=True):
@@ -65,7 +67,7 @@ class Control:
         ]
 
     async def health(self, request: web.Request) -> web.Response:
-        links, topics = dict.fromkeys(("public", "private"), 0), dict.fromkeys(("public", "private"), 0)
+        links, topics = dict.fromkeys(SOCKETS, 0), dict.fromkeys(SOCKETS, 0)
         for hub in self._hubs:
             links[hub.channel] += len(hub.links)
             topics[hub.channel] += len(hub.topics)

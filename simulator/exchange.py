@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from simulator.engine import Engine
-from simulator.faults import FaultKind, Faults
+from simulator.faults import REST, FaultKind, Faults
 from simulator.instruments import Instrument, built_in
 from simulator.keys import ApiKey
 from simulator.model import Account, Event, Order, Trade
@@ -46,6 +46,10 @@ class Received(msgspec.Struct, kw_only=True):
     query: str
     body: Any
     api_key: str
+    channel: str = REST
+    frame: Any = (
+        None  # of an order over a socket: all that came; method, path and body are the REST call's that does it
+    )
     status: int | None = None  # None: never answered
     ret_code: int | None = None
     answered: bool = False

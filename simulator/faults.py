@@ -31,6 +31,10 @@ class FaultKind(enum.StrEnum):
     MAINTENANCE = "maintenance"  # every request is answered with 503
 
 
+# The ways in and out that a fault may be narrowed to: sockets for market data, for what happens to an account, for
+# orders; and REST calls.
+PUBLIC, PRIVATE, TRADE, REST = CHANNELS = ("public", "private", "trade", "rest")
+
 # What `times` means when it is not given: these work once, the others until cleared.
 ONE_SHOT = frozenset(
     {
@@ -60,7 +64,7 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     code: int | None = None
     msg: str = ""
     fraction: str | None = None
-    channel: str | None = None  # "public", "private"; None: both
+    channel: str | None = None  # one of CHANNELS; None: all
     symbol: str | None = None
     path: str | None = None
     times: int | msgspec.UnsetType | None = msgspec.UNSET
@@ -82,8 +86,8 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"fault {self.fault} needs {name}")
         if self.fraction is not None and not re.fullmatch(r"0?\.\d+|0|1", self.fraction):
             raise ValueError("fraction is a number from 0 to 1")
-        if self.channel not in (None, "public", "private"):
-            raise ValueError("channel is public or private")
+        if self.channel not in (None, *CHANNELS):
+            raise ValueError(f"channel is one of {', '.join(CHANNELS)}")
 
 
 class Fault(msgspec.Struct):

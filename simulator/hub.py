@@ -42,6 +42,10 @@ class Link:
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
     async def close(self) -> None:
         await self._socket.close()
 
@@ -67,7 +71,7 @@ class Link:
 
 
 class Hub:
-    """The links of one channel (public or private) and the topics they asked for."""
+    """The links of one channel (public, private or trade) and the topics they asked for."""
 
     def __init__(self, exchange: Exchange, channel: str) -> None:
         self.channel = channel
@@ -114,10 +118,12 @@ class Hub:
             for link in list(links):
                 link.send(frame)
 
-    def answer(self, link: Link, frame: bytes) -> None:
-        """A frame for one link: an acknowledgement or a snapshot."""
-        if not self.is_silent():
-            link.send(frame)
+    def answer(self, link: Link, frame: bytes) -> bool:
+        """A frame for one link: an acknowledgement or a snapshot. False if nobody will get it."""
+        if self.is_silent() or link.has_ended:
+            return False
+        link.send(frame)
+        return True
 
     def cut_all(self) -> None:
         for link in list(self.links):

@@ -9,9 +9,11 @@ from aiohttp import web
 
 from simulator import state
 from simulator.binance.face import Binance
+from simulator.bybit.limits import Limits
 from simulator.bybit.private_ws import PrivateSocket
 from simulator.bybit.public_ws import PublicSocket
 from simulator.bybit.rest import Rest
+from simulator.bybit.trade_ws import TradeSocket
 from simulator.control import Control
 from simulator.control_accounts import ControlAccounts
 from simulator.control_parts import refusals
@@ -28,13 +30,15 @@ def create_app(config: Config) -> web.Application:
     """Started by the runner that serves it: prices walk and state is loaded from then on, until its cleanup."""
     exchange = Exchange(config)
     prices = Prices(exchange)
-    public, private = PublicSocket(exchange), PrivateSocket(exchange)
+    limits = Limits(exchange)
+    public, private, trade = PublicSocket(exchange), PrivateSocket(exchange), TradeSocket(exchange, limits)
     binance = Binance(exchange)
-    hubs = [public.hub, private.hub, *binance.hubs]
+    hubs = [public.hub, private.hub, trade.links.hub, *binance.hubs]
     app = web.Application(middlewares=[refusals], client_max_size=BODY_MAX)
     app[EXCHANGE] = exchange
     app.add_routes([*Control(exchange, prices, hubs).routes(), *ControlAccounts(exchange).routes()])
-    app.add_routes([*public.routes(), *private.routes(), *Rest(exchange).routes(), *binance.routes()])
+    app.add_routes([*limits.routes(), *public.routes(), *private.routes(), *trade.routes()])
+    app.add_routes([*Rest(exchange, limits).routes(), *binance.routes()])
 
     async def run(app: web.Application) -> AsyncIterator[None]:
         path = Path(config.state) if config.state else None
@@ -54,6 +58,8 @@ def create_app(config: Config) -> web.Application:
             await saver
 
     async def hang_up(app: web.Application) -> None:
+        for links in (trade.links, binance.order_links):
+            await links.stop()
         for hub in hubs:
             await hub.close_all()
 

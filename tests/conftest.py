@@ -7,7 +7,7 @@ import redis.asyncio
 
 from app.domain.order import PositionMode
 from tests.support.databases import Databases, MakeDatabase
-from tests.support.house import House, open_house
+from tests.support.house import REST, SOCKET, House, open_house, over_rest
 from tests.support.servers import Servers, servers
 
 
@@ -45,8 +45,19 @@ async def redis_url(running_servers: Servers) -> str:
     return running_servers.redis_url
 
 
+@pytest.fixture
+def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That of a house's orders: the socket, unless `both_roads` has a test run on each."""
+    chosen: str = getattr(request, "param", SOCKET)
+    if chosen == REST:
+        over_rest(monkeypatch)
+    return chosen
+
+
 @pytest.fixture(params=["bybit", "binance"])
-async def each_house(request: pytest.FixtureRequest, database_url: str, redis_url: str) -> AsyncIterator[House]:
+async def each_house(
+    request: pytest.FixtureRequest, database_url: str, redis_url: str, road: str
+) -> AsyncIterator[House]:
     """The house, once for each venue."""
     async with open_house(database_url, redis_url, venue=request.param) as found:
         yield found
@@ -60,7 +71,7 @@ async def hedge_house(request: pytest.FixtureRequest, database_url: str, redis_u
 
 
 @pytest.fixture
-async def house(database_url: str, redis_url: str) -> AsyncIterator[House]:
+async def house(database_url: str, redis_url: str, road: str) -> AsyncIterator[House]:
     """A whole house with BTCUSDT at 60,000 and prices that move by hand."""
     async with open_house(database_url, redis_url) as found:
         yield found

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.alerts.codes import AlertCode
-from app.alerts.recognise import read
+from app.alerts.recognise import FORMATS, read
 from app.api.problems import OF_STATUS, STATUS_OF_CODE
 from app.cli import COMMANDS
 from app.domain.drift import DRIFTS, DriftKind
@@ -122,6 +122,11 @@ def test_each_default_of_a_setting_is_the_documented_one() -> None:
             assert said == str(value), field
         else:
             assert said in ("none", "./data"), field
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_is_documented(name: str) -> None:
+    assert name in in_code(text_of("docs/alerts.md"))
 
 
 @pytest.mark.parametrize("code", [*Outcome, *AlertCode, *AlertStatus, *CloseReason])

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from app.domain.level import Level, LevelKind, TriggerBy
@@ -89,6 +91,7 @@ class Feed:
         self.doubts: dict[str, Doubt] = {}  # by symbol
         self._unheard: dict[str, Decimal] = {}  # symbol -> the last price heard, where a later one was asked for
         self.answered: dict[str, float] = {}  # symbol -> monotonic: when its last price was asked for with success
+        self.ticks: defaultdict[str, int] = defaultdict(int)  # symbol -> trades heard since somebody last took them
         self.linked = False
         self.link_changed_at = time.monotonic()
         self.asking = asyncio.Semaphore(ASKING_MAX)
@@ -106,6 +109,7 @@ class Feed:
 
     def on_trades(self, trades: Sequence[Trade]) -> None:
         symbol = trades[0].symbol
+        self.ticks[symbol] += len(trades)
         counted = self.fidelity.counted(symbol, trades)
         if counted:
             self._heard_trades[symbol] = time.monotonic()
@@ -182,9 +186,33 @@ class Feed:
         known = self.topics.get(symbol, frozenset())
         wanted = known | ALWAYS | {TOPIC_OF[by]}
         if wanted != known:
-            self.followed_at.setdefault(symbol, time.monotonic())
+            if not known:
+                self._forget(symbol)  # trades that came when it had just been left
+                self.followed_at[symbol] = time.monotonic()
             self.topics[symbol] = wanted
             self.stream.want(dict(self.topics))
+
+    def forget(self, symbols: Collection[str]) -> None:
+        """Follow these no more; their levels are disarmed. What was known of them is not what will be when they are
+        followed again.
+        """
+        if not symbols:
+            return
+        for symbol in symbols:
+            del self.topics[symbol], self.followed_at[symbol]
+            self._forget(symbol)
+        self.stream.want(dict(self.topics))
+
+    def _forget(self, symbol: str) -> None:
+        known: list[dict[str, Any]] = [
+            self.judged_ms, self.doubts, self._unheard, self.answered, self.ticks,
+            *self.books.values(), *self.prices.values(), *self.heard.values(),
+        ]  # fmt: skip
+        for of_symbols in known:
+            of_symbols.pop(symbol, None)
+        for unsaved in self.unsaved.values():
+            unsaved.discard(symbol)
+        self.fidelity.forget(symbol)
 
     def trim(self) -> None:
         """Follow best prices only where a level is judged by them."""

@@ -53,6 +53,11 @@ class Fidelity:
         for sieve in self._sieves.values():
             sieve.held.clear()
 
+    def forget(self, symbol: str) -> None:
+        """The symbol is not followed any more."""
+        self._sieves.pop(symbol, None)
+        self._asked.pop(symbol, None)
+
     def weighed(
         self, symbol: str, mark: Decimal | None, bid: Decimal | None = None, ask: Decimal | None = None
     ) -> list[Trade]:

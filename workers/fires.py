@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -36,21 +37,24 @@ async def fire(
     trade_id: str | None,
     *,
     inherited_at: float | None,
+    on_sending: Callable[[], None] = lambda: None,
 ) -> None:
     """Send the close that was committed with the level, and see it recorded.
 
     `inherited_at` is when (monotonic) the level was taken over from another watcher; None: it was armed under our own
-    lease, so nobody else can have sent it.
+    lease, so nobody else can have sent it. `on_sending` is called when the close leaves for the wire.
     """
-    before = Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one")
-    fired = Fired(armed=one, price=price, trade_id=trade_id, sent_at=resources.now(), answer=before)
-    if inherited_at is None or not await _was_sent(resources, connected, one, inherited_at):
+    if inherited_at is not None and await _was_sent(resources, connected, one, inherited_at):
+        before = Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one")
+        fired = Fired(armed=one, price=price, trade_id=trade_id, sent_at=resources.now(), answer=before)
+    else:
         if inherited_at is not None and one.level.kind is LevelKind.TAKE_PROFIT:
             # The wait was long: the level may stand for another quantity by now, or for nothing any more.
             current = await _as_armed_now(resources, one)
             if current is None:
                 return
             one = current
+        on_sending()
         fired = await _send(resources, connected, one, price, trade_id)
         if inherited_at is not None and fired.answer.status in (OrderStatus.ABSENT, OrderStatus.REJECTED):
             # That is said of this sending, and the order may have been sent, and filled, before: the venue is asked.

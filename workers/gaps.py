@@ -95,15 +95,21 @@ class Gaps:
             inspection = self.inspections[feed, symbol] = Inspection()
             self._group.create_task(self._until_judged(feed, symbol, inspection, after_s))
         inspection.again = True
-        for level in feed.books[TriggerBy.LAST].get(symbol, LevelBook()).levels():
-            if only is not None and only.id != level.id:
-                continue
+        for level in self._judged_by_trades(feed, symbol, only):
             before = None if gap is None else gap.levels.get(level.id)
             if gap is not None and before is not None and before.armed_at == level.armed_at:
                 inspection.add(before, max(before.judged_from, instant(gap.judged_ms.get(symbol, 0))))
             elif level.id in self._armed:
                 stored = self._armed[level.id].level
                 inspection.add(stored, stored.judged_from)
+
+    def _judged_by_trades(self, feed: Feed, symbol: str, only: Level | None) -> Sequence[Level]:
+        """All of a symbol or this one. A level that is armed is not looked for among all: arming many would take the
+        square of it.
+        """
+        if only is None:
+            return feed.books[TriggerBy.LAST].get(symbol, LevelBook()).levels()
+        return (only,) if only.trigger_by is TriggerBy.LAST else ()
 
     async def _until_judged(self, feed: Feed, symbol: str, inspection: Inspection, after_s: float) -> None:
         """A gap is not forgotten because the venue could not be asked."""

@@ -1,4 +1,4 @@
-"""Sight: of which symbols nothing true is heard, told to whoever is about to open something.
+"""Sight: of which of our symbols nothing true is heard, told to whoever is about to open something.
 
 A quiet market is seen: the stream is there, and the price that is asked for meanwhile is the last one heard. Blind are
 a feed without its stream, a symbol that trades while its stream says nothing, and one of which nothing can be asked
@@ -7,10 +7,11 @@ either.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 
 from app.domain.level import TriggerBy
+from app.domain.shards import lease_of
 from app.log import event
 from app.store import blind
 from app.store.db import Pool, store_errors
@@ -89,10 +90,13 @@ class Lookout:
 
     def __init__(self) -> None:
         self._sights: dict[Feed, Sight] = {}
-        self._told: dict[str, dict[str, str]] = {}  # market -> what is dark in it; missing: not told yet
+        self._dark: dict[str, dict[str, str]] = {}  # market -> what was dark in it when it was told last
+        self._told: dict[str, dict[str, int]] = {}  # market -> the leases (with tokens) under which that was told
 
-    async def tell(self, feeds: Iterable[Feed], pool: Pool, *, token: int) -> None:
-        """Write down what is dark now, if that changed."""
+    async def tell(self, feeds: Iterable[Feed], pool: Pool, tokens: Mapping[str, int]) -> None:
+        """Write down what is dark now, if that changed, under the leases (name -> token) of the symbols' shards. Of a
+        shard that was taken over all is told anew: what counted was what the watcher before us had heard.
+        """
         markets: dict[str, dict[str, str] | None] = {}
         for feed in feeds:
             dark = self._sights.setdefault(feed, Sight(feed)).look()
@@ -101,13 +105,13 @@ class Lookout:
         for gone in [market for market in self._told if market not in markets]:
             markets[gone] = {}
         for market, now_dark in markets.items():
-            before = self._told.get(market)
-            if now_dark is None or now_dark == before:
+            before = self._dark.get(market)
+            if now_dark is None or (now_dark, tokens) == (before, self._told.get(market)):
                 continue
             with store_errors():
-                if not await blind.tell(pool, market, now_dark, token=token):
+                if not await blind.tell(pool, market, _rows(now_dark, tokens), tokens):
                     return
-            self._told[market] = now_dark
+            self._dark[market], self._told[market] = now_dark, dict(tokens)
             self._say(market, before or {}, now_dark)
 
     def _say(self, market: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -115,3 +119,13 @@ class Lookout:
             event(log, logging.WARNING, "blind", market=market, symbol=symbol or "all", why=now[symbol])
         for symbol in before.keys() - now.keys():
             event(log, logging.INFO, "sees again", market=market, symbol=symbol or "all")
+
+
+def _rows(dark: Mapping[str, str], leases: Collection[str]) -> dict[tuple[str, str], str]:
+    """(lease, symbol) -> why; a whole market is dark for each of these leases."""
+    return {
+        (lease, symbol): why
+        for symbol, why in dark.items()
+        for lease in (leases if symbol == blind.EVERYTHING else [lease_of(symbol)])
+        if lease in leases
+    }

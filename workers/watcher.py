@@ -5,7 +5,7 @@ import gc
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,49 +17,45 @@ from redis.exceptions import RedisError
 from app import crash
 from app.beat import beating
 from app.domain.level import Level, LevelKind, TriggerBy
+from app.domain.shards import lease_of
 from app.errors import LevelheadError
 from app.flows.preflight import lets_go_s
 from app.ids import new_id
 from app.log import event
-from app.queue import LEVELS, SymbolFeed
+from app.queue import LEVELS
 from app.resources import Resources, open_resources
 from app.settings import Settings
-from app.store import leases, levels, positions
+from app.store import levels, positions
 from app.store.accounts import VenueName
 from app.store.db import store_errors
-from app.store.levels import Armed
+from app.store.levels import Armed, Extreme
 from app.venues.base import Origins
 from app.venues.numbers import instant
+from workers.due import Due
 from workers.feed import Feed
 from workers.fires import fire
 from workers.gaps import SUBSCRIBED_S, Gaps
 from workers.markets import Markets
 from workers.private import AccountStreams
+from workers.shares import LeaseLost, Shard, Shares
 from workers.sight import Lookout
+from workers.status import Status
 from workers.stop import heed_cancellation, until_asked_to_stop
-from workers.succession import free_leases_of_the_dead, own_id
+from workers.succession import own_id
 from workers.turns import every, guarded
 
 log = logging.getLogger("watcher")
 
-LEASE = "watcher"
-LEASE_TTL_S = 2.0
-RENEW_S = 0.5
-TAKE_S = 0.1  # between two looks at a lease that somebody else has: whose watcher died is not watched meanwhile
-SAFETY_MARGIN_S = 0.25  # of the lease: nothing fires in its last moments
 RELOAD_S = 5.0  # everything anew, for changes whose ring was lost
-RELOAD_CHUNK = 500  # levels between two breaths of the event loop
+RELOAD_AGAIN_S = 0.5  # the same when it failed: what was taken over waits for it
 PERSIST_S = 0.25
+DUE_S = 0.25
 PERSIST_LEVELS = 1000  # whose extremes are stored at once; after a start one that waited is judged from earlier on
 REPORT_S = 1.0
 SIGHT_S = 0.25
 FRESH = timedelta(seconds=1)  # a last price older than a level by more says nothing about it
 REDIS_PAUSE_S = 0.5
 DRAIN_S = 8.0
-
-
-class LeaseLost(LevelheadError):
-    """Another watcher took over, or the database was away too long: stop at once; the supervisor starts anew."""
 
 
 class Watcher:
@@ -71,13 +67,17 @@ class Watcher:
         self.fired: set[UUID] = set()  # levels: each fires once
         self.firing: Counter[UUID] = Counter()  # positions: closes of theirs that are on their way
         self.ending: set[UUID] = set()  # positions whose closing order is on its way: nothing else of theirs fires
-        self.inherited: set[str] | None = None  # client order ids that a watcher before us may have sent; None: all
-        self.token = 0  # of the lease
-        self.taken_at = 0.0  # monotonic: since when the lease is ours
-        self.lease_until = 0.0  # monotonic
         self.draining = False
-        self.in_flight: set[asyncio.Task[None]] = set()  # fires whose record is not complete
+        self.in_flight: dict[asyncio.Task[None], str] = {}  # fires whose record is not complete -> their shards' leases
         self.group = asyncio.TaskGroup()
+        self.shares = Shares(
+            resources,
+            self.id,
+            is_idle=lambda lease: lease not in self.in_flight.values(),
+            on_taken=lambda: self._taken.set(),
+            on_gone=self._shards_gone,
+            on_renewed=self._renewed,
+        )
         self.accounts = AccountStreams(resources, self.id)
         self.gaps = Gaps(
             armed=self.armed,
@@ -96,23 +96,27 @@ class Watcher:
         )
         self.feeds = self.markets.feeds
         self.lookout = Lookout()
+        self.due = Due(lambda level: self.fire(level, None, None))
+        self.status = Status(self.id)
+        self._taken = asyncio.Event()  # shards of which nothing is loaded yet
         self._reloading = asyncio.Lock()
         self._extremes: dict[UUID, tuple[Decimal, datetime | None]] = {}  # not stored yet
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        await self._take_lease()
+        await self.shares.join()
         crash.point("watcher.lease_taken")
-        event(log, logging.INFO, "watcher ready")
+        event(log, logging.INFO, "watcher ready", watcher=self.status.watcher)
         try:
             async with self.group as group:
                 self.resources.bell.on_levels = self._changed_here
-                group.create_task(self._keep_lease())
+                group.create_task(self.shares.keep())
                 group.create_task(self.accounts.run())
                 group.create_task(self._listen())
                 group.create_task(self._reload_for_ever())
                 for seconds, what in (
+                    (DUE_S, self._look_at_the_clock),
                     (PERSIST_S, self._persist),
                     (SIGHT_S, self._tell_sight),
                     (REPORT_S, self._report),
@@ -120,89 +124,99 @@ class Watcher:
                     group.create_task(every(seconds, what))
         finally:
             self.resources.bell.on_levels = None
-            with suppress(LevelheadError, OSError), store_errors():
-                await leases.release(self.resources.pool, LEASE, self.id, self.token)
+            await self.shares.end()
 
     def may_fire(self) -> bool:
-        """Only the holder of the lease fires, with time left on it."""
-        return time.monotonic() < self.lease_until and not self.draining
+        """Only with time left on the leases anything fires. Levels of a shard that is not ours are in no book."""
+        return time.monotonic() < self.shares.until and not self.draining
 
     async def drain(self) -> None:
         """Fire nothing more, and let what was sent be recorded."""
         self.draining = True
+        self.shares.leave()
         if self.in_flight:
             await asyncio.wait(self.in_flight, timeout=DRAIN_S)
 
-    async def _take_lease(self) -> None:
-        """Wait until the symbols are ours. One that was killed on this machine is not waited for."""
-        waiting = False
-        while True:
-            await free_leases_of_the_dead(self.resources.pool)
-            asked = time.monotonic()
-            with store_errors():
-                token = await leases.acquire(self.resources.pool, LEASE, self.id, ttl_s=LEASE_TTL_S)
-            if token is not None:
-                self.token, self.taken_at = token, time.monotonic()
-                self.lease_until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
-                return
-            if not waiting:
-                waiting = True
-                event(log, logging.INFO, "waiting: another watcher has the symbols")
-            await asyncio.sleep(TAKE_S)
+    def _renewed(self) -> None:
+        for feed in self.feeds.values():
+            if feed.linked and feed.gap is not None:
+                self.gaps.inspect_all(feed)  # ticks passed by while the leases were in doubt
 
-    async def _keep_lease(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            asked = time.monotonic()
-            try:
-                with store_errors():
-                    ours = await leases.renew(self.resources.pool, LEASE, self.id, self.token, ttl_s=LEASE_TTL_S)
-            except LevelheadError as error:
-                if not self.may_fire() and not self.draining:
-                    raise LeaseLost(f"the watcher's lease ran out: {error}") from error
-                continue
-            if not ours:
-                raise LeaseLost("another watcher has taken over")
-            self.lease_until = asked + LEASE_TTL_S - SAFETY_MARGIN_S
-            for feed in self.feeds.values():
-                if feed.linked and feed.gap is not None:
-                    self.gaps.inspect_all(feed)  # ticks passed by while the lease was in doubt
+    def _shards_gone(self, gone: Collection[str]) -> None:
+        """They were given back or are lost: nothing of them fires any more. What is on its way is left to whoever has
+        them now, as after a crash; where they were given back, nothing is.
+        """
+        for one in [one for one in self.armed.values() if lease_of(one.symbol) in gone]:
+            del self.armed[one.level.id]
+            self._forget(one)
+            self.due.disarm(one.level.id)
+        for feed in self.feeds.values():
+            feed.forget([symbol for symbol in feed.topics if lease_of(symbol) in gone])
+        for task in [task for task, lease in self.in_flight.items() if lease in gone]:
+            task.cancel()
 
     # -- what is armed -----------------------------------------------------------------------------------------------
 
     async def _reload_for_ever(self) -> None:
+        self._taken.clear()
         await self._reload()
         crash.point("watcher.loaded")
         gc.collect()
         gc.freeze()  # a full collection over all levels would stop everything for milliseconds
         for feed in self.feeds.values():
             self.gaps.inspect_all(feed)
-        await every(RELOAD_S, self._reload)
+        pause_s = RELOAD_S
+        while True:
+            heed_cancellation()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._taken.wait()
+            self._taken.clear()
+            pause_s = RELOAD_S if await guarded(self._reload) else RELOAD_AGAIN_S
 
     async def _reload(self) -> None:
-        """Everything anew from the tables."""
+        """Everything of our shards anew from the tables."""
         async with self._reloading:
+            held = dict(self.shares.held)  # what is taken from here on may have been changed after it was read
             with store_errors():
                 used = await positions.symbols_to_watch(self.resources.pool)
-                armed = await levels.armed(self.resources.pool)
-            if self.inherited is None:
-                self.inherited = {one.client_order_id for one in armed}
+                standing = {
+                    one.id: one.order_id
+                    async for page in levels.standing(self.resources.pool)
+                    for one in page
+                    if lease_of(one.symbol) in held
+                }
+            used = [(account_id, symbol) for account_id, symbol in used if lease_of(symbol) in held]
             for account_id in {account_id for account_id, _ in used}:
                 await guarded(self.markets.connect, account_id)
             await self.markets.look_again()
             for account_id, symbol in used:
                 await guarded(self._follow, account_id, symbol)
-            for level_id in set(self.armed) - {one.level.id for one in armed}:
+            for level_id in self.armed.keys() - standing.keys():
                 self._disarm(level_id)
-            for number, one in enumerate(armed):
-                if number % RELOAD_CHUNK == RELOAD_CHUNK - 1:
-                    await asyncio.sleep(0)
-                await guarded(self._arm, one)
+            await self._arm_changed(standing, held)
+            for lease, shard in held.items():
+                if shard.inherited is None:  # until now all of its were: who fires asks first
+                    shard.inherited = {
+                        one.client_order_id for one in self.armed.values() if lease_of(one.symbol) == lease
+                    }
             for feed in self.feeds.values():
                 feed.trim()
+            await self._let_go()
+
+    async def _arm_changed(self, standing: Mapping[UUID, UUID], held: Mapping[str, Shard]) -> None:
+        """Read and arm what is new, or was armed anew: mostly nothing of thousands."""
+        changed = [
+            level_id
+            for level_id, order_id in standing.items()
+            if (known := self.armed.get(level_id)) is None or known.level.order_id != order_id
+        ]
+        for start in range(0, len(changed), levels.PAGE_ROWS):
             with store_errors():
-                ended = await positions.unreleased(self.resources.pool, within_s=lets_go_s(self.resources))
-            await self._let_go(ended)
+                page = await levels.armed_with_ids(self.resources.pool, changed[start : start + levels.PAGE_ROWS])
+            for one in page:
+                if (shard := held.get(lease_of(one.symbol))) is not None:
+                    await guarded(self._arm, one, shard)
 
     def _changed_here(self, position_id: UUID) -> None:
         """What this process itself has settled is not waited for over Redis."""
@@ -214,27 +228,36 @@ class Watcher:
 
     async def _reload_position(self, position_id: UUID) -> None:
         async with self._reloading:
+            held = dict(self.shares.held)
             with store_errors():
                 armed = await levels.armed(self.resources.pool, position_id)
             for level_id in self.of_position.get(position_id, set()) - {one.level.id for one in armed}:
                 self._disarm(level_id)
             for one in armed:
-                await self._arm(one)
+                if (shard := held.get(lease_of(one.symbol))) is not None:
+                    await self._arm(one, shard)
             if not armed:
-                await self._let_go([position_id])
+                await self._let_go()
 
-    async def _let_go(self, position_ids: Sequence[UUID]) -> None:
+    async def _let_go(self) -> None:
         """Say of which ended positions no close can leave any more, so that the next one may be opened. What a watcher
         before us has on its way is not known until it is out of its receive window.
         """
         window_s = self.resources.settings.recv_window_ms / 1000 + 1
-        if time.monotonic() < self.taken_at + window_s:
-            return
-        free = [one for one in position_ids if one not in self.of_position and not self.firing[one]]
         with store_errors():
-            await positions.release(self.resources.pool, free, token=self.token)
+            ended = await positions.unreleased(self.resources.pool, within_s=lets_go_s(self.resources))
+        free = []
+        for position_id, symbol in ended:
+            shard = self.shares.of(symbol)
+            if shard is None or time.monotonic() < shard.taken_at + window_s:
+                continue
+            if position_id not in self.of_position and not self.firing[position_id]:
+                free.append((position_id, lease_of(symbol), shard.token))
+        with store_errors():
+            await positions.release(self.resources.pool, free)
 
-    async def _arm(self, one: Armed) -> None:
+    async def _arm(self, one: Armed, shard: Shard) -> None:
+        """`shard` was ours when the level was read."""
         level = one.level
         if level.id in self.fired or level.position_id in self.ending:
             return
@@ -242,10 +265,15 @@ class Watcher:
         if known is not None and (known.level.order_id, known.level.armed_at) == (level.order_id, level.armed_at):
             return
         feed = await self._follow(one.account_id, one.symbol, level.trigger_by)
+        if feed is None or self.shares.of(one.symbol) is not shard:
+            return
+        if level.kind is LevelKind.TIME_EXIT:
+            self._keep(one)
+            self.due.arm(level)
+            return
         if known is not None and known.level.trigger_by is not level.trigger_by:
             feed.disarm(one.symbol, known.level)
-        self.armed[level.id] = one
-        self.of_position[level.position_id].add(level.id)
+        self._keep(one)
         feed.arm(one.symbol, level)
         if known is not None and known.level.armed_at == level.armed_at:
             return  # its quantity alone has changed
@@ -254,13 +282,20 @@ class Watcher:
             # It may have gone through it while it was being committed.
             feed.on_price(one.symbol, level.trigger_by, last[0])
         if one.symbol not in feed.heard[level.trigger_by]:
-            self.gaps.inspect(feed, one.symbol, after_s=SUBSCRIBED_S)
+            self.gaps.inspect(feed, one.symbol, only=level, after_s=SUBSCRIBED_S)
         elif level.trigger_by is TriggerBy.LAST and last is not None and instant(last[1]) >= level.armed_at - FRESH:
             self.gaps.inspect(feed, one.symbol, only=level)  # crossed since it was committed, and back
+
+    def _keep(self, one: Armed) -> None:
+        self.armed[one.level.id] = one
+        self.of_position[one.level.position_id].add(one.level.id)
 
     def _disarm(self, level_id: UUID) -> None:
         one = self.armed.pop(level_id)
         self._forget(one)
+        if one.level.kind is LevelKind.TIME_EXIT:
+            self.due.disarm(level_id)
+            return
         self.markets.feed(one.account_id).disarm(one.symbol, one.level)
 
     def _forget(self, one: Armed) -> None:
@@ -269,10 +304,14 @@ class Watcher:
         if not ids:
             del self.of_position[one.level.position_id]
 
-    async def _follow(self, account_id: UUID, symbol: str, by: TriggerBy = TriggerBy.LAST) -> Feed:
-        """The feed of this account's venue, with this symbol subscribed."""
+    async def _follow(self, account_id: UUID, symbol: str, by: TriggerBy = TriggerBy.LAST) -> Feed | None:
+        """The feed of this account's venue, with this symbol subscribed; None where another watcher follows it."""
+        if self.shares.of(symbol) is None:
+            return None
         if account_id not in self.markets.connected:
             await self.markets.connect(account_id)
+            if self.shares.of(symbol) is None:
+                return None
         feed = self.markets.feed(account_id)
         feed.follow(symbol, by)
         return feed
@@ -320,34 +359,50 @@ class Watcher:
 
     def fire(self, level: Level, price: Decimal | None, trade_id: str | None) -> None:
         """Called once per crossed level, from the tick itself; the level has left the book."""
+        crossed_at = time.monotonic()
         one = self.armed.pop(level.id, None)
         if one is None:
             return
+        shard = self.shares.of(one.symbol)
+        assert shard is not None, "what is armed goes with its shard"
         self._forget(one)
         self.fired.add(level.id)
-        task = self.group.create_task(self._fire(one, price, trade_id))
-        self.in_flight.add(task)
+        task = self.group.create_task(self._fire(one, price, trade_id, shard, crossed_at))
+        self.in_flight[task] = lease_of(one.symbol)
         self.firing[level.position_id] += 1
-        task.add_done_callback(self.in_flight.discard)
+        task.add_done_callback(self.in_flight.pop)
         if level.kind is not LevelKind.TAKE_PROFIT:
             # It closes all that is held: the position's other levels have nothing left to close.
             self.ending.add(level.position_id)
             for other in list(self.of_position.get(level.position_id, ())):
                 self._disarm(other)
 
-    async def _fire(self, one: Armed, price: Decimal | None, trade_id: str | None) -> None:
-        inherited = self.inherited is None or one.client_order_id in self.inherited
-        await fire(
-            self.resources,
-            self.markets.connected[one.account_id],
-            one,
-            price,
-            trade_id,
-            inherited_at=self.taken_at if inherited else None,
-        )
-        self.ending.discard(one.level.position_id)
-        self.firing -= Counter([one.level.position_id])
+    async def _fire(
+        self, one: Armed, price: Decimal | None, trade_id: str | None, shard: Shard, crossed_at: float
+    ) -> None:
+        inherited = shard.inherited is None or one.client_order_id in shard.inherited
+        connected = self.markets.connected[one.account_id]
+        try:
+            await fire(
+                self.resources,
+                connected,
+                one,
+                price,
+                trade_id,
+                inherited_at=shard.taken_at if inherited else None,
+                on_sending=lambda: self.status.fired(connected.market, one.symbol, crossed_at),
+            )
+        except asyncio.CancelledError:
+            self.fired.discard(one.level.id)  # if its shard is ours again, it is inherited like any other
+            raise
+        finally:
+            self.ending.discard(one.level.position_id)
+            self.firing -= Counter([one.level.position_id])
         await guarded(self._reload_position, one.level.position_id)
+
+    async def _look_at_the_clock(self) -> None:
+        if self.may_fire():
+            self.due.look(self.resources.now())
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
@@ -369,11 +424,20 @@ class Watcher:
             unstored, self._extremes = self._extremes, {}
             try:
                 with store_errors():
-                    rows = [(level_id, extreme, at) for level_id, (extreme, at) in unstored.items()]
-                    await levels.save_extremes(self.resources.pool, rows, token=self.token)
+                    await levels.save_extremes(self.resources.pool, self._as_rows(unstored))
             except LevelheadError:
                 self._extremes = unstored | self._extremes
                 raise
+
+    def _as_rows(self, extremes: dict[UUID, tuple[Decimal, datetime | None]]) -> list[Extreme]:
+        """Those of the levels that are armed with us, each under the lease of its shard."""
+        rows = []
+        for level_id, (price, at) in extremes.items():
+            one = self.armed.get(level_id)
+            if one is not None and (shard := self.shares.of(one.symbol)) is not None:
+                lease = lease_of(one.symbol)
+                rows.append(Extreme(level_id=level_id, price=price, at=at, lease=lease, token=shard.token))
+        return rows
 
     def _judged_to(self, feed: Feed, by: TriggerBy, symbol: str) -> datetime | None:
         """Exchange time up to which prices are in the extremes."""
@@ -382,29 +446,16 @@ class Watcher:
         return instant(feed.prices[by][symbol][1]) if symbol in feed.prices[by] else None
 
     async def _report(self) -> None:
-        """How well each symbol is heard, for health."""
-        now = time.monotonic()
-        await self.resources.prices.put_feeds(
-            [
-                SymbolFeed(
-                    symbol=symbol,
-                    linked=feed.linked,
-                    age_ms=int((now - heard[symbol]) * 1000) if symbol in heard else None,
-                    levels=feed.levels(symbol),
-                )
-                for feed in self.feeds.values()
-                for heard in (feed.heard[TriggerBy.LAST],)
-                for symbol in sorted(feed.topics)
-            ]
-        )
+        """How well each symbol is watched, for health."""
+        await self.resources.prices.put_feeds(self.status.watcher, self.status.of(self.feeds.values()))
 
     async def _tell_sight(self) -> None:
         """Of what nothing true is heard, for whoever is about to open something."""
-        await self.lookout.tell(list(self.feeds.values()), self.resources.pool, token=self.token)
+        await self.lookout.tell(list(self.feeds.values()), self.resources.pool, self.shares.tokens())
 
 
 async def run(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT. Ends with an error when the lease is lost."""
+    """Until SIGTERM or SIGINT. Ends with an error when the leases are lost."""
     async with beating(), open_resources(settings) as resources:
         await resources.venues.load()
         watcher = Watcher(resources, own_id())

@@ -221,6 +221,7 @@ class Process:
     async def _notice(self) -> None:
         if await self._is_reconciler():
             await notices.all_accounts(self.resources)
+            await notices.all_strategies(self.resources)
 
     async def _is_reconciler(self) -> bool:
         """One worker of all compares with the exchanges at a time."""

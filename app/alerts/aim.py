@@ -8,6 +8,7 @@ import msgspec
 
 from app.alerts import fields
 from app.alerts.codes import AlertCode
+from app.alerts.exits import read_exits
 from app.alerts.words import CLOSES, Word, check_agreement
 from app.domain.money import HUNDRED
 from app.domain.order import Side
@@ -22,6 +23,7 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
     target: Target | None = None
     previous: Target | None = None
     size: Size | None = None
+    whole_order: bool = False  # as in Signal
 
     @property
     def only_closes(self) -> bool:
@@ -29,9 +31,9 @@ class Aim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Understood(msgspec.Struct, frozen=True, kw_only=True):
-    """What a format's reader hands back. `key` is the sender's id of this firing."""
+    """What a format's reader hands back: the orders in their sequence. `key` is the sender's id of this firing."""
 
-    signal: Signal
+    signals: tuple[Signal, ...]
     key: str | None
     repairs: tuple[str, ...] = ()
 
@@ -39,6 +41,11 @@ class Understood(msgspec.Struct, frozen=True, kw_only=True):
 def by_action(word: Word, previous: Target | None, size: Size | None, size_field: str) -> Aim:
     """The aim of an alert that names no target."""
     action = word.action
+    if action is Action.SET_EXITS and size is not None:
+        raise InvalidInput(
+            AlertCode.CONTRADICTION, "set_exits neither opens nor closes: remove the size, or write another action.",
+            size_field,
+        )  # fmt: skip
     if action in CLOSES:
         action, size = _close(action, size, size_field)
     elif size is not None and size.unit is SizeUnit.PCT_POSITION:
@@ -72,23 +79,41 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
     refuse_unsupported(obj)
     # A plot without a value in the place of a stop must not keep a position from being closed: a close has no exits.
     closes = aim.only_closes
+    names: tuple[str, ...] = ()
+    if aim.action is Action.SET_EXITS:
+        names = tuple(name for name in Exits.__struct_fields__ if name in obj)
+        if not names:
+            raise InvalidInput(
+                AlertCode.MISSING_FIELD,
+                'set_exits names no exit to change; add for example "stop_loss": {"price": "61000"}.',
+                "stop_loss",
+            )
     return Signal(
         symbol=symbol,
         action=aim.action,
         target=aim.target,
         previous=aim.previous,
         size=aim.size,
+        whole_order=aim.whole_order,
         leverage=None if closes else fields.read_leverage(obj.get("leverage")),
-        exits=Exits() if closes else fields.read_exits(obj),
+        exits=Exits() if closes else read_exits(obj),
+        names=names,
         price=price,
         sent_at=sent_at,
         max_age_s=fields.read_max_age_s(obj.get("max_age_s")),
     )
 
 
+MESSAGES = ("alert_message", "order_alert_message")  # {{strategy.order.alert_message}}, which a script fills
+
+
+def has_instructions(message: object) -> bool:
+    """Whether the message inside is JSON, or JSON without its braces."""
+    return isinstance(message, str) and message.strip().startswith(("{", '"')) and ":" in message
+
+
 def refuse_unsupported(obj: Mapping[str, object]) -> None:
     """Refuse what would change the trade and cannot be done, rather than doing another trade."""
-    fields.refuse_time_exit(obj)
     for name in ("order_type", "orderType"):
         value = obj.get(name)
         if isinstance(value, str) and value.strip().lower() not in ("", "market"):
@@ -96,10 +121,9 @@ def refuse_unsupported(obj: Mapping[str, object]) -> None:
     for name in ("reduce_only", "reduceOnly"):
         if str(obj.get(name)).strip().lower() in ("true", "1"):
             raise _later(name, "write reduce or close as the action, or name the target")
-    for name in ("alert_message", "order_alert_message"):
-        value = obj.get(name)
+    for name in MESSAGES:
         # Instructions inside the message, such as another stop: following half of an alert is another trade.
-        if isinstance(value, str) and value.strip().startswith(("{", '"')) and ":" in value:
+        if has_instructions(obj.get(name)):
             raise _later(name, "instructions inside the message are not read; put them into the body itself")
 
 

@@ -1,10 +1,11 @@
-"""Bytes of a delivery -> one JSON object, strictly, and its text without secrets.
+"""Bytes of a delivery -> JSON, strictly, or plain text; and what is stored of it, without secrets.
 
 Python's own reader keeps the last of two equal keys, takes NaN and turns 0.1 into a float; each of these can become a
 wrong trade in silence, so each is refused or read exactly here.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
@@ -12,14 +13,29 @@ from typing import NoReturn
 import msgspec
 
 from app.alerts.codes import AlertCode
+from app.alerts.mend import mend
 from app.errors import InvalidInput
 
 BODY_BYTES_MAX = 64 * 1024  # more than a legal message in Latin letters needs
 DEPTH_MAX = 16  # ours are 3 deep, the deepest known template 4
 
-# In the order in which they are looked at; all of them are kept out of what is stored, at any depth.
-SECRET_FIELDS = ("secret", "passphrase", "password", "key", "token")
+LEGS_MAX = 10  # orders in one body
+
+# In the order in which they are looked at, in capitals or not; all of them are kept out of what is stored, at any
+# depth. The later ones are what other services call theirs.
+SECRET_FIELDS = (
+    "secret", "passphrase", "password", "key", "token",
+    "api_secret", "apisecret", "signaltoken", "email_token", "connector_secret", "api_key", "apikey", "license_id",
+    "licenseid",
+)  # fmt: skip
 REMOVED = "***"
+# A secret inside a text: a command of plain text, or JSON inside of a JSON string. Group 2 is the secret.
+_NAMED = re.compile(rf"(?i)(?<![a-z0-9])({'|'.join(SECRET_FIELDS)})\\?[\"']?\s*[=:]\s*\\?[\"']?([^\s\"'\\,;|&}}]+)")
+# PineConnector: the licence stands in front, without a name.
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+_SECRET_NAMES = frozenset(SECRET_FIELDS)
+_ENDINGS = ("secret", "passphrase", "password", "token")
+_LICENCE = re.compile(r"\s*([0-9]{8,20})\s*,")
 # A secret is also cut out of other fields that repeat it; a shorter one would cut up ordinary words.
 SECRET_LENGTH_MIN = 8
 
@@ -27,19 +43,19 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """An opened body. Numbers in `obj` are Decimal."""
+    """An opened body: one object, a list of them, or text. Numbers in `obj` are Decimal."""
 
-    obj: dict[str, object]
+    obj: dict[str, object] | list[dict[str, object]] | str
     secret: str | None
     repairs: tuple[str, ...]
 
     def __repr__(self) -> str:
         """Without content: it holds the secret."""
-        return f"Body({len(self.obj)} fields)"
+        return f"Body({len(self.obj)} {'characters' if isinstance(self.obj, str) else 'entries'})"
 
 
 def open_body(raw: bytes) -> Body:
-    """Read `raw` as one JSON object. Raises InvalidInput."""
+    """Read `raw` as one JSON object or a list of them, or else take it as text. Raises InvalidInput."""
     repairs: list[str] = []
     if len(raw) > BODY_BYTES_MAX:
         raise InvalidInput(
@@ -57,42 +73,81 @@ def open_body(raw: bytes) -> Body:
         raise InvalidInput(
             AlertCode.EMPTY_BODY, "The body is empty; put the JSON message into the message box of the alert."
         )
-    obj = _parse(text)
+    obj = _parse(text, repairs)
     _check_text(obj)
     return Body(obj=obj, secret=_secret_of(obj), repairs=tuple(repairs))
 
 
 def text_without_secrets(body: Body, path_secret: str | None) -> str:
-    """The body for storing: JSON in the order in which it came, the values of secret fields removed."""
-    secrets = [text for text in (*_secrets_in(body.obj), path_secret) if text and len(text) >= SECRET_LENGTH_MIN]
-    # The longest first: one secret may be the beginning of another.
-    secrets.sort(key=len, reverse=True)
+    """The body for storing: JSON in the order in which it came, or the text; the values of secrets are removed."""
+    secrets = _long_secrets(body, path_secret)
+    if isinstance(body.obj, str):
+        return _cut(_without_named(body.obj), secrets)
     return _encoder.encode(_redacted(body.obj, secrets)).decode()
 
 
 def scrub(text: str, body: Body, path_secret: str | None) -> str:
     """`text` without any secret of this delivery, for sentences that quote what was sent."""
-    for secret in (*_secrets_in(body.obj), path_secret):
-        if secret and len(secret) >= SECRET_LENGTH_MIN:
-            text = text.replace(secret, REMOVED)
-    return text
+    return _cut(text, _long_secrets(body, path_secret))
 
 
-def _parse(text: str) -> dict[str, object]:
+def _long_secrets(body: Body, path_secret: str | None) -> list[str]:
+    """Those that are cut out wherever they stand, the longest first: one may be the beginning of another."""
+    found = {text for text in (*_secrets_in(body.obj), path_secret) if text and len(text) >= SECRET_LENGTH_MIN}
+    return sorted(found, key=len, reverse=True)
+
+
+def inner_object(text: str, field: str) -> dict[str, object]:
+    """The JSON object in a text field; its braces may be missing, as scripts build it. Raises InvalidInput."""
+    inner = text.strip()
+    if not inner.startswith("{"):
+        inner = "{" + inner.strip("\"' ") + "}" if inner[:1] not in "\"'" else "{" + inner + "}"
     try:
-        parsed = json.loads(
-            text, parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_object
-        )
+        parsed = _loads(inner)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidInput(
+            AlertCode.NOT_JSON,
+            f"{field} holds instructions that are not JSON; write them as fields of the body itself.",
+            field,
+        ) from error
+    assert isinstance(parsed, dict), "it has braces"
+    _check_text(parsed)
+    return parsed
+
+
+def _parse(text: str, repairs: list[str]) -> dict[str, object] | list[dict[str, object]] | str:
+    try:
+        parsed = _loads(text)
     except RecursionError as error:
         raise _too_deep() from error
     except json.JSONDecodeError as error:
-        raise _not_json(text, error) from error
-    if not isinstance(parsed, dict):
-        raise InvalidInput(
-            AlertCode.NOT_AN_OBJECT,
-            "The body is JSON but not one object; write one { … } with the fields of one alert.",
-        )
-    return parsed
+        start = text.lstrip()[:1]
+        if start not in ("{", "["):
+            return text
+        mended, done = mend(text)
+        if not done:
+            raise _not_json(text, error) from error
+        try:
+            parsed = _loads(mended)
+        except (json.JSONDecodeError, RecursionError) as again:
+            raise _not_json(mended, again if isinstance(again, json.JSONDecodeError) else error) from again
+        repairs.extend(done)
+    if isinstance(parsed, dict):
+        return parsed
+    if isinstance(parsed, list) and parsed and all(isinstance(leg, dict) for leg in parsed):
+        if len(parsed) > LEGS_MAX:
+            raise InvalidInput(
+                AlertCode.NOT_AN_OBJECT, f"The body holds more than {LEGS_MAX} orders; send several alerts."
+            )
+        return parsed
+    raise InvalidInput(
+        AlertCode.NOT_AN_OBJECT,
+        "The body is JSON but not one object; write one { … } with the fields of one alert.",
+    )
+
+
+def _loads(text: str) -> object:
+    return json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_object)
 
 
 def _not_json(text: str, error: json.JSONDecodeError) -> InvalidInput:
@@ -104,9 +159,7 @@ def _not_json(text: str, error: json.JSONDecodeError) -> InvalidInput:
             f"The body still holds an unfilled {{{{…}}}} placeholder ({where}): this kind of alert does not fill it. "
             "{{strategy.…}} needs a strategy's order-fill alert; inside alert() nothing is filled.",
         )
-    if "{" not in text:
-        cure = "it is plain text; replace the alert's default message by a JSON message"
-    elif "\u201c" in text or "\u201d" in text:
+    if "\u201c" in text or "\u201d" in text:
         cure = 'it holds typographic quotes; write straight ones (")'
     else:
         cure = "check commas, quotes and brackets there"
@@ -166,11 +219,16 @@ def _check_text(root: object) -> None:
 
 
 def _check_string(text: str) -> None:
-    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if _NO_TEXT.search(text) is not None:
         raise InvalidInput(
             AlertCode.BAD_CHARACTER,
             "The body holds a character that is no text (U+0000 or half of a pair); remove it from the message.",
         )
+
+
+def _is_secret(name: str) -> bool:
+    lowered = name.lower()
+    return lowered in _SECRET_NAMES or lowered.endswith(_ENDINGS)
 
 
 def _as_secret(value: object) -> str | None:
@@ -179,14 +237,26 @@ def _as_secret(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _secret_of(obj: dict[str, object]) -> str | None:
-    return next((text for name in SECRET_FIELDS if (text := _as_secret(obj.get(name))) is not None), None)
+def _secret_of(obj: dict[str, object] | list[dict[str, object]] | str) -> str | None:
+    """The first of the fields at the top; if there is none, of those one level below, or in the first order."""
+    if isinstance(obj, str):
+        return next(_secrets_in(obj), None)
+    objects: list[dict[str, object]] = obj if isinstance(obj, list) else [obj]
+    for below in (False, True):
+        if below:
+            objects = [child for layer in objects for child in layer.values() if isinstance(child, dict)]
+        for layer in objects:
+            named = {name.lower(): value for name, value in layer.items()}
+            for name in SECRET_FIELDS:
+                if (text := _as_secret(named.get(name))) is not None:
+                    return text
+    return None
 
 
 def _secrets_in(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for name, child in value.items():
-            text = _as_secret(child) if name.lower() in SECRET_FIELDS else None
+            text = _as_secret(child) if _is_secret(name) else None
             if text is not None:
                 yield text
             else:
@@ -194,21 +264,38 @@ def _secrets_in(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for child in value:
             yield from _secrets_in(child)
+    elif isinstance(value, str):
+        yield from _named_in(value)
+
+
+def _named_in(text: str) -> Iterator[str]:
+    if "=" in text or ":" in text:
+        yield from (found[2] for found in _NAMED.finditer(text))
+    if "," in text and (licence := _LICENCE.match(text)) is not None:
+        yield licence[1]
 
 
 def _redacted(value: object, secrets: list[str]) -> object:
     if isinstance(value, dict):
         return {
-            _cut(name, secrets): REMOVED if name.lower() in SECRET_FIELDS else _redacted(child, secrets)
+            _cut(name, secrets): REMOVED if _is_secret(name) else _redacted(child, secrets)
             for name, child in value.items()
         }
     if isinstance(value, list):
         return [_redacted(child, secrets) for child in value]
     if isinstance(value, str):
-        return _cut(value, secrets)
+        return _cut(_without_named(value), secrets)
     if isinstance(value, Decimal) and any(secret in str(value) for secret in secrets):
         return REMOVED
     return value
+
+
+def _without_named(text: str) -> str:
+    if "=" in text or ":" in text:
+        text = _NAMED.sub(lambda found: found[0][: found.start(2) - found.start(0)] + REMOVED, text)
+    if "," in text and (licence := _LICENCE.match(text)) is not None:
+        text = text[: licence.start(1)] + REMOVED + text[licence.end(1) :]
+    return text
 
 
 def _cut(text: str, secrets: list[str]) -> str:

@@ -1,23 +1,22 @@
-"""Readers of single fields, shared by all formats and by a strategy's defaults.
+"""Readers of single fields, shared by all formats and by a strategy's defaults; those of exits are in exits.py.
 
 Each takes a decoded JSON value and the path to name when it is wrong. A unit is never guessed: where a bare number
 could mean per cent, a fraction or a price, it is refused.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from app.alerts.codes import AlertCode
 from app.domain.money import HUNDRED, ONE, ZERO
-from app.domain.signal import BreakEven, Defaults, Exits, PriceOrPct, Size, SizeUnit, TakeProfit, Trailing
+from app.domain.signal import Size, SizeUnit
 from app.errors import InvalidInput
 
 NUMBER_LENGTH_MAX = 40
 NUMBER_MAX = Decimal("1e15")  # above any price, quantity or notional there is
 NUMBER_MIN = Decimal("1e-15")  # below any tick or step there is
-TAKE_PROFITS_MAX = 20
 LEVERAGE_MAX = Decimal(1000)  # a sanity limit; the instrument's own is checked later
 ID_LENGTH_MAX = 200
 MAX_AGE_S_MAX = 86_400
@@ -32,48 +31,6 @@ _INSTANT = re.compile(
 
 _SIZE_UNITS = {unit.value: unit for unit in SizeUnit}
 _SIZE_WORDS = "base, quote, contracts, pct_equity, pct_available, risk_pct or pct_position"
-
-_DEFAULTS = frozenset({"size", "leverage", "stop_loss", "take_profit", "trailing", "break_even", "time_exit"})
-
-
-def read_defaults(obj: Mapping[str, object], prefix: str = "") -> Defaults:
-    """A strategy's `defaults` object; `prefix` (such as "defaults.") goes before the names of fields in errors.
-
-    Unlike in an alert an unknown name is refused: a misspelt stop in a setting would be missed for months.
-    Raises InvalidInput.
-    """
-    for name in obj:
-        if name not in _DEFAULTS:
-            raise InvalidInput(
-                AlertCode.UNKNOWN_FIELD,
-                f"{name[:40]!r} is not a default; known are {', '.join(sorted(_DEFAULTS))}.",
-                prefix + name[:40],
-            )
-    refuse_time_exit(obj, prefix)
-    return Defaults(
-        size=read_size(obj.get("size"), prefix + "size"),
-        leverage=read_leverage(obj.get("leverage"), prefix + "leverage"),
-        exits=read_exits(obj, prefix),
-    )
-
-
-def read_exits(obj: Mapping[str, object], prefix: str = "") -> Exits:
-    """The four fields that end a position."""
-    return Exits(
-        stop_loss=read_stop_loss(obj.get("stop_loss"), prefix + "stop_loss"),
-        take_profit=read_take_profit(obj.get("take_profit"), prefix + "take_profit"),
-        trailing=read_trailing(obj.get("trailing"), prefix + "trailing"),
-        break_even=read_break_even(obj.get("break_even"), prefix + "break_even"),
-    )
-
-
-def refuse_time_exit(obj: Mapping[str, object], prefix: str = "") -> None:
-    if obj.get("time_exit") is not None:
-        raise InvalidInput(
-            AlertCode.NOT_SUPPORTED_YET,
-            "This version cannot end a position by time; remove time_exit.",
-            prefix + "time_exit",
-        )
 
 
 def refuse_unfilled(value: object, field: str) -> None:
@@ -106,12 +63,12 @@ def read_number(value: object, field: str, code: AlertCode = AlertCode.BAD_NUMBE
     if text is None or len(text) > NUMBER_LENGTH_MAX or not _NUMBER.fullmatch(text):
         raise InvalidInput(
             code,
-            f"{field} must be a plain number such as 0.015, without separators and units; {_shown(value)} is none.",
+            f"{field} must be a plain number such as 0.015, without separators and units; {shown(value)} is none.",
             field,
         )
     number = Decimal(text)
     if number and not NUMBER_MIN <= abs(number) <= NUMBER_MAX:
-        raise InvalidInput(code, f"{field} is absurdly large or small: {_shown(value)}; correct it.", field)
+        raise InvalidInput(code, f"{field} is absurdly large or small: {shown(value)}; correct it.", field)
     # Plain zero whatever its exponent or sign.
     return number or ZERO
 
@@ -119,7 +76,7 @@ def read_number(value: object, field: str, code: AlertCode = AlertCode.BAD_NUMBE
 def read_positive(value: object, field: str, code: AlertCode = AlertCode.BAD_NUMBER) -> Decimal:
     number = read_number(value, field, code)
     if number <= 0:
-        raise InvalidInput(code, f"{field} must be above zero; {_shown(value)} is not.", field)
+        raise InvalidInput(code, f"{field} must be above zero; {shown(value)} is not.", field)
     return number
 
 
@@ -131,7 +88,7 @@ def read_pct(
         value = value.strip().removesuffix("%")
     pct = read_positive(value, field, code)
     if below_hundred and pct >= HUNDRED:
-        raise InvalidInput(code, f"{field} must be below 100 per cent; {_shown(value)} is not.", field)
+        raise InvalidInput(code, f"{field} must be below 100 per cent; {shown(value)} is not.", field)
     return pct
 
 
@@ -157,91 +114,10 @@ def read_size(value: object, field: str = "size", *, zero_ok: bool = False) -> S
         amount = amount.strip().removesuffix("%")
     number = read_number(amount, path, code)
     if unit is SizeUnit.RISK_PCT and number > HUNDRED:
-        raise InvalidInput(code, f"{path} must be at most 100 per cent; {_shown(amount)} is not.", path)
+        raise InvalidInput(code, f"{path} must be at most 100 per cent; {shown(amount)} is not.", path)
     if number < 0 or (number == 0 and not zero_ok):
-        raise InvalidInput(code, f"{path} must be above zero; {_shown(amount)} is not.", path)
+        raise InvalidInput(code, f"{path} must be above zero; {shown(amount)} is not.", path)
     return Size(unit=unit, value=number)
-
-
-def read_stop_loss(value: object, field: str = "stop_loss") -> PriceOrPct | None:
-    """`{"pct": 1.5}` from the entry, or `{"price": "61000"}`."""
-    if value is None:
-        return None
-    code = AlertCode.BAD_STOP_LOSS
-    parts = _parts(value, field, code, ("pct", "price"), 'write {"pct": 1.5} or {"price": "61000"}')
-    # A stop 100 per cent away from the entry is at zero or below for a long, and beyond liquidation for a short.
-    return _one_of(parts, field, code, pct="pct", price="price", below_hundred=True)
-
-
-def read_take_profit(value: object, field: str = "take_profit") -> tuple[TakeProfit, ...]:
-    """One rung or a list. A single rung without a fraction takes all; several must each name theirs."""
-    if value is None:
-        return ()
-    code = AlertCode.BAD_TAKE_PROFIT
-    refuse_unfilled(value, field)
-    rungs = value if isinstance(value, list) else [value]
-    if len(rungs) > TAKE_PROFITS_MAX:
-        raise InvalidInput(code, f"{field} has more than {TAKE_PROFITS_MAX} rungs; write fewer.", field)
-    read: list[TakeProfit] = []
-    for index, rung in enumerate(rungs):
-        path = f"{field}[{index}]" if isinstance(value, list) else field
-        cure = 'write {"pct": 1, "fraction": 0.5} or {"price": "71000", "fraction": 0.5}'
-        parts = _parts(rung, path, code, ("pct", "price", "fraction"), cure)
-        fraction = parts.pop("fraction", None)
-        if fraction is None and len(rungs) > 1:
-            raise InvalidInput(
-                code, f"{path} has no fraction; with several rungs each must name its own.", f"{path}.fraction"
-            )
-        share = ONE if fraction is None else read_positive(fraction, f"{path}.fraction", code)
-        if share > ONE:
-            raise InvalidInput(
-                code,
-                f"{path}.fraction must be at most 1, which is the whole position (0.5 is half).",
-                f"{path}.fraction",
-            )
-        read.append(TakeProfit(at=_one_of(parts, path, code, pct="pct", price="price"), fraction=share))
-    if sum((rung.fraction for rung in read), ZERO) > ONE:
-        raise InvalidInput(code, f"The fractions of {field} sum to more than 1; lower them.", field)
-    return tuple(read)
-
-
-def read_trailing(value: object, field: str = "trailing") -> Trailing | None:
-    """`{"distance_pct": 0.5}` of the best price or `{"distance": "300"}`, and when it wakes."""
-    if value is None:
-        return None
-    code = AlertCode.BAD_TRAILING
-    names = ("activate_pct", "activate_price", "distance_pct", "distance")
-    parts = _parts(value, field, code, names, 'write {"activate_pct": 1, "distance_pct": 0.5}')
-    wakes: dict[str, object] = {name: parts.pop(name) for name in ("activate_pct", "activate_price") if name in parts}
-    return Trailing(
-        activate=_one_of(wakes, field, code, pct="activate_pct", price="activate_price") if wakes else None,
-        distance=_one_of(parts, field, code, pct="distance_pct", price="distance", below_hundred=True),
-    )
-
-
-def read_break_even(value: object, field: str = "break_even") -> BreakEven | None:
-    """`{"after_pct": 1}`, `{"after_price": "65000"}` or `{"after_target": 1}`; each may have an `offset_pct`."""
-    if value is None:
-        return None
-    code = AlertCode.BAD_BREAK_EVEN
-    names = ("after_pct", "after_price", "after_target", "offset_pct")
-    parts = _parts(value, field, code, names, 'write {"after_pct": 1}')
-    offset = parts.pop("offset_pct", None)
-    offset_pct = ZERO if offset is None else read_pct(offset, f"{field}.offset_pct", code, below_hundred=True)
-    if len(parts) != 1:
-        raise InvalidInput(code, f"{field} must name exactly one of after_pct, after_price and after_target.", field)
-    target = parts.pop("after_target", None)
-    if target is None:
-        after = _one_of(parts, field, code, pct="after_pct", price="after_price")
-        return BreakEven(after=after, offset_pct=offset_pct)
-    number = read_positive(target, f"{field}.after_target", code)
-    if number > TAKE_PROFITS_MAX or number != int(number):
-        raise InvalidInput(
-            code,
-            f"{field}.after_target is the number of a target, from 1 to {TAKE_PROFITS_MAX}.",
-            f"{field}.after_target",
-        )
-    return BreakEven(after_target=int(number), offset_pct=offset_pct)
 
 
 def read_leverage(value: object, field: str = "leverage") -> Decimal | None:
@@ -253,7 +129,7 @@ def read_leverage(value: object, field: str = "leverage") -> Decimal | None:
     leverage = read_number(value, field, AlertCode.BAD_LEVERAGE)
     if not ONE <= leverage <= LEVERAGE_MAX:
         raise InvalidInput(
-            AlertCode.BAD_LEVERAGE, f"{field} must lie between 1 and {LEVERAGE_MAX}; {_shown(value)} does not.", field
+            AlertCode.BAD_LEVERAGE, f"{field} must lie between 1 and {LEVERAGE_MAX}; {shown(value)} does not.", field
         )
     return leverage
 
@@ -265,7 +141,7 @@ def read_time(value: object, field: str = "time") -> datetime | None:
     refuse_unfilled(value, field)
     wrong = InvalidInput(
         AlertCode.BAD_TIME,
-        f"{field} must be an instant such as 2025-03-04T11:00:01Z ({{{{timenow}}}}); {_shown(value)} is none.",
+        f"{field} must be an instant such as 2025-03-04T11:00:01Z ({{{{timenow}}}}); {shown(value)} is none.",
         field,
     )
     if isinstance(value, str) and _INSTANT.fullmatch(value.strip()):
@@ -317,7 +193,7 @@ def read_text(value: object, field: str, code: AlertCode) -> str | None:
         return None
     refuse_unfilled(value, field)
     if not isinstance(value, str) or not value.strip():
-        raise InvalidInput(code, f"{field} must be a word in quotes; {_shown(value)} is none.", field)
+        raise InvalidInput(code, f"{field} must be a word in quotes; {shown(value)} is none.", field)
     return value.strip()
 
 
@@ -332,7 +208,7 @@ def read_chart_price(value: object, field: str, repairs: list[str]) -> Decimal |
         return None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value in a sentence: short, and only if it is plain."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -341,24 +217,3 @@ def _shown(value: object) -> str:
     if isinstance(value, Decimal | int | float):
         return str(value)[:40]
     return "an object or a list"
-
-
-def _parts(value: object, field: str, code: AlertCode, known: Iterable[str], cure: str) -> dict[str, object]:
-    """The parts of a nested object that are set. An unknown name in it is refused: it may be a misspelt stop."""
-    refuse_unfilled(value, field)
-    if not isinstance(value, Mapping):
-        raise InvalidInput(code, f"{field} needs its unit, which is never guessed: {cure}.", field)
-    for name in value:
-        if name not in known:
-            raise InvalidInput(code, f"{name[:40]!r} is unknown in {field}: {cure}.", f"{field}.{name[:40]}")
-    return {name: child for name, child in value.items() if child is not None}
-
-
-def _one_of(
-    parts: Mapping[str, object], field: str, code: AlertCode, *, pct: str, price: str, below_hundred: bool = False
-) -> PriceOrPct:
-    if len(parts) != 1:
-        raise InvalidInput(code, f"{field} must name exactly one of {pct} and {price}.", field)
-    if pct in parts:
-        return PriceOrPct(pct=read_pct(parts[pct], f"{field}.{pct}", code, below_hundred=below_hundred))
-    return PriceOrPct(price=read_positive(parts[price], f"{field}.{price}", code))

@@ -5,20 +5,25 @@ from collections.abc import Mapping
 from app.alerts import aim, fields, symbols, words
 from app.alerts.aim import Understood
 from app.alerts.codes import AlertCode
-from app.domain.signal import Size, Target
+from app.domain.signal import Defaults, Size, Target
 from app.errors import InvalidInput
 
 MARKS = frozenset({"symbol", "action", "target"})
+KNOWS = frozenset({"base", "quote", "previous", "size", "reduceOnly", *MARKS})
 
 
-def read(obj: Mapping[str, object]) -> Understood:
+def matches(obj: Mapping[str, object]) -> bool:
+    return not MARKS.isdisjoint(obj)
+
+
+def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     """Raises InvalidInput. Names that are not listed here are ignored."""
     repairs: list[str] = []
     symbol = fields.read_text(obj.get("symbol"), "symbol", AlertCode.BAD_SYMBOL)
     action = fields.read_text(obj.get("action"), "action", AlertCode.BAD_ACTION)
     target = fields.read_text(obj.get("target"), "target", AlertCode.BAD_TARGET)
     previous = fields.read_text(obj.get("previous"), "previous", AlertCode.BAD_TARGET)
-    name = symbols.normalise(symbol, "symbol") if symbol is not None else _pair(obj)
+    name = symbols.normalise(symbol, "symbol") if symbol is not None else _pair(obj, defaults)
     word = words.read_action(action, "action") if action is not None else None
     before = words.read_target(previous, "previous") if previous is not None else None
     if target is not None:
@@ -34,13 +39,15 @@ def read(obj: Mapping[str, object]) -> Understood:
         )
     price = fields.read_chart_price(obj.get("price"), "price", repairs)
     signal = aim.build(obj, goal, name, price, fields.read_time(obj.get("time")))
-    return Understood(signal=signal, key=fields.read_id(obj.get("id")), repairs=tuple(repairs))
+    return Understood(signals=(signal,), key=fields.read_id(obj.get("id")), repairs=tuple(repairs))
 
 
-def _pair(obj: Mapping[str, object]) -> str:
-    """The symbol of an alert that names base and quote in fields of their own."""
+def _pair(obj: Mapping[str, object], defaults: Defaults) -> str:
+    """The symbol of an alert that names base and quote in fields of their own, or that names none."""
     base = fields.read_text(obj.get("base"), "base", AlertCode.BAD_SYMBOL)
     quote = fields.read_text(obj.get("quote"), "quote", AlertCode.BAD_SYMBOL)
+    if base is None and quote is None and defaults.symbol is not None:
+        return defaults.symbol
     if base is None or quote is None:
         raise InvalidInput(AlertCode.MISSING_FIELD, 'The alert names no symbol; add "symbol": "BTCUSDT.P".', "symbol")
     return symbols.normalise_pair(base, quote, "quote")

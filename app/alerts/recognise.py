@@ -1,75 +1,182 @@
 """One alert body -> a Reading: which format it is, what it asks, and its text for storing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
+from app.alerts import (
+    alertatron,
+    alerts_processor,
+    altrady,
+    autoview,
+    bybit_hook,
+    cornix,
+    cryptognome,
+    finandy,
+    freqtrade,
+    gainium,
+    hypertrade,
+    native,
+    octobot,
+    okx,
+    pineconnector,
+    pionex,
+    poabot,
+    textline,
+    threecommas,
+    threecommas_dca,
+    traderspost,
+    tradingview,
+    tvhub,
+    wundertrading,
+)
 from app.alerts import body as bodies
-from app.alerts import native, tradingview
 from app.alerts.aim import Understood
 from app.alerts.body import Body
 from app.alerts.codes import AlertCode
-from app.domain.signal import Signal
+from app.alerts.fields import PLACEHOLDER
+from app.alerts.lookalikes import refuse_lookalikes
+from app.domain.signal import Defaults, Signal
 from app.errors import InvalidInput
 
 AUTO = "auto"
-_READERS: dict[str, Callable[[Mapping[str, object]], Understood]] = {
-    "native": native.read,
-    "tradingview": tradingview.read,
-}
-FORMATS = (AUTO, *_READERS)  # what a strategy's `format` may be
+NO_DEFAULTS = Defaults()
+TEXT_LENGTH_MAX = 4096  # of plain text: more than any post or script there is
+SKEW_MAX_S = 10  # the sender's clock may be this far ahead of ours
 
-# Fields by which other executors say the side, the size or the exits. Ignored, they would turn the alert into another
-# trade, so an alert whose format is guessed may not hold them.
-_FOREIGN = frozenset(
+Object = Mapping[str, object]
+
+
+class Json(msgspec.Struct, frozen=True):
+    """A format of objects. `knows` are the fields by which it says what is traded: see `_MEANT`."""
+
+    matches: Callable[[Object], bool]
+    read: Callable[[Object, Defaults], Understood]
+    knows: frozenset[str]
+
+
+class Text(msgspec.Struct, frozen=True):
+    """A format of plain text."""
+
+    matches: Callable[[str], bool]
+    read: Callable[[str, Defaults], Understood]
+
+
+_OURS = {
+    "tradingview": Json(tradingview.matches, tradingview.read, tradingview.KNOWS),
+    "native": Json(native.matches, native.read, native.KNOWS),
+}
+_THEIRS = {
+    "threecommas": Json(threecommas.matches, threecommas.read, threecommas.KNOWS),
+    "threecommas_dca": Json(threecommas_dca.matches, threecommas_dca.read, threecommas_dca.KNOWS),
+    "traderspost": Json(traderspost.matches, traderspost.read, traderspost.KNOWS),
+    "wundertrading": Json(wundertrading.matches, wundertrading.read, wundertrading.KNOWS),
+    "finandy": Json(finandy.matches, finandy.read, finandy.KNOWS),
+    "tvhub": Json(tvhub.matches, tvhub.read, tvhub.KNOWS),
+    "altrady": Json(altrady.matches, altrady.read, altrady.KNOWS),
+    "gainium": Json(gainium.matches, gainium.read, gainium.KNOWS),
+    "okx": Json(okx.matches, okx.read, okx.KNOWS),
+    "alertatron": Json(alertatron.matches, alertatron.read, alertatron.KNOWS),
+    "freqtrade": Json(freqtrade.matches, freqtrade.read, freqtrade.KNOWS),
+    "poabot": Json(poabot.matches, poabot.read, poabot.KNOWS),
+    "hypertrade": Json(hypertrade.matches, hypertrade.read, hypertrade.KNOWS),
+    "pionex": Json(pionex.matches, pionex.read, pionex.KNOWS),
+    "cryptognome": Json(cryptognome.matches, cryptognome.read, cryptognome.KNOWS),
+    "alerts_processor": Json(alerts_processor.matches, alerts_processor.read, alerts_processor.KNOWS),
+    "bybit_hook": Json(bybit_hook.matches, bybit_hook.read, bybit_hook.KNOWS),
+}
+_JSON = {**_OURS, **_THEIRS}
+_TEXT = {
+    "alertatron": Text(alertatron.matches_text, alertatron.read_text),
+    "octobot": Text(octobot.matches, octobot.read),
+    "autoview": Text(autoview.matches, autoview.read),
+    "pineconnector": Text(pineconnector.matches, pineconnector.read),
+    "textline": Text(textline.matches, textline.read),
+    "cornix": Text(cornix.matches, cornix.read),  # a post for people, so it is looked at last
+}
+FORMATS = (AUTO, *dict.fromkeys(("native", *_JSON, *_TEXT)))  # what a strategy's `format` may be
+
+# Fields by which some format says the side, the size or the exits. Ignored, they would turn the alert into another
+# trade, so an alert whose format is guessed may hold none that its format doesn't know.
+_MEANT = frozenset(
     """side sentiment direction quantity qty amount pair positionSide marketPosition prevMarketPosition
     bot_uuid bot_id email_token message_type tv_instrument strategy_info signalToken instrument investmentType
     amountPerTrade amountPerTradeType takeProfit takeProfits stopLoss takeProfitOffset stopLossOffset closeExisting
     stub close_position cancel_orders order_mode quote_amount signal_type isBuy isSell isClose stop_loss_price
-    take_profit_price take_profit_percent stop_loss_percent sl tp limitPrice stopPrice""".split()
+    take_profit_price take_profit_percent stop_loss_percent sl tp limitPrice stopPrice stakeamount units unitsPercent
+    targets closeLong closeShort percent action target contracts position_size market_position market_position_size
+    order_action order_contracts dca_orders""".split()
 )
-_FOREIGN_OBJECTS = frozenset({"general", "market", "currency", "order", "data"})
+_MEANT_OBJECTS = frozenset({"general", "market", "currency", "order", "data"})
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """An alert understood.
 
-    `secret` is what the body carried, to be compared by the caller; `key` the sender's id of this firing, if it can be
-    told; `body` the text to store, without secrets; `repairs` what was mended or left out, one sentence each.
+    `signals` are its orders in their sequence; `secret` is what the body carried, to be compared by the caller; `key`
+    the sender's id of this firing, if it can be told; `body` the text to store, without secrets; `repairs` what was
+    mended or left out, one sentence each.
     """
 
     format: str
-    signal: Signal
+    signals: tuple[Signal, ...]
     secret: str | None
     key: str | None
     body: str
     repairs: tuple[str, ...] = ()
 
+    @property
+    def signal(self) -> Signal:
+        """The only one."""
+        [signal] = self.signals
+        return signal
+
     def __repr__(self) -> str:
         """Without the secret: a repr ends up in logs."""
-        return f"Reading({self.format}, {self.signal!r}, key={self.key!r})"
+        return f"Reading({self.format}, {self.signals!r}, key={self.key!r})"
 
 
-def read(raw: bytes, content_type: str, format: str = AUTO, *, path_secret: str | None) -> Reading:
+def read(
+    raw: bytes, content_type: str, format: str = AUTO, *, path_secret: str | None, defaults: Defaults = NO_DEFAULTS
+) -> Reading:
     """Read a delivery in a strategy's `format`. Raises InvalidInput with a code of `AlertCode`.
 
     `content_type` is accepted and not trusted: TradingView and others send JSON under either of two types, so JSON is
-    tried always. `path_secret` is the secret in the URL, cut out wherever the body repeats it.
+    tried always. `path_secret` is the secret in the URL, cut out wherever the body repeats it. `defaults` has the
+    symbol and the side that other services keep in a bot of theirs.
     """
-    return read_body(bodies.open_body(raw), format, path_secret=path_secret)
+    return read_body(open_alert(raw), format, path_secret=path_secret, defaults=defaults)
 
 
-def read_body(body: Body, format: str = AUTO, *, path_secret: str | None) -> Reading:
-    """As `read`, for a body that was opened before, to learn its secret. Raises InvalidInput."""
+def open_alert(raw: bytes) -> Body:
+    """Open a body, to learn its secret. Raises InvalidInput, also for text that is in no format."""
+    body = bodies.open_body(raw)
+    if isinstance(body.obj, str):
+        _text_format(body.obj)
+    return body
+
+
+def read_body(body: Body, format: str = AUTO, *, path_secret: str | None, defaults: Defaults = NO_DEFAULTS) -> Reading:
+    """As `understand`, for what is to be traded: what this version cannot do is refused by its name."""
+    reading = understand(body, format, path_secret=path_secret, defaults=defaults)
+    refusal = beyond_us(reading)
+    if refusal is not None:
+        raise refusal
+    return reading
+
+
+def understand(body: Body, format: str = AUTO, *, path_secret: str | None, defaults: Defaults = NO_DEFAULTS) -> Reading:
+    """The full reading of an opened body, also of one that asks for what cannot be done yet. Raises InvalidInput."""
     try:
-        name = _recognise(body.obj) if format == AUTO else format
-        if name not in _READERS:
+        if format != AUTO and format not in FORMATS:
             raise InvalidInput(
                 AlertCode.UNKNOWN_FORMAT,
-                f"The format {name[:40]!r} is not one that this version reads; known are {', '.join(FORMATS)}.",
+                f"The format {format[:40]!r} is not one that this version reads; known are {', '.join(FORMATS)}.",
                 "format",
             )
-        understood = _READERS[name](body.obj)
+        refuse_lookalikes(body.obj)
+        name, understood = _read(body.obj, format, defaults)
     except InvalidInput as error:
         # The sentence may quote the body.
         detail = bodies.scrub(error.detail, body, path_secret)
@@ -77,7 +184,7 @@ def read_body(body: Body, format: str = AUTO, *, path_secret: str | None) -> Rea
         raise InvalidInput(error.code, detail, field) from None
     return Reading(
         format=name,
-        signal=understood.signal,
+        signals=understood.signals,
         secret=body.secret,
         key=understood.key,
         body=bodies.text_without_secrets(body, path_secret),
@@ -85,25 +192,170 @@ def read_body(body: Body, format: str = AUTO, *, path_secret: str | None) -> Rea
     )
 
 
-def _recognise(obj: Mapping[str, object]) -> str:
-    foreign = sorted(
-        name
-        for name, value in obj.items()
-        if name in _FOREIGN or (name in _FOREIGN_OBJECTS and isinstance(value, dict))
-    )
-    if foreign:
+def beyond_us(reading: Reading) -> InvalidInput | None:
+    """Why an alert that was understood cannot be carried out by this version."""
+    for signal in reading.signals:
+        if signal.limit_prices:
+            return InvalidInput(
+                AlertCode.NOT_SUPPORTED_YET,
+                "The alert asks for an order that waits at a price, and orders leave at market only; "
+                "send the alert when the price is there, as a market order.",
+                "price",
+            )
+    return None
+
+
+def in_time(reading: Reading, received_at: datetime) -> Reading:
+    """The reading, if it was not sent later than it arrived. Raises InvalidInput for an opening from the future; what
+    only closes goes through, and its time, by which later alerts would be judged, is left out.
+    """
+    signals = []
+    repairs = list(reading.repairs)
+    for signal in reading.signals:
+        if signal.sent_at is not None and signal.sent_at > received_at + timedelta(seconds=SKEW_MAX_S):
+            ahead = (signal.sent_at - received_at).total_seconds()
+            if not signal.only_closes:
+                raise InvalidInput(
+                    AlertCode.TIME_IN_FUTURE,
+                    f"The alert says that it fired {ahead:.0f} s after it arrived: write {{{{timenow}}}} as its time, "
+                    "or set the clocks.",
+                    "time",
+                )
+            signal = msgspec.structs.replace(signal, sent_at=None)
+            repairs.append(f"ignored its time: {ahead:.0f} s in the future")
+        signals.append(signal)
+    return msgspec.structs.replace(reading, signals=tuple(signals), repairs=tuple(repairs))
+
+
+def _read(
+    obj: dict[str, object] | list[dict[str, object]] | str, format: str, defaults: Defaults
+) -> tuple[str, Understood]:
+    if isinstance(obj, str):
+        name = _text_format(obj) if format == AUTO else format
+        if name not in _TEXT:
+            raise InvalidInput(
+                AlertCode.NOT_JSON,
+                f"The strategy's format {name} is JSON, and the body is plain text; send JSON, or set another format.",
+            )
+        if not _TEXT[name].matches(obj):
+            raise InvalidInput(
+                AlertCode.UNKNOWN_FORMAT,
+                f"The strategy's format is {name}, and the body is not written in it.",
+                "format",
+            )
+        return name, _TEXT[name].read(obj, defaults)
+    if format != AUTO and format not in _JSON:
         raise InvalidInput(
             AlertCode.UNKNOWN_FORMAT,
-            f"The field {foreign[0]!r} belongs to another executor's format, which this version doesn't read; "
-            "send the native format or a TradingView strategy template.",
-            foreign[0],
+            f"The strategy's format {format} is plain text, and the body is JSON; set another format.",
         )
-    if tradingview.matches(obj):
-        return "tradingview"
-    if not native.MARKS.isdisjoint(obj):
-        return "native"
+    if isinstance(obj, list):
+        return _read_legs(obj, format, defaults)
+    return _read_object(obj, format, defaults)
+
+
+def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Understood]:
+    if format != AUTO:
+        return format, _JSON[format].read(obj, defaults)
+    read: dict[str, Understood] = {}
+    errors: list[InvalidInput] = []
+    for name in _json_formats(obj):
+        try:
+            read[name] = _JSON[name].read(obj, defaults)
+        except InvalidInput as error:
+            errors.append(error)
+    if not read:
+        raise errors[0]
+    for refusal in errors:
+        if refusal.code != AlertCode.BAD_ACTION:  # that one only says that the words are the other format's
+            raise refusal
+    name, first = next(iter(read.items()))
+    if any(understood.signals != first.signals for understood in read.values()):
+        raise _ambiguous(list(read))
+    return name, first
+
+
+def _read_legs(legs: Sequence[Object], format: str, defaults: Defaults) -> tuple[str, Understood]:
+    """Several orders in one format."""
+    names: list[str] = []
+    read: list[Understood] = []
+    for number, leg in enumerate(legs, 1):
+        try:
+            name, understood = _read_object(leg, format, defaults)
+        except InvalidInput as error:
+            raise InvalidInput(error.code, f"Order {number}: {error.detail}", error.field) from None
+        names.append(name)
+        read.append(understood)
+    if len(set(names)) > 1:
+        raise _ambiguous(list(dict.fromkeys(names)))
+    if names[0] == "gainium":
+        gainium.check_legs(legs)
+    return names[0], Understood(
+        signals=tuple(signal for one in read for signal in one.signals),
+        key=read[0].key if len(read) == 1 else None,  # an order's key is not the list's
+        repairs=tuple(repair for one in read for repair in one.repairs),
+    )
+
+
+def _json_formats(obj: Object) -> list[str]:
+    """The formats that an object fits, and that know all that it says about the trade."""
+    theirs = [name for name, format in _THEIRS.items() if format.matches(obj)]
+    ours = next((name for name, format in _OURS.items() if format.matches(obj)), None)
+    fitting = [*theirs, *([] if ours is None else [ours])]
+    meant = [
+        name for name, value in obj.items() if name in _MEANT or (name in _MEANT_OBJECTS and isinstance(value, dict))
+    ]
+    knowing = [name for name in fitting if _JSON[name].knows.issuperset(meant)]
+    if knowing:
+        return knowing
+    if len(fitting) > 1 and theirs:
+        raise _ambiguous(fitting)
+    if fitting or meant:
+        known = _JSON[fitting[0]].knows if fitting else frozenset[str]()
+        foreign = sorted(name for name in meant if name not in known)[0]
+        raise InvalidInput(
+            AlertCode.UNKNOWN_FORMAT,
+            f"The field {foreign!r} belongs to another format than the rest of the body, or to one that this version "
+            "doesn't read; send the native format or a TradingView strategy template.",
+            foreign,
+        )
     raise InvalidInput(
         AlertCode.UNKNOWN_FORMAT,
         'The body is in no known format; it needs at least "symbol" and "action", as in '
         '{"symbol": "BTCUSDT.P", "action": "buy"}.',
+    )
+
+
+def _text_format(text: str) -> str:
+    if len(text) > TEXT_LENGTH_MAX:
+        raise InvalidInput(
+            AlertCode.BODY_TOO_LARGE,
+            f"The body is plain text of more than {TEXT_LENGTH_MAX} characters, and no JSON; shorten the message.",
+        )
+    if PLACEHOLDER in text:
+        raise InvalidInput(
+            AlertCode.UNFILLED_PLACEHOLDER,
+            "The body still holds an unfilled {{…}} placeholder: this kind of alert does not fill it. "
+            "{{strategy.…}} needs a strategy's order-fill alert; inside alert() nothing is filled.",
+        )
+    names = [name for name, format in _TEXT.items() if name != "cornix" and format.matches(text)]
+    if not names and _TEXT["cornix"].matches(text):
+        return "cornix"
+    if len(names) > 1:
+        raise _ambiguous(names)
+    if not names:
+        raise InvalidInput(
+            AlertCode.NOT_JSON,
+            "The body is not JSON: it is plain text in no known format; replace the alert's default message by a JSON "
+            "message.",
+        )
+    return names[0]
+
+
+def _ambiguous(names: Sequence[str]) -> InvalidInput:
+    return InvalidInput(
+        AlertCode.AMBIGUOUS_FORMAT,
+        f"The body fits the formats {' and '.join(names)}, which mean different things by it; set the strategy's "
+        '"format" to the one that is meant.',
+        "format",
     )

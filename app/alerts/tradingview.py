@@ -3,9 +3,11 @@
 The state after the order decides. `action` alone is ambiguous: a sell may open, add, reduce, close or reverse, and in
 a reversal `contracts` is the old size plus the new one, right only for an account that holds exactly the old one.
 Names may come as `action` or `order_action`, `contracts` or `order_contracts` and so on; two that differ are refused.
+`alert_message` is what the script itself says about the order; if it is JSON, its fields count as the body's.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TypeVar
@@ -14,11 +16,12 @@ import msgspec
 
 from app.alerts import aim, fields, symbols, words
 from app.alerts.aim import Aim, Understood
+from app.alerts.body import inner_object
 from app.alerts.codes import AlertCode
 from app.alerts.words import Word
 from app.domain.money import ZERO, plain
 from app.domain.order import Side
-from app.domain.signal import Action, Size, SizeUnit, Target
+from app.domain.signal import REDUCING, Action, Defaults, Exits, Size, SizeUnit, Target
 from app.errors import InvalidInput
 
 MARKS = frozenset(
@@ -35,8 +38,35 @@ MARKS = frozenset(
     }
 )
 
+KNOWS = frozenset(
+    {
+        "symbol", "action", "target", "previous", "size", "strategy", "stop_loss_price", "take_profit_price",
+        "stop_loss_percent", "take_profit_percent", "reduceOnly", *MARKS,
+    }
+)  # fmt: skip
+
+# Exits with the unit in their name, as scripts write them; ours have it inside.
+_FLAT_EXITS = {
+    "stop_loss_price": ("stop_loss", "price"),
+    "stop_loss_percent": ("stop_loss", "pct"),
+    "take_profit_price": ("take_profit", "price"),
+    "take_profit_percent": ("take_profit", "pct"),
+}
+# Of a script's message: what Levelhead is told elsewhere (the account's margin mode), or what changes no order.
+_IGNORED_INSIDE = frozenset({"margin_mode", "pyramiding", "enable_multi_tp", "comment", "strategy", "note"})
+
 # What strategy.close() and strategy.close_all() write as the order's id.
 _CLOSING_IDS = ("close entry(s) order", "close position order")
+
+# A script's word may be more general, or more exact, than what the template shows.
+_MAY_BE: dict[Action, tuple[Action, ...]] = {
+    Action.REDUCE_LONG: (Action.REDUCE, Action.CLOSE_LONG, Action.CLOSE),
+    Action.REDUCE_SHORT: (Action.REDUCE, Action.CLOSE_SHORT, Action.CLOSE),
+    Action.CLOSE_LONG: (Action.CLOSE,),
+    Action.CLOSE_SHORT: (Action.CLOSE,),
+    Action.OPEN_LONG: (Action.ADD,),
+    Action.OPEN_SHORT: (Action.ADD,),
+}
 
 T = TypeVar("T")
 
@@ -58,14 +88,15 @@ def matches(obj: Mapping[str, object]) -> bool:
     return not MARKS.isdisjoint(obj) or (isinstance(strategy, dict) and not MARKS.isdisjoint(strategy))
 
 
-def read(obj: Mapping[str, object]) -> Understood:
+def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     """Raises InvalidInput. Names that are not read here are ignored."""
     strategy = obj.get("strategy")
     nested: Mapping[str, object] = strategy if isinstance(strategy, dict) else {}
-    template = _Template(obj, nested)
     repairs: list[str] = []
+    obj, said = _with_message(obj, nested, repairs)
+    template = _Template(obj, nested)
 
-    symbol = template.one(("ticker", "symbol"), _symbol)
+    symbol = template.one(("ticker", "symbol"), _symbol) or defaults.symbol
     if symbol is None:
         raise InvalidInput(AlertCode.MISSING_FIELD, 'The alert names no symbol; add "ticker": "{{ticker}}".', "ticker")
     word = template.one(("action", "order_action"), _action)
@@ -78,7 +109,9 @@ def read(obj: Mapping[str, object]) -> Understood:
         previous_size=template.one(("prev_market_position_size",), _amount),
     )
     order_id = template.one(("order_id",), _order_id)
-    goal = _aim(obj, word, state, order_id)
+    goal = _aim(obj, word or said, state, order_id)
+    if said is not None:
+        _check_said(said, goal)
     price = fields.read_chart_price(*template.first("price", "order_price"), repairs)
 
     # A flat template's `time` is the start of the bar, hours before the firing on a slow chart; the nested one's is
@@ -93,7 +126,89 @@ def read(obj: Mapping[str, object]) -> Understood:
         action = f"{word.action}/{word.side}" if word is not None else None
         parts = (symbol, fired.isoformat(), order_id, action, *msgspec.structs.astuple(state))
         key = _firing_key(parts)
-    return Understood(signal=signal, key=key, repairs=tuple(repairs))
+    return Understood(signals=(signal,), key=key, repairs=tuple(repairs))
+
+
+def read_as(obj: Mapping[str, tuple[str, object]], defaults: Defaults) -> Understood:
+    """Read what another service calls by other names. `obj`: our name -> its own name and the value; errors name its
+    own. Values that are absent or empty are left out.
+    """
+    try:
+        return read({name: value for name, (_, value) in obj.items() if value not in (None, "")}, defaults)
+    except InvalidInput as error:
+        if error.field is None or error.field not in obj:
+            raise
+        theirs = obj[error.field][0]
+        # Not in {{strategy.…}}, which is TradingView's own name for it.
+        detail = re.sub(rf"(?<!strategy\.)\b{re.escape(error.field)}\b", theirs, error.detail)
+        raise InvalidInput(error.code, detail, theirs) from None
+
+
+def _with_message(
+    obj: Mapping[str, object], nested: Mapping[str, object], repairs: list[str]
+) -> tuple[Mapping[str, object], Word | None]:
+    """The body with what the script's message says and with exits in our own notation; and the message's own word for
+    the order.
+    """
+    result = dict(obj)
+    said: Word | None = None
+    for layer, path in ((obj, ""), (nested, "strategy.")):
+        for name in aim.MESSAGES:
+            message = layer.get(name)
+            if not aim.has_instructions(message):
+                continue
+            assert isinstance(message, str)
+            fields.refuse_unfilled(message, path + name)
+            result.pop(name, None)
+            said = _merge(result, inner_object(message, path + name), path + name, repairs) or said
+    for name, (exit_name, unit) in _FLAT_EXITS.items():
+        if (value := result.pop(name, None)) in (None, ""):
+            continue
+        if exit_name in result:
+            raise _contradiction(name, f"{exit_name} is given as well")
+        result[exit_name] = {unit: value}
+    return result, said
+
+
+def _merge(result: dict[str, object], inside: Mapping[str, object], path: str, repairs: list[str]) -> Word | None:
+    """Put what a message says into the body, and hand back its word for the order."""
+    ignored = []
+    said: Word | None = None
+    for name, value in inside.items():
+        if name in ("order_type", "action"):
+            text = fields.read_text(value, f"{path}.{name}", AlertCode.BAD_ACTION)
+            if name == "order_type" and text is not None and text.lower() == "market":
+                continue
+            if text is not None:
+                said = words.read_action(text, f"{path}.{name}")
+        elif name in _FLAT_EXITS or name in ("leverage", "size", "max_age_s", *Exits.__struct_fields__):
+            if name in result and result[name] != value:
+                raise _contradiction(f"{path}.{name}", "the body says otherwise")
+            result[name] = value
+        elif name in _IGNORED_INSIDE:
+            ignored.append(name)
+        else:
+            raise InvalidInput(
+                AlertCode.NOT_SUPPORTED_YET,
+                f"{name[:40]!r} inside {path} is not understood, and may change the trade: put it into the body.",
+                f"{path}.{name[:40]}",
+            )
+    if ignored:
+        repairs.append(f"ignored in {path}: {', '.join(ignored)}")
+    return said
+
+
+def _check_said(said: Word, goal: Aim) -> None:
+    """The script's own word for the order must be able to mean what the template says."""
+    if goal.target is not None:
+        reduces = said.action in REDUCING
+        agrees = reduces or goal.target in words.ENDS_AT[said.action] or said.side is not None
+        if reduces and said.action is not Action.REDUCE:
+            agrees = goal.target in (*words.ENDS_AT[said.action], Target.FLAT)
+    else:
+        agrees = goal.action is said.action or goal.action in _MAY_BE.get(said.action, ())
+    if not agrees:
+        raise _contradiction("alert_message", "it names another action than the body")
 
 
 def _aim(obj: Mapping[str, object], word: Word | None, state: _State, order_id: str | None) -> Aim:
@@ -174,17 +289,20 @@ def _size_after(state: _State, word: Word | None, target: Target) -> Size | None
 
 
 def _step(word: Word | None, state: _State, target: Target) -> Aim:
-    """The aim of a template with the order's size but no size after it: sure only where the side stays."""
+    """The aim of a template with the order's size but no size after it: the order itself."""
     if word is None or word.side is None:
         raise _ambiguous("contracts, but not the size after the order", "market_position_size")
     words.check_agreement(word, state.previous, target, "action")
     size = _base(state.contracts, False)
     if word.side is not (Side.BUY if target is Target.LONG else Side.SELL):
-        # Against the side that is left: whatever was held before, this is a partial exit.
-        return Aim(action=Action.REDUCE, previous=state.previous, size=size)
+        # Against the side that is left: whatever was held before, this is a partial exit of that side.
+        reduces = Action.REDUCE_LONG if target is Target.LONG else Action.REDUCE_SHORT
+        return Aim(action=reduces, previous=state.previous, size=size)
     if state.previous is target:
         return Aim(action=Action.ADD, previous=state.previous, size=size)
-    raise _ambiguous("contracts (old and new size together in a reversal)", "market_position_size")
+    # It opens, or turns round what is held; then the old size and the new one are in it together.
+    action = Action.OPEN_LONG if target is Target.LONG else Action.OPEN_SHORT
+    return Aim(action=action, previous=state.previous, size=size, whole_order=True)
 
 
 def _firing_key(parts: tuple[object, ...]) -> str:

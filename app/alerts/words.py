@@ -27,6 +27,7 @@ ACTIONS: dict[str, Action] = {
     **dict.fromkeys(("reverse", "flip"), Action.REVERSE),
     **dict.fromkeys(("close", "exit", "flat", "flatten", "closeposition", "exitposition"), Action.CLOSE),
     **dict.fromkeys(("closelong", "exitlong", "longexit", "longclose", "selltoclose"), Action.CLOSE_LONG),
+    **dict.fromkeys(("setexits", "updateexits", "changeexits"), Action.SET_EXITS),
     **dict.fromkeys(("closeshort", "exitshort", "shortexit", "shortclose", "buytoclose"), Action.CLOSE_SHORT),
 }
 CLOSES = frozenset({Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
@@ -34,12 +35,11 @@ CLOSES = frozenset({Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
 _LATER: dict[str, str] = {
     **dict.fromkeys(("closeall", "exitall", "flattenall"), "write close for each symbol"),
     **dict.fromkeys(("cancel", "cancelall", "cancelorders"), "orders leave at market, so there is none to cancel"),
-    **dict.fromkeys(("setexits", "updateexits"), "an alert cannot change exits yet; close, and open anew with others"),
     **dict.fromkeys(("addlong", "addshort"), "write add"),
 }
 
 # The targets that an action can be meant with.
-_ENDS_AT: dict[Action, frozenset[Target]] = {
+ENDS_AT: dict[Action, frozenset[Target]] = {
     Action.OPEN_LONG: frozenset({Target.LONG}),
     Action.OPEN_SHORT: frozenset({Target.SHORT}),
     Action.ADD: frozenset({Target.LONG, Target.SHORT}),
@@ -50,6 +50,7 @@ _ENDS_AT: dict[Action, frozenset[Target]] = {
     Action.CLOSE: frozenset({Target.FLAT}),
     Action.CLOSE_LONG: frozenset({Target.FLAT}),
     Action.CLOSE_SHORT: frozenset({Target.FLAT}),
+    Action.SET_EXITS: frozenset(),  # whatever is held stays held
 }
 
 
@@ -88,7 +89,7 @@ def check_agreement(word: Word, previous: Target | None, target: Target, field: 
     if word.side is not None:
         agrees = previous is None or word.side in _order_sides(previous, target)
     else:
-        agrees = target in _ENDS_AT[word.action] and _starts_at(word.action, previous, target)
+        agrees = target in ENDS_AT[word.action] and _starts_at(word.action, previous, target)
     if not agrees:
         start = "" if previous is None else f"from {previous} "
         raise InvalidInput(
@@ -110,7 +111,7 @@ def _starts_at(action: Action, previous: Target | None, target: Target) -> bool:
     if previous is None:
         return True
     match action:
-        case Action.OPEN_LONG | Action.OPEN_SHORT | Action.CLOSE:
+        case Action.OPEN_LONG | Action.OPEN_SHORT | Action.CLOSE | Action.SET_EXITS:
             return True
         case Action.ADD | Action.REDUCE | Action.REDUCE_LONG | Action.REDUCE_SHORT:
             return previous is target

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 
 from app.api.access import PUBLIC
 from app.api.inject import Injected
+from app.domain.shards import LEASES as SHARDS
 from app.errors import StoreUnavailable
 from app.queue import SymbolFeed
 from app.resources import Resources
@@ -15,15 +16,17 @@ from app.store.db import UNAVAILABLE
 from app.store.views import live_leases, reading
 
 CHECK_TIMEOUT_S = 2.0
-WATCHER_LEASE = "watcher"
 WORKER_LEASES = "worker:"
+WATCHER_LEASES = "watching:"
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ok: bool
     detail: str
+    count: int | None = None
+    """With `worker` and `watcher`: how many live."""
     symbols: list[SymbolFeed] | None = None
-    """With `feeds`: how well each symbol that is followed is heard."""
+    """With `feeds`: how well each symbol that is followed is watched, and by which watcher."""
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +51,15 @@ class HealthController(Controller):
     @get("/ready")
     async def ready(self, resources: Injected) -> Response[Ready]:
         """200 when every part is there, else 503; the checks name what is missing."""
-        found = await asyncio.gather(_processes(resources), _redis(resources), _feeds(resources))
-        checks = {name: check for part in found for name, check in part.items()}
+        checks = await look(resources)
         ok = all(check.ok for check in checks.values())
         return Response(Ready(status="ok" if ok else "unavailable", checks=checks), status_code=200 if ok else 503)
+
+
+async def look(resources: Resources) -> dict[str, Check]:
+    """Every part by its name."""
+    found = await asyncio.gather(_processes(resources), _redis(resources), _feeds(resources))
+    return {name: check for part in found for name, check in part.items()}
 
 
 async def _processes(resources: Resources) -> dict[str, Check]:
@@ -67,18 +75,30 @@ async def _processes(resources: Resources) -> dict[str, Check]:
             "watcher": unknown,
         }
     workers = sum(name.startswith(WORKER_LEASES) for name in leases)
-    watcher = WATCHER_LEASE in leases
     return {
         "database": Check(ok=True, detail="answers"),
         "worker": Check(
             ok=workers > 0,
+            count=workers,
             detail=f"{workers} at work" if workers else "none: alerts are kept, and wait until one starts",
         ),
-        "watcher": Check(
-            ok=watcher,
-            detail="follows the prices" if watcher else "none: only the stops at the exchanges protect what is open",
-        ),
+        "watcher": _watchers(leases),
     }
+
+
+def _watchers(leases: set[str]) -> Check:
+    """By the leases under which the symbols are shared out; who watches has some of them."""
+    count, free = sum(name.startswith(WATCHER_LEASES) for name in leases), len(set(SHARDS) - leases)
+    if not free:
+        detail = f"{count} at work, all symbols are followed"
+    elif free == len(SHARDS):
+        detail = "none: only the stops at the exchanges protect what is open"
+    else:
+        detail = (
+            f"{count} at work, but nobody follows {free} of {len(SHARDS)} parts of the symbols: only the stops at the "
+            "exchanges protect what is open there"
+        )
+    return Check(ok=not free, detail=detail, count=count)
 
 
 async def _redis(resources: Resources) -> dict[str, Check]:
@@ -97,5 +117,6 @@ async def _feeds(resources: Resources) -> dict[str, Check]:
     if lost:
         detail = f"the stream is lost for {', '.join(lost)}: prices are asked for one by one"
     else:
-        detail = f"{len(feeds)} symbols followed"
+        watchers = len({feed.watcher for feed in feeds})
+        detail = f"{len(feeds)} symbols followed" + (f" by {watchers} watchers" if watchers > 1 else "")
     return {"feeds": Check(ok=not lost, detail=detail, symbols=feeds)}

@@ -11,16 +11,17 @@ from litestar import Controller, Request, get, patch, post
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery, JSONBody
 
-from app.alerts.fields import read_exits
+from app.alerts.exits import read_exits
 from app.alerts.symbols import normalise
 from app.api.access import at_least
-from app.api.health import WATCHER_LEASE
 from app.api.inject import Injected
 from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, instant_and_id, one_page, read_cursor
 from app.api.problems import not_found
+from app.domain.callback import callback_pct
 from app.domain.money import HUNDRED, plain
 from app.domain.order import PositionSide
 from app.domain.position import CloseReason, PositionStatus
+from app.domain.shards import lease_of
 from app.domain.signal import Exits
 from app.errors import InvalidInput, Refused
 from app.flows import manual
@@ -34,7 +35,7 @@ from app.store.views import EventView, FillView, LevelView, OrderView, PositionR
 
 PRICE_FRESH_S = 30.0
 """An older price says nothing about what a position is worth now."""
-STOPS = frozenset({"stop_loss", "trailing_stop", "break_even"})
+STOPS = frozenset({"stop_loss", "trailing_stop", "trailing_take_profit", "break_even"})
 
 
 class PositionJson(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +79,8 @@ class Close(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Adopt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`exits` as in an alert: stop_loss, take_profit, trailing, break_even; the strategy's defaults for what is left
-    out. `side` is needed where both sides of the symbol are held.
+    """`exits` as in an alert (stop_loss, take_profit, trailing, …); the strategy's defaults for what is left out.
+    `side` is needed where both sides of the symbol are held.
     """
 
     account: UUID
@@ -176,8 +177,8 @@ class PositionController(Controller):
         request: Request[User, Any, State],
         data: JSONBody[dict[str, Any]],
     ) -> Commanded:
-        """Change the exits that are named, as in an alert: stop_loss, take_profit, trailing, break_even. null takes one
-        away. Answers the id of the change, in the position's events.
+        """Change the exits that are named, as in an alert (stop_loss, take_profit, trailing, …); null takes one away.
+        Answers the id of the change, in the position's events.
         """
         if not data:
             raise InvalidInput(
@@ -221,8 +222,8 @@ def _read_exits(given: dict[str, Any], prefix: str = "") -> Exits:
 async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[PositionJson]:
     async with reading(resources.pool) as db:
         levels = await views.levels_of(db, [row.id for row in rows])
-        watched = WATCHER_LEASE in await views.live_leases(db)
-        dark = await blind.rows(db) if watched else set()
+        held = await views.live_leases(db)
+        dark = await blind.rows(db)
         # A removed account has no live position, so no price is asked for.
         live = {row.account for row in rows if row.status != PositionStatus.CLOSED}
         markets = {account_id: await _market(resources, db, account_id) for account_id in live}
@@ -230,8 +231,8 @@ async def _shape(resources: Resources, rows: Sequence[PositionRow]) -> list[Posi
     prices = {book: await _price(resources, markets[book[0]], book[1]) for book in books}
 
     def is_watched(row: PositionRow) -> bool:
-        market = markets.get(row.account) or ""
-        return watched and not dark & {(market, row.symbol), (market, blind.EVERYTHING)}
+        market, lease = markets.get(row.account) or "", lease_of(row.symbol)
+        return lease in held and not dark & {(market, lease, row.symbol), (market, lease, blind.EVERYTHING)}
 
     return [
         _json(row, levels[row.id], prices.get((row.account, row.symbol)), resources.now(), watched=is_watched(row))
@@ -289,10 +290,18 @@ def _with_price(level: LevelView, side: str) -> LevelView:
     if level.distance is not None:
         distance = Decimal(level.distance)
     elif level.distance_pct is not None:
-        distance = extreme * Decimal(level.distance_pct) / HUNDRED
+        distance = extreme * _callback_pct(level, extreme, side) / HUNDRED
     else:
         return level
     return msgspec.structs.replace(level, price=plain(extreme - distance * _sign(side)))
+
+
+def _callback_pct(level: LevelView, extreme: Decimal, side: str) -> Decimal:
+    start_pct = Decimal(level.distance_pct or 0)
+    if level.decay_pct is None or level.activation_price is None:
+        return start_pct
+    gain_pct = (extreme / Decimal(level.activation_price) - 1) * HUNDRED * _sign(side)
+    return callback_pct(start_pct, Decimal(level.min_factor), Decimal(level.decay_pct), gain_pct)
 
 
 def _sign(side: str) -> int:

@@ -13,7 +13,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
-from app.alerts.fields import read_defaults
+from app.alerts.defaults import read_defaults
 from app.alerts.recognise import AUTO, FORMATS
 from app.alerts.symbols import normalise
 from app.api.access import at_least
@@ -40,6 +40,8 @@ OVERLAP_MAX_S = 30 * 24 * 3600
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 SLUG_CHARS_MAX = 64
 SLUG_TRIES_MAX = 20
+
+ALERT_EVERY_S_MIN, ALERT_EVERY_S_MAX = 60, 31 * 86_400
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -293,6 +295,13 @@ def _checked_limits(limits: Limits) -> Limits:
     most = limits.max_notional
     if most is not None and not (most.is_finite() and most > ZERO):
         raise InvalidInput("bad_value", "max_notional must be above 0: correct it.", "limits.max_notional")
+    every_s = limits.alert_every_s
+    if every_s is not None and not ALERT_EVERY_S_MIN <= every_s <= ALERT_EVERY_S_MAX:
+        raise InvalidInput(
+            "bad_value",
+            f"alert_every_s must be {ALERT_EVERY_S_MIN} to {ALERT_EVERY_S_MAX} seconds: correct it.",
+            "limits.alert_every_s",
+        )
     return limits
 
 

@@ -1,6 +1,7 @@
 """Where alerts come in. The body is read whatever its content type says, and handed on as it came."""
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -8,12 +9,16 @@ import msgspec
 from litestar import Controller, Request, Response, post
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery
 
+from app.alerts.fields import read_positive, read_time
 from app.api.access import PUBLIC
 from app.api.inject import Injected
 from app.api.problems import Problem
-from app.errors import StoreUnavailable
+from app.domain.money import ZERO
+from app.domain.order import PositionSide
+from app.errors import InvalidInput, StoreUnavailable
+from app.flows.explain import Explanation, WhatIf, explain
 from app.flows.receive import Delivery, receive
 from app.flows.receive import Receipt as Stored
 from app.resources import Resources
@@ -24,9 +29,11 @@ HANDLER_TIMEOUT_S = 2.5
 _storing: set[asyncio.Task[Stored]] = set()  # the loop alone would forget a task that nobody awaits
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     alert_id: UUID
     status: str
+    repairs: tuple[str, ...] = ()
+    """What was mended or left out of the body; absent when nothing was."""
 
 
 class WebhookController(Controller):
@@ -48,6 +55,56 @@ class WebhookController(Controller):
         """Deliver an alert; the address holds the strategy's secret."""
         return await _deliver(request, resources, strategy, secret)
 
+    @post("/{strategy:str}/explain", status_code=200)
+    async def explain_with_secret_in_body(
+        self,
+        request: Request[Any, Any, State],
+        strategy: FromPath[str],
+        resources: Injected,
+        held: FromQuery[str | None] = None,
+        at: FromQuery[str | None] = None,
+    ) -> Explanation:
+        """What this alert would do now: how it is read, every check, the orders. Nothing is stored or sent.
+
+        `held` asks what it would do if another position were held: `long:1.5`, `short:2` or `flat`; `at` at another
+        instant than now.
+        """
+        return await _explain(request, resources, strategy, None, held, at)
+
+    @post("/{strategy:str}/{secret:str}/explain", status_code=200)
+    async def explain_with_secret_in_path(
+        self,
+        request: Request[Any, Any, State],
+        strategy: FromPath[str],
+        secret: FromPath[str],
+        resources: Injected,
+        held: FromQuery[str | None] = None,
+        at: FromQuery[str | None] = None,
+    ) -> Explanation:
+        """The same; the address holds the strategy's secret."""
+        return await _explain(request, resources, strategy, secret, held, at)
+
+
+async def _explain(
+    request: Request[Any, Any, State],
+    resources: Resources,
+    strategy: str,
+    secret: str | None,
+    held: str | None,
+    at: str | None,
+) -> Explanation:
+    what_if = WhatIf(held=None if held is None else _held(held), at=read_time(at, "at"))
+    return await explain(resources, await _delivery(request, strategy, secret), what_if)
+
+
+def _held(text: str) -> tuple[PositionSide, Decimal]:
+    side, _, qty = text.strip().lower().partition(":")
+    if side == "flat" and not qty:
+        return PositionSide.LONG, ZERO
+    if side not in set(PositionSide):
+        raise InvalidInput("bad_held", "held is what is held instead: write long:1.5, short:2 or flat.", "held")
+    return PositionSide(side), read_positive(qty, "held")
+
 
 async def _deliver(
     request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
@@ -68,7 +125,11 @@ async def _deliver(
     finally:
         storing.cancel()
     return Response(
-        Receipt(alert_id=receipt.alert_id, status="duplicate" if receipt.duplicate else "accepted"),
+        Receipt(
+            alert_id=receipt.alert_id,
+            status="duplicate" if receipt.duplicate else "accepted",
+            repairs=receipt.repairs,
+        ),
         status_code=200 if receipt.duplicate else 202,
     )
 
@@ -80,14 +141,17 @@ def _forget(storing: asyncio.Task[Stored]) -> None:
 
 
 async def _store(request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None) -> Stored:
-    delivery = Delivery(
+    return await receive(resources, await _delivery(request, strategy, secret))
+
+
+async def _delivery(request: Request[Any, Any, State], strategy: str, secret: str | None) -> Delivery:
+    return Delivery(
         strategy_id=strategy,
         path_secret=secret,
         raw=await _body(request),
         content_type=request.headers.get("content-type", ""),
         source=request.client.host if request.client else "",
     )
-    return await receive(resources, delivery)
 
 
 async def _body(request: Request[Any, Any, State]) -> bytes:

@@ -6,13 +6,25 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.exits import WAITS_FOR_NO_TARGET, check_exits, native_stop_price, waits_for_no_target
+from app.domain.exits import check_exits, check_together, native_stop_price
 from app.domain.instrument import Instrument
 from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
 from app.domain.order import PositionSide, opposite
 from app.domain.position import CloseReason, Position
-from app.domain.refusals import Outcome
-from app.domain.signal import REDUCING, Action, Defaults, Exits, Signal, Size, SizeUnit, Target
+from app.domain.refusals import Outcome, Refusal
+from app.domain.signal import (
+    REDUCING,
+    Action,
+    Defaults,
+    Exits,
+    Missed,
+    Repeat,
+    Sides,
+    Signal,
+    Size,
+    SizeUnit,
+    Target,
+)
 
 MAX_AGE_S = 60
 
@@ -54,19 +66,14 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
 Leg = Reduce | Close | Open
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """Why something was not done; `reason` is a sentence for a trader."""
-
-    code: Outcome
-    reason: str
-
-
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The legs in their order, and what of the wish was refused (`refusal`) although the rest is done."""
 
     legs: tuple[Leg, ...] = ()
     refusal: Refusal | None = None
     reason: str = ""  # why there is nothing to do
+    missed: str = ""  # what tells that an alert was missed, for people
+    halts: bool = False  # the strategy is to be disabled
     held: tuple[UUID, ...] = ()  # ids of the positions that it was made for
 
 
@@ -80,6 +87,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     multiplier: Decimal = Decimal(1)
     trade_without_stop: bool = False
     notional_max: Decimal | None = None  # of one opening, in quote currency
+    sides: Sides = Sides.BOTH
+    repeat: Repeat = Repeat.IGNORE
+    missed: Missed = Missed.HEAL
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,21 +128,46 @@ _OF_THE_ACCOUNT = frozenset({SizeUnit.PCT_EQUITY, SizeUnit.PCT_AVAILABLE, SizeUn
 def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: CloseReason = CloseReason.SIGNAL) -> Plan:
     """What gets the position to where the signal wants it.
 
-    A reversal whose opening has to be refused still closes: the sender no longer wants what is held.
+    A reversal whose opening has to be refused still closes: the sender no longer wants what is held. A change of exits
+    trades nothing and is not decided here.
     """
+    assert signal.action is not Action.SET_EXITS, "nothing to trade"
     if situation.hedge:
         return _decide_hedged(signal, rules, situation, close_reason)
     held = situation.held[0] if situation.held else None
     if held is not None and held.strategy_id != rules.strategy_id:
         return _of_another(held)
-    return _decide_one(signal, rules, situation, held, close_reason)
+    plan = _decide_one(signal, rules, situation, held, close_reason)
+    missed = _missed(signal, held)
+    return plan if missed is None else _after_a_miss(plan, missed, rules)
+
+
+def _missed(signal: Signal, held: Position | None) -> str | None:
+    """How the chart's position before the alert differs from what is held."""
+    state = Target.FLAT if held is None else Target(held.side.value)
+    if signal.previous in (None, state):
+        return None
+    return (
+        f"the chart was {signal.previous} before this alert, and {state} is held: an alert was missed, or a stop or a "
+        "hand was first"
+    )
+
+
+def _after_a_miss(plan: Plan, missed: str, rules: Rules) -> Plan:
+    """The plan with what the strategy wants in this case. What closes is done in any case."""
+    halts = rules.missed is Missed.HALT
+    closing = tuple(leg for leg in plan.legs if not isinstance(leg, Open))
+    if rules.missed is Missed.HEAL or len(closing) == len(plan.legs):
+        return msgspec.structs.replace(plan, missed=missed, halts=halts)
+    refusal = Refusal(code=Outcome.MISSED_ALERT, reason=missed + ("; the strategy is disabled now" if halts else ""))
+    return msgspec.structs.replace(plan, legs=closing, refusal=refusal, missed=missed, halts=halts)
 
 
 def _decide_one(
     signal: Signal, rules: Rules, situation: Situation, held: Position | None, close_reason: CloseReason
 ) -> Plan:
     """The plan for one position, or for where there is none."""
-    wish = _wish(signal, held)
+    wish = _wish(signal, rules, held)
     if isinstance(wish, Plan):
         return wish
     if wish is Target.FLAT:
@@ -143,13 +178,15 @@ def _decide_one(
         return _reduce(signal, rules, held, situation, close_reason)
     side = PositionSide(wish.value)
     if held is None or held.side is not side:
+        if held is not None and not signal.turns:
+            return Plan(legs=(Close(side=held.side, reason=close_reason),))
         closing = () if held is None else (Close(side=held.side, reason=CloseReason.REVERSED),)
         try:
             opening = _open(signal, rules, situation, side, reverses=held)
         except _Refused as refused:
             return Plan(legs=closing, refusal=refused.refusal)
         return Plan(legs=(*closing, opening))
-    if signal.action is Action.ADD:
+    if signal.action is Action.ADD or (signal.action in _OPENING and rules.repeat is Repeat.ADD):
         try:
             return Plan(legs=(_open(signal, rules, situation, side, held=held),))
         except _Refused as refused:
@@ -220,7 +257,7 @@ _MEANT = {
 }
 
 
-def _wish(signal: Signal, held: Position | None) -> Target | Plan:
+def _wish(signal: Signal, rules: Rules, held: Position | None) -> Target | Plan:
     """The side to be on afterwards, or a plan to do nothing."""
     if signal.target is not None:
         if signal.target is Target.FLAT and held is None:
@@ -228,7 +265,7 @@ def _wish(signal: Signal, held: Position | None) -> Target | Plan:
         return signal.target
     if signal.action in (Action.OPEN_LONG, Action.OPEN_SHORT):
         wish = Target.LONG if signal.action is Action.OPEN_LONG else Target.SHORT
-        if held is not None and held.side.value == wish.value:
+        if held is not None and held.side.value == wish.value and rules.repeat is Repeat.IGNORE:
             return Plan(reason=f"already {held.side} {plain(held.qty)}; to add to it, send action add")
         return wish
     assert signal.action is not None, "one of action and target is set"
@@ -304,6 +341,8 @@ def _open(
             Outcome.SYMBOL_NOT_ALLOWED,
             f"strategy {rules.strategy_id} trades {', '.join(rules.symbols)}, not {signal.symbol}",
         )
+    if rules.sides not in (Sides.BOTH, side):
+        raise _Refused(Outcome.SIDE_NOT_ALLOWED, f"strategy {rules.strategy_id} opens {rules.sides} only, not {side}")
     if not instrument.trading:
         raise _Refused(Outcome.NOT_TRADING, f"{instrument.symbol} is not trading at the exchange now")
     expired = too_old(signal, situation.received_at, situation.now)
@@ -319,12 +358,10 @@ def _open(
     # Targets of what is held may have been reached: their rungs are gone, and nothing of them fires again.
     reached = held is not None and not signal.exits.take_profit
     checked = msgspec.structs.replace(exits, take_profit=()) if reached else exits
-    wrong = check_exits(checked, side, situation.price)
+    entry = situation.price if held is None else held.entry_price
+    wrong = check_exits(checked, side, situation.price) or check_together(exits, side, entry)
     if wrong is not None:
-        what = "the stop loss" if wrong is Outcome.STOP_WRONG_SIDE else "a take profit"
-        raise _Refused(wrong, f"{what} of this {side} would fire at once: the price is {plain(situation.price)}")
-    if waits_for_no_target(exits):
-        raise _Refused(Outcome.NO_SUCH_TARGET, WAITS_FOR_NO_TARGET)
+        raise _Refused(wrong.code, wrong.reason)
     leverage = signal.leverage or rules.defaults.leverage
     if leverage is not None and leverage > instrument.leverage_max:
         raise _Refused(
@@ -339,6 +376,8 @@ def _open(
             raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
         else:
             qty = _multiplied(size, _base_qty(size, situation, held=held, exits=exits), rules)
+            if signal.whole_order and signal.size is not None and reverses is not None:
+                qty = max(qty - reverses.qty, ZERO)
     qty = _tradable(qty, situation)
     if rules.notional_max is not None and qty * situation.price > rules.notional_max:
         raise _Refused(
@@ -348,14 +387,13 @@ def _open(
         )
     if situation.unfit is not None:
         raise _Refused(situation.unfit.code, situation.unfit.reason)
-    entry = situation.price
     return Open(
         side=side,
         qty=qty,
         adds=held is not None,
         leverage=leverage,
         exits=exits,
-        native_stop=native_stop_price(exits, side, entry, instrument, NATIVE_STOP_BUFFER_PCT),
+        native_stop=native_stop_price(exits, side, situation.price, instrument, NATIVE_STOP_BUFFER_PCT),
     )
 
 

@@ -1,17 +1,15 @@
 """What a position's exits come to: its levels, what cannot hold together, and the stop that rests at the exchange."""
 
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from app.domain.instrument import Instrument
-from app.domain.level import LevelKind, PlannedLevel
-from app.domain.money import HUNDRED, ONE, ZERO, floor_to_step, tick_down, tick_up
+from app.domain.level import LevelKind, PlannedLevel, TriggerBy
+from app.domain.money import HUNDRED, ONE, ZERO, floor_to_step, plain, tick_down, tick_up
 from app.domain.order import PositionSide
-from app.domain.refusals import Outcome
-from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit
-
-WAITS_FOR_NO_TARGET = (
-    "break_even waits for a target that take_profit does not have: name one of the ladder, the first is 1"
-)
+from app.domain.refusals import Outcome, Refusal
+from app.domain.signal import BreakEven, Exits, PriceKind, PriceOrPct, StopStep, TakeProfit
 
 
 def plan_levels(
@@ -22,79 +20,158 @@ def plan_levels(
     instrument: Instrument,
     fired_rungs: frozenset[int] = frozenset(),
     qty_opened: Decimal | None = None,
+    *,
+    opened_at: datetime,
 ) -> list[PlannedLevel]:
     """The levels that a position of `qty` needs.
 
     Per cents count from the entry. Prices go on the tick grid towards the entry, which ends the position sooner.
     Stops carry the whole quantity; the rungs of the ladder are shares of `qty_opened`, together never above `qty`.
     """
+
+    def whole(kind: LevelKind, trigger_by: PriceKind = PriceKind.LAST, **what: Any) -> PlannedLevel:
+        return PlannedLevel(kind=kind, fraction=ONE, qty=qty, trigger_by=_trigger_by(trigger_by, side), **what)
+
+    def gain(at: PriceOrPct | None) -> Decimal | None:
+        return None if at is None else _gain(at, side, entry_price, instrument)
+
     planned: list[PlannedLevel] = []
     if exits.stop_loss is not None:
-        stop = _stop_price(exits.stop_loss, side, entry_price)
-        price = _towards_entry(stop, -side.sign, entry_price, instrument)
-        planned.append(PlannedLevel(kind=LevelKind.STOP_LOSS, fraction=ONE, qty=qty, price=price))
-    if exits.trailing is not None:
-        wakes = exits.trailing.activate
+        price = _towards_entry(_stop_price(exits.stop_loss, side, entry_price), -side.sign, entry_price, instrument)
+        for step in exits.stop_steps:
+            if _reached(step.after_target, fired_rungs):
+                price = _on_grid(_step_price(step, exits, side, entry_price), side, instrument)
+        planned.append(whole(LevelKind.STOP_LOSS, exits.stop_loss.trigger_by, price=price))
+    trailing = exits.trailing
+    if trailing is not None:
         planned.append(
-            PlannedLevel(
-                kind=LevelKind.TRAILING_STOP,
-                fraction=ONE,
-                qty=qty,
-                activation_price=None if wakes is None else _gain(wakes, side, entry_price, instrument),
-                distance=exits.trailing.distance.price,
-                distance_pct=exits.trailing.distance.pct,
+            whole(
+                LevelKind.TRAILING_STOP,
+                trailing.trigger_by,
+                activation_price=gain(trailing.activate),
+                distance=trailing.distance.price,
+                distance_pct=trailing.distance.pct,
+            )
+        )
+    taking = exits.trailing_take_profit
+    if taking is not None:
+        planned.append(
+            whole(
+                LevelKind.TRAILING_TAKE_PROFIT,
+                taking.trigger_by,
+                activation_price=gain(taking.activate),
+                distance_pct=taking.callback_pct,
+                min_factor=taking.min_factor,
+                decay_pct=taking.decay_pct,
             )
         )
     even = exits.break_even
-    if even is not None and _begins(even, fired_rungs):
-        to_grid = tick_up if side is PositionSide.LONG else tick_down
-        wakes = even.after
+    if even is not None and (even.after_target is None or _reached(even.after_target, fired_rungs)):
         planned.append(
-            PlannedLevel(
-                kind=LevelKind.BREAK_EVEN,
-                fraction=ONE,
-                qty=qty,
-                price=to_grid(_even_price(even, side, entry_price), instrument.tick_size),
-                activation_price=None if wakes is None else _gain(wakes, side, entry_price, instrument),
+            whole(
+                LevelKind.BREAK_EVEN,
+                even.trigger_by,
+                price=_on_grid(_even_price(even, side, entry_price), side, instrument),
+                activation_price=gain(even.after),  # one that waits for a price is armed from the start, and sleeps
             )
         )
+    if exits.time_exit is not None:
+        planned.append(whole(LevelKind.TIME_EXIT, due_at=opened_at + timedelta(seconds=exits.time_exit.after_s)))
     opened = qty if qty_opened is None else qty_opened
     for rung, fraction, share in _shares(exits.take_profit, opened, qty, instrument, fired_rungs):
-        price = _gain(exits.take_profit[rung].at, side, entry_price, instrument)
-        planned.append(PlannedLevel(kind=LevelKind.TAKE_PROFIT, rung=rung, fraction=fraction, qty=share, price=price))
+        target = exits.take_profit[rung]
+        planned.append(
+            PlannedLevel(
+                kind=LevelKind.TAKE_PROFIT,
+                rung=rung,
+                fraction=fraction,
+                qty=share,
+                price=_gain(target.at, side, entry_price, instrument),
+                trigger_by=_trigger_by(target.trigger_by, side),
+            )
+        )
     return planned
 
 
-def check_exits(exits: Exits, side: PositionSide, price: Decimal, entry_price: Decimal | None = None) -> Outcome | None:
-    """The code to refuse exits with if one of them would end the position at once, or could never do so.
+def check_exits(exits: Exits, side: PositionSide, price: Decimal, entry_price: Decimal | None = None) -> Refusal | None:
+    """Why exits are refused of which one would end the position at once, or could never do so.
 
     `price` is that of now. Per cents count from the entry, which is the same for a position that is about to be opened.
     """
     sign, entry = side.sign, price if entry_price is None else entry_price
+
+    def refused(code: Outcome, what: str) -> Refusal:
+        return Refusal(code=code, reason=f"{what} of this {side} would fire at once: the price is {plain(price)}")
+
     stop = None if exits.stop_loss is None else _stop_price(exits.stop_loss, side, entry)
     if stop is not None and (sign * (price - stop) <= 0 or stop <= 0):
-        return Outcome.STOP_WRONG_SIDE
+        return refused(Outcome.STOP_WRONG_SIDE, "the stop loss")
     if exits.trailing is not None and side is PositionSide.LONG:
         distance = exits.trailing.distance
         if (distance.price or ZERO) >= price or (distance.pct or ZERO) >= HUNDRED:
-            return Outcome.STOP_WRONG_SIDE
+            return Refusal(
+                code=Outcome.STOP_WRONG_SIDE,
+                reason=f"the trailing stop of this long would never fire: it is at zero or below, the price is "
+                f"{plain(price)}",
+            )
     if exits.break_even is not None and exits.break_even.after is not None:
         # It would fire at the tick that wakes it, unless the price is beyond both already.
-        stop = _even_price(exits.break_even, side, entry)
+        even = _even_price(exits.break_even, side, entry)
         after = _target_price(exits.break_even.after, side, entry)
-        if sign * (after - stop) <= 0 and sign * (price - stop) <= 0:
-            return Outcome.STOP_WRONG_SIDE
+        if sign * (after - even) <= 0 and sign * (price - even) <= 0:
+            return refused(Outcome.STOP_WRONG_SIDE, "break_even")
     for rung in exits.take_profit:
         target = _target_price(rung.at, side, entry)
         if sign * (target - price) <= 0 or target <= 0:
-            return Outcome.TARGET_WRONG_SIDE
+            return refused(Outcome.TARGET_WRONG_SIDE, "a take profit")
     return None
 
 
-def waits_for_no_target(exits: Exits) -> bool:
-    """Whether break-even waits for a target that the ladder doesn't have, and would never come."""
+def check_together(exits: Exits, side: PositionSide, entry_price: Decimal) -> Refusal | None:
+    """Why exits are refused that cannot hold together, whatever the price is: what waits for a target that is not in
+    the ladder, and steps of a stop that is not there, that would loosen it or fire with the target that they follow.
+    """
+    targets = len(exits.take_profit)
     even = exits.break_even
-    return even is not None and even.after_target is not None and even.after_target > len(exits.take_profit)
+    if even is not None and even.after_target is not None and even.after_target > targets:
+        return _no_target("break_even waits for", even.after_target, targets)
+    taking = exits.trailing_take_profit
+    if taking is not None and side.sign * (_target_price(taking.activate, side, entry_price) - entry_price) <= 0:
+        return Refusal(
+            code=Outcome.TARGET_WRONG_SIDE,
+            reason=f"the trailing take profit of this {side} is activated where there is no profit yet",
+        )
+    if not exits.stop_steps:
+        return None
+    if exits.stop_loss is None:
+        return Refusal(code=Outcome.NO_STOP, reason="stop_steps move the stop loss, and there is none: name one")
+    stands = _stop_price(exits.stop_loss, side, entry_price)
+    for step in exits.stop_steps:
+        if step.after_target > targets:
+            return _no_target("stop_steps wait for", step.after_target, targets)
+        goes = _step_price(step, exits, side, entry_price)
+        after = _target_price(exits.take_profit[step.after_target - 1].at, side, entry_price)
+        if side.sign * (goes - stands) <= 0:
+            return Refusal(
+                code=Outcome.STOP_WRONG_SIDE,
+                reason=f"the step after target {step.after_target} would loosen the stop, from {plain(stands)} to "
+                f"{plain(goes)}: steps only tighten it",
+            )
+        if side.sign * (after - goes) <= 0:
+            return Refusal(
+                code=Outcome.STOP_WRONG_SIDE,
+                reason=f"the step after target {step.after_target} puts the stop at {plain(goes)}, beyond that target "
+                f"at {plain(after)}, where it would fire at once",
+            )
+        stands = goes
+    return None
+
+
+def _no_target(what: str, wanted: int, there: int) -> Refusal:
+    return Refusal(
+        code=Outcome.NO_SUCH_TARGET,
+        reason=f"{what} target {wanted}, and take_profit has {there or 'none'}: name one of the ladder, the first is 1",
+    )
 
 
 def native_stop_price(
@@ -122,9 +199,29 @@ def native_stop_price(
     return max(tick_down(stop - buffer, instrument.tick_size), instrument.tick_size)
 
 
-def _begins(even: BreakEven, fired_rungs: frozenset[int]) -> bool:
-    """Whether its level is armed by now; one that waits for a price is armed from the start, and sleeps."""
-    return even.after_target is None or any(rung >= even.after_target - 1 for rung in fired_rungs)
+def _reached(target: int, fired_rungs: frozenset[int]) -> bool:
+    """Whether the ladder has come to this target; one that was passed over was reached too."""
+    return any(rung >= target - 1 for rung in fired_rungs)
+
+
+def _trigger_by(kind: PriceKind, side: PositionSide) -> TriggerBy:
+    if kind is PriceKind.BID_ASK:
+        return TriggerBy.BID if side is PositionSide.LONG else TriggerBy.ASK
+    return TriggerBy(kind.value)
+
+
+def _on_grid(price: Decimal, side: PositionSide, instrument: Instrument) -> Decimal:
+    """A stop that locks a gain in, on the grid where the gain is not less."""
+    return (tick_up if side is PositionSide.LONG else tick_down)(price, instrument.tick_size)
+
+
+def _step_price(step: StopStep, exits: Exits, side: PositionSide, entry_price: Decimal) -> Decimal:
+    if step.price is not None:
+        return step.price
+    if step.to_target is not None:
+        return _target_price(exits.take_profit[step.to_target - 1].at, side, entry_price)
+    assert step.gain_pct is not None, "a StopStep has one of three"
+    return entry_price * (HUNDRED + side.sign * step.gain_pct) / HUNDRED
 
 
 def _even_price(even: BreakEven, side: PositionSide, entry_price: Decimal) -> Decimal:

@@ -29,7 +29,7 @@ class LevelBook:
         self._next_entry = 0
         # Each direction looks at `sign * price`, so that one kind of heap serves both.
         self._firing = {1: _Heap(), -1: _Heap()}
-        self._waking = {1: _Heap(), -1: _Heap()}
+        self._waking = {1: _Heap(), -1: _Heap()}  # activation prices, and where a callback shrinks
         self._trails = {1: Trail(1), -1: Trail(-1)}
         self._changed: dict[UUID, None] = {}
         self._group = Group(INFINITY)  # the one that moves, while `_riding` is the sign of its side
@@ -122,6 +122,7 @@ class LevelBook:
             return []
         for sign in (1, -1):
             for level_id in self._waking[sign].pop(sign * price, self._entries):
+                self._trails[sign].remove(level_id)  # where it is one whose callback shrinks
                 self._move(_with_extreme(self._levels[level_id], price))
                 self._place(self._levels[level_id])
         for sign, trail in self._trails.items():
@@ -220,10 +221,13 @@ class LevelBook:
         if level.asleep:
             assert level.activation_price is not None
             self._push(self._waking[sign], level.id, sign * level.activation_price)
-        elif level.kind is LevelKind.TRAILING_STOP:
+        elif level.kind.trails:
             self._trails[sign].add(level)
+            step = level.next_step
+            if step is not None:
+                self._push(self._waking[sign], level.id, sign * step)
         else:
-            assert level.price is not None, "only a trailing stop has no price"
+            assert level.price is not None, "only what trails has no price"
             sign = 1 if level.fires_above else -1
             self._push(self._firing[sign], level.id, sign * level.price)
 
@@ -275,6 +279,7 @@ def _better(side: PositionSide, one: Decimal, other: Decimal | None) -> Decimal:
 
 def _same_level(one: Level, other: Level) -> bool:
     """Whether only the closing order or the extreme differs."""
-    return (one.kind, one.side, one.price, one.activation_price, one.distance, one.distance_pct, one.armed_at) == (
-        other.kind, other.side, other.price, other.activation_price, other.distance, other.distance_pct, other.armed_at
+    return one == msgspec.structs.replace(
+        other, position_id=one.position_id, qty=one.qty, fraction=one.fraction, extreme=one.extreme,
+        extreme_at=one.extreme_at, order_id=one.order_id, intent_id=one.intent_id, status=one.status,
     )  # fmt: skip

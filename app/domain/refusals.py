@@ -2,17 +2,22 @@
 
 from enum import StrEnum
 
+import msgspec
+
 
 class Outcome(StrEnum):
     """Codes of `outcome.code`. The sentence beside each says when it is used."""
 
     # done
     EXECUTED = "executed"  # orders were sent and filled
+    EXITS_CHANGED = "exits_changed"  # the position's exits are those of the alert from now on
     NOTHING_TO_DO = "nothing_to_do"  # the position already is what the alert asks for
     # refused
     UNKNOWN_SYMBOL = "unknown_symbol"  # the exchange lists no such instrument
     NOT_TRADING = "not_trading"  # the exchange has halted or delisted the instrument
     SYMBOL_NOT_ALLOWED = "symbol_not_allowed"  # the strategy does not trade this symbol
+    SIDE_NOT_ALLOWED = "side_not_allowed"  # the strategy does not open this side
+    MISSED_ALERT = "missed_alert"  # another position is held than the chart says, and the strategy wants that told
     STRATEGY_DISABLED = "strategy_disabled"  # the strategy is switched off; closes still go through
     NO_ACCOUNT = "no_account"  # the strategy has no account to trade on
     NO_SIZE = "no_size"  # neither alert nor strategy names a size
@@ -22,7 +27,8 @@ class Outcome(StrEnum):
     SIZE_ABOVE_LIMIT = "size_above_limit"  # worth more than the strategy's max_notional
     STOP_WRONG_SIDE = "stop_wrong_side"  # the stop would fire at once
     TARGET_WRONG_SIDE = "target_wrong_side"  # a take profit would fire at once
-    NO_SUCH_TARGET = "no_such_target"  # break_even waits for a target that the ladder does not have
+    LADDER_BEGUN = "ladder_begun"  # a target was reached already, so the ladder cannot be replaced
+    NO_SUCH_TARGET = "no_such_target"  # break_even or stop_steps wait for a target that the ladder does not have
     AMBIGUOUS_SIDE = "ambiguous_side"  # hedge mode holds both sides, and the alert does not say which it means
     POSITION_MODE_MISMATCH = "position_mode_mismatch"  # the exchange is in another position mode than the account says
     MARGIN_MODE_MISMATCH = "margin_mode_mismatch"  # the exchange is in another margin mode than the account says
@@ -49,3 +55,10 @@ class Outcome(StrEnum):
     # needs_operator
     UNRESOLVED = "unresolved"  # what became of an order could not be proven
     GAVE_UP = "gave_up"  # failed again and again; set aside so that others proceed
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why something was not done; `reason` is a sentence for a trader."""
+
+    code: Outcome
+    reason: str

@@ -6,9 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.decide import Refusal
-from app.domain.refusals import Outcome
-from app.domain.signal import Signal, Target
+from app.domain.refusals import Outcome, Refusal
+from app.domain.signal import Action, Signal, Target
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +17,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     request: Signal
     received_at: datetime
     waits: bool  # it came after ours and was not begun
+    done: bool = False  # it was carried out
     opened: bool  # it was carried out, and meant to hold something
     closed: bool  # it was carried out, and meant to end or reduce what was held
 
@@ -47,10 +47,16 @@ def _superseded(signal: Signal, neighbours: list[Neighbour]) -> Refusal | None:
 
 def _out_of_order(signal: Signal, neighbours: list[Neighbour]) -> Refusal | None:
     """What was said earlier and arrives later must not undo the newer word: an opening not the close that followed it,
-    a close not the opening. Two closes, or two openings that do not contradict, may come in any order.
+    a close not the opening. Two closes, or two openings that do not contradict, may come in any order. Exits are those
+    of the position that was held when they were said.
     """
     for one in neighbours:
-        contradicts = one.opened if signal.only_closes else one.closed or (one.opened and _turns(signal, one.request))
+        if signal.action is Action.SET_EXITS:
+            contradicts = one.opened or one.closed or (one.done and one.request.action is Action.SET_EXITS)
+        elif signal.only_closes:
+            contradicts = one.opened
+        else:
+            contradicts = one.closed or (one.opened and _turns(signal, one.request))
         if contradicts and not one.waits and _is_earlier(signal, one.request):
             assert signal.sent_at is not None
             assert one.request.sent_at is not None

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from app.domain.money import ZERO
+from app.domain.money import ONE, ZERO
 
 
 class Action(StrEnum):
@@ -21,6 +21,7 @@ class Action(StrEnum):
     CLOSE = "close"
     CLOSE_LONG = "close_long"
     CLOSE_SHORT = "close_short"
+    SET_EXITS = "set_exits"
 
 
 class Target(StrEnum):
@@ -51,6 +52,16 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     value: Decimal
 
 
+class PriceKind(StrEnum):
+    """Which price an exit looks at."""
+
+    LAST = "last"  # each trade
+    MARK = "mark"  # the exchange's mark price, which single trades do not move
+    BID = "bid"
+    ASK = "ask"
+    BID_ASK = "bid_ask"  # the one at which the position would be closed: a long's bid, a short's ask
+
+
 class PriceOrPct(msgspec.Struct, frozen=True, kw_only=True):
     """A price given outright, or as a distance from the entry in per cent. Exactly one is set."""
 
@@ -58,9 +69,25 @@ class PriceOrPct(msgspec.Struct, frozen=True, kw_only=True):
     pct: Decimal | None = None
 
 
+class StopLoss(PriceOrPct, frozen=True, kw_only=True):
+    trigger_by: PriceKind = PriceKind.LAST
+
+
+class StopStep(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the stop loss goes once the ladder's target of this number was reached (the first is 1). Exactly one is
+    set: a gain in per cent of the entry (0 is the entry itself), the price of an earlier target, or a price.
+    """
+
+    after_target: int
+    gain_pct: Decimal | None = None
+    to_target: int | None = None
+    price: Decimal | None = None
+
+
 class TakeProfit(msgspec.Struct, frozen=True, kw_only=True):
     at: PriceOrPct
     fraction: Decimal  # of the position as opened
+    trigger_by: PriceKind = PriceKind.LAST
 
 
 class Trailing(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +95,20 @@ class Trailing(msgspec.Struct, frozen=True, kw_only=True):
 
     activate: PriceOrPct | None = None
     distance: PriceOrPct  # `price`: absolute distance; `pct`: of the best price
+    trigger_by: PriceKind = PriceKind.LAST
+
+
+class TrailingTakeProfit(msgspec.Struct, frozen=True, kw_only=True):
+    """From `activate` on it follows the best price, and takes the profit once the price falls back by the callback: per
+    cent of the best price, `callback_pct` at first. The more is gained, the less is given back: the callback shrinks
+    towards `min_factor` of itself, by e^(-gain / decay_pct), the gain in per cent of the activation price.
+    """
+
+    activate: PriceOrPct
+    callback_pct: Decimal
+    min_factor: Decimal = ONE
+    decay_pct: Decimal | None = None  # None: it does not shrink, and `min_factor` is 1
+    trigger_by: PriceKind = PriceKind.LAST
 
 
 class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,24 +120,29 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
     after: PriceOrPct | None = None
     after_target: int | None = None
     offset_pct: Decimal = ZERO
+    trigger_by: PriceKind = PriceKind.LAST
+
+
+class TimeExit(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything is closed `after_s` seconds after the position was opened, whatever the price is."""
+
+    after_s: int
 
 
 class Exits(msgspec.Struct, frozen=True, kw_only=True):
     """What may end the position; each becomes a level once it is filled."""
 
-    stop_loss: PriceOrPct | None = None
+    stop_loss: StopLoss | None = None
     take_profit: tuple[TakeProfit, ...] = ()
     trailing: Trailing | None = None
+    trailing_take_profit: TrailingTakeProfit | None = None
     break_even: BreakEven | None = None
+    stop_steps: tuple[StopStep, ...] = ()
+    time_exit: TimeExit | None = None
 
     def over(self, defaults: "Exits") -> "Exits":
         """These exits, with the strategy's defaults for what is not named."""
-        return Exits(
-            stop_loss=self.stop_loss or defaults.stop_loss,
-            take_profit=self.take_profit or defaults.take_profit,
-            trailing=self.trailing or defaults.trailing,
-            break_even=self.break_even or defaults.break_even,
-        )
+        return Exits(**{name: getattr(self, name) or getattr(defaults, name) for name in Exits.__struct_fields__})
 
     def changed(self, given: "Exits", names: Collection[str]) -> "Exits":
         """These exits with the named ones as they are in `given`, also where that is none."""
@@ -118,7 +164,12 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     size: Size | None = None
     leverage: Decimal | None = None
     exits: Exits = Exits()
+    names: tuple[str, ...] = ()  # of set_exits: the exits that it changes; one that `exits` does not have is taken away
     price: Decimal | None = None  # the chart's price, for people only
+    limit_prices: tuple[Decimal, ...] = ()  # where orders should wait to open it; none: at market
+    turns: bool = True  # an opening turns an opposite position round; if not, it only closes one
+    # `size` is of one order that does it all: what it closes of the other side is counted in
+    whole_order: bool = False
     sent_at: datetime | None = None
     max_age_s: int | None = None
 
@@ -132,9 +183,38 @@ REDUCING = frozenset({Action.REDUCE, Action.REDUCE_LONG, Action.REDUCE_SHORT})
 CLOSING = REDUCING | {Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT}
 
 
-class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy's defaults for what an alert does not say."""
+class Sides(StrEnum):
+    """Which sides a strategy may open."""
 
+    BOTH = "both"
+    LONG = "long"
+    SHORT = "short"
+
+
+class Repeat(StrEnum):
+    """What an opening does whose side is held already: `buy` while long. A target says by itself what it means."""
+
+    IGNORE = "ignore"
+    ADD = "add"  # its size once more
+    ALIGN = "align"  # up or down to its size, where that is in base units
+
+
+class Missed(StrEnum):
+    """What is done with an alert whose `previous` is not what is held. It is told in any case, and closes are done."""
+
+    HEAL = "heal"  # carried out from what is held
+    IGNORE = "ignore"  # nothing is opened
+    HALT = "halt"  # nothing is opened, and the strategy is disabled until a person has looked
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """A strategy's defaults for what an alert does not say.
+
+    `symbol` and `side` are for alerts of services that keep both in a bot of their own.
+    """
+
+    symbol: str | None = None
+    side: Target | None = None  # long or short
     size: Size | None = None
     leverage: Decimal | None = None
     exits: Exits = Exits()

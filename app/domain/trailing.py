@@ -29,8 +29,8 @@ class _Stop:
     def __init__(self, level: Level) -> None:
         self.level_id = level.id
         self.relative = level.distance is None
-        distance = level.distance_pct if self.relative else level.distance
-        assert distance is not None, "a trailing stop has a distance"
+        distance = level.callback_pct if self.relative else level.distance
+        assert distance is not None, "what trails has a distance"
         self.distance = distance  # in quote, or in per cent of the extreme
         self.group: Group  # the one in which it began; see `Group.now`
         self.children: list[_Stop] = []

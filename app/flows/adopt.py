@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.alerts.fields import read_defaults
-from app.domain.exits import WAITS_FOR_NO_TARGET, check_exits, waits_for_no_target
+from app.alerts.defaults import read_defaults
+from app.domain.exits import check_exits, check_together
 from app.domain.money import ZERO, plain
 from app.domain.order import PositionMode, PositionSide
 from app.domain.position import Position, PositionStatus
@@ -98,13 +98,9 @@ def _check(exits: Exits, strategy: Strategy, holding: Holding, price: Decimal) -
             'name a stop in exits, such as {"stop_loss": {"pct": 1.5}}: nothing is managed without one',
             "exits",
         )
-    if waits_for_no_target(exits):
-        raise InvalidInput(Outcome.NO_SUCH_TARGET, WAITS_FOR_NO_TARGET, "exits")
-    wrong = check_exits(exits, holding.side, price)
+    wrong = check_exits(exits, holding.side, price) or check_together(exits, holding.side, holding.entry_price)
     if wrong is not None:
-        raise InvalidInput(
-            wrong, f"an exit of this {holding.side} would fire at once: the price is {plain(price)}", "exits"
-        )
+        raise InvalidInput(wrong.code, wrong.reason, "exits")
 
 
 async def _begin(

@@ -12,14 +12,15 @@ from uuid import UUID
 import msgspec
 
 from app import crash
-from app.domain.decide import too_old
-from app.domain.refusals import Outcome
+from app.domain.decide import Plan, too_old
+from app.domain.refusals import Outcome, Refusal
+from app.domain.signal import Action
 from app.errors import Conflict, OutcomeUnknown, Refused, StoreUnavailable, Transient
-from app.flows import legs, plan
+from app.flows import change_exits, legs, plan
 from app.flows.legs import GATE_PAUSE_S, Marks, NotYet
 from app.log import event
 from app.resources import Resources
-from app.store import books, inbox, levels, orders
+from app.store import books, inbox, levels, orders, positions, strategies
 from app.store.books import Book
 from app.store.db import UNAVAILABLE, store_errors, transaction
 from app.store.inbox import CauseKind, Instruction, InstructionStatus
@@ -188,6 +189,12 @@ async def _carry_out(
     """Decide if that was not done yet, then execute the legs; answers how the instruction ended."""
     crash.point("execute.begun", instruction.symbol)
     connected = await resources.venues.of(instruction.account_id)
+    if instruction.request.action is Action.SET_EXITS:
+        changed = await change_exits.carry_out(resources, connected, instruction)
+        if isinstance(changed, Refusal):
+            return _refusal_status(changed.code), changed.code, changed.reason
+        done_code = Outcome.NOTHING_TO_DO if changed == change_exits.NOTHING_HELD else Outcome.EXITS_CHANGED
+        return InstructionStatus.DONE, done_code, changed
     found, order, looking = [], None, None
     if instruction.attempts > 1:
         with store_errors():
@@ -197,6 +204,8 @@ async def _carry_out(
         looking = plan.look(resources, connected, instruction)
         decided = await plan.make(resources, connected, instruction)
         marks["decided"] = resources.now()
+        if decided.missed:
+            await _tell_of_a_miss(resources, instruction, decided)
         if not decided.legs:
             if decided.refusal is None:
                 return InstructionStatus.DONE, Outcome.NOTHING_TO_DO, decided.reason
@@ -223,6 +232,21 @@ async def _carry_out(
     if code is not None:
         return _refusal_status(code), code, "; ".join([*done, f"not opened: {why}"])
     return InstructionStatus.DONE, Outcome.EXECUTED, "; ".join(done)
+
+
+async def _tell_of_a_miss(resources: Resources, instruction: Instruction, decided: Plan) -> None:
+    """People are told; a strategy that wants it opens nothing more until one of them has looked."""
+    async with transaction(resources.pool) as connection:
+        await positions.record(
+            connection, "missed_alert", alert_id=instruction.cause_id, account_id=instruction.account_id,
+            position_id=decided.held[0] if decided.held else None, detail={"why": decided.missed},
+        )  # fmt: skip
+        if decided.halts:
+            await strategies.disable(connection, instruction.strategy_id)
+    event(
+        log, logging.WARNING, "an alert was missed", symbol=instruction.symbol, strategy=instruction.strategy_id,
+        why=decided.missed, disabled=decided.halts or None, id=instruction.cause_id,
+    )  # fmt: skip
 
 
 def _refusal_status(code: str) -> InstructionStatus:

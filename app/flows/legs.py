@@ -7,12 +7,12 @@ from decimal import Decimal
 from functools import partial
 
 from app import crash
-from app.domain.decide import Refusal, too_old
+from app.domain.decide import too_old
 from app.domain.instrument import Instrument
 from app.domain.money import ZERO, plain
 from app.domain.order import UNRESOLVED, Order, OrderStatus
 from app.domain.position import PositionStatus
-from app.domain.refusals import Outcome
+from app.domain.refusals import Outcome, Refusal
 from app.errors import OutcomeUnknown, Refused, Transient
 from app.flows import orders as road
 from app.flows import preflight, protect, reconcile

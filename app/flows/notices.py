@@ -1,6 +1,7 @@
 """Tell people of what they alone can mend: a key that its exchange refuses, an instrument that is held and no longer
-traded. Once when it begins and once when it is over, in the log and as an event; whoever is at it when it happens
-(an opening, a close) goes by what the exchange says at that moment and does not ask here.
+traded, a strategy whose alerts stay away. Once when it begins and once when it is over, in the log and as an event;
+whoever is at it when it happens (an opening, a close) goes by what the exchange says at that moment and does not ask
+here.
 """
 
 import logging
@@ -9,7 +10,7 @@ from uuid import UUID
 from app.errors import OutcomeUnknown, Refused, Transient
 from app.log import event
 from app.resources import Connected, Resources
-from app.store import positions, troubles
+from app.store import positions, strategies, troubles
 from app.store.db import store_errors, transaction
 
 log = logging.getLogger("notices")
@@ -19,6 +20,7 @@ KEY_CURE = (
     "nothing is opened, and closes are tried until they go through: enter a key that works with PATCH "
     "/api/v1/accounts/{id}; `levelhead doctor` says what is wrong with this one"
 )
+SILENT_CURE = "look at the alert in the chart: it may have expired, been stopped, or send to another address"
 NOT_TRADING = (
     "the exchange has halted or delisted it: nothing is opened, closes are tried, its stops may not fire there"
 )
@@ -30,6 +32,27 @@ async def all_accounts(resources: Resources) -> None:
         found = await troubles.accounts(resources.pool)
     for account_id in found:
         await account(resources, account_id)
+
+
+async def all_strategies(resources: Resources) -> None:
+    """Look at every strategy that expects an alert every so often."""
+    with store_errors():
+        found = await strategies.quiet(resources.pool)
+    for one in found:
+        if one.silent is one.told:
+            continue
+        async with transaction(resources.pool) as connection:
+            if one.silent:
+                news = await strategies.silent(connection, one.id, one.since)
+            else:
+                news = await strategies.heard(connection, one.id)
+            if news:
+                kind = "strategy_silent" if one.silent else "strategy_heard"
+                await positions.record(connection, kind, detail={"strategy": one.id, "since": one.since})
+        if news and one.silent:
+            event(log, logging.ERROR, "no alert came", strategy=one.id, since=one.since, cure=SILENT_CURE)
+        elif news:
+            event(log, logging.INFO, "alerts come again", strategy=one.id)
 
 
 async def account(resources: Resources, account_id: UUID) -> None:

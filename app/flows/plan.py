@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
-from app.alerts.fields import read_defaults
+from app.alerts.defaults import read_defaults
 from app.domain.decide import Close, Leg, Open, Plan, Rules, Situation, decide, needs_equity
 from app.domain.instrument import Instrument
 from app.domain.money import ZERO
@@ -24,7 +24,7 @@ from app.store.books import Book
 from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind, Instruction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
-from app.store.strategies import Strategy
+from app.store.strategies import Strategy, WebhookStrategy
 from app.venues.base import Equity
 
 PRICE_AGE_MAX_S = 2.0  # an older price is asked for again
@@ -43,7 +43,7 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
         held, strategy, price, unfit, neighbours, held_on = await asyncio.gather(
             positions.live(pool, instruction.account_id, symbol),
             strategies.get(pool, instruction.strategy_id),
-            _price(resources, connected, symbol) if opens else _nothing(),
+            price_of(resources, connected, symbol) if opens else _nothing(),
             preflight.unfit(resources, connected, symbol) if opens else _nothing(),
             inbox.neighbours(pool, instruction) if instruction.cause_kind is CauseKind.ALERT else _nothing(),
             positions.not_let_go(pool, instruction.account_id, symbol, within_s=lets_go_s(resources))
@@ -59,12 +59,17 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
         held, hedge = [one for one in held if one.id == instruction.position_id], False
         if not held:
             return Plan(reason="the position is closed already")
-    rules = _rules(instruction, strategy)
+    if strategy is None:
+        # Of a strategy that was removed nothing but its closes are carried out: an order that turned up late may have
+        # left it a position.
+        rules = Rules(strategy_id=instruction.strategy_id, enabled=False)
+    else:
+        rules = rules_of(strategy, instruction.multiplier)
     if not held and signal.only_closes:
         return Plan(reason="nothing is held")
     instrument = await connected.venue.instrument(symbol)
     if price is None and signal.size is not None:
-        price = await _price(resources, connected, symbol)
+        price = await price_of(resources, connected, symbol)
     wealth: Equity | None = await connected.venue.equity() if needs_equity(signal, rules) else None
     situation = Situation(
         held=tuple(held),
@@ -88,20 +93,19 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     return msgspec.structs.replace(made, held=tuple(one.id for one in held))
 
 
-def _rules(instruction: Instruction, strategy: Strategy | None) -> Rules:
-    """Of a strategy that was removed nothing but its closes are carried out: an order that turned up late may have left
-    it a position.
-    """
-    if strategy is None:
-        return Rules(strategy_id=instruction.strategy_id, enabled=False)
+def rules_of(strategy: Strategy | WebhookStrategy, multiplier: Decimal) -> Rules:
+    """The strategy's say, for an account with this multiplier."""
     return Rules(
         strategy_id=strategy.id,
         enabled=strategy.enabled,
         symbols=None if strategy.symbols is None else tuple(strategy.symbols),
         defaults=read_defaults(strategy.defaults),
-        multiplier=instruction.multiplier,
+        multiplier=multiplier,
         trade_without_stop=strategy.limits.trade_without_stop,
         notional_max=strategy.limits.max_notional,
+        sides=strategy.limits.sides,
+        repeat=strategy.limits.repeat,
+        missed=strategy.limits.missed_alert,
     )
 
 
@@ -118,7 +122,7 @@ async def _nothing() -> None:
     return None
 
 
-async def _price(resources: Resources, connected: Connected, symbol: str) -> Decimal:
+async def price_of(resources: Resources, connected: Connected, symbol: str) -> Decimal:
     """The last price: the watcher's if it is fresh, else the venue's."""
     last = await resources.prices.get(connected.market, symbol)
     if last is not None and last.age_s(resources.now()) <= PRICE_AGE_MAX_S:
@@ -136,7 +140,7 @@ async def _close_reason(resources: Resources, instruction: Instruction) -> Close
             return CloseReason.UNPROTECTED
         case CauseKind.LEVEL:
             kind = await levels.kind(resources.pool, instruction.cause_id)
-            return CloseReason(kind.value)
+            return kind.close_reason
 
 
 async def write(

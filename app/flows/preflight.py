@@ -9,10 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.decide import Refusal
 from app.domain.money import plain
 from app.domain.order import PositionMode, PositionSide
-from app.domain.refusals import Outcome
+from app.domain.refusals import Outcome, Refusal
 from app.errors import OutcomeUnknown, Refused, Transient
 from app.flows import reconcile
 from app.resources import Connected, Resources
@@ -49,9 +48,14 @@ async def unfit(resources: Resources, connected: Connected, symbol: str) -> Refu
             reason=f"what account {account.name} holds could not be compared with the exchange since the start, and "
             f"until then nothing is opened on it: {error}",
         )
+    return await in_the_way(resources, connected, symbol)
+
+
+async def in_the_way(resources: Resources, connected: Connected, symbol: str) -> Refusal | None:
+    """What the tables tell against opening anything of a symbol now."""
     with store_errors():
         dark = await blind.reason(resources.pool, connected.market, symbol)
-        drift = await drifts.size_differs(resources.pool, account.id, symbol)
+        drift = await drifts.size_differs(resources.pool, connected.account.id, symbol)
     if dark is not None:
         return Refusal(code=Outcome.BLIND, reason=f"nothing of {symbol} is opened blind: {dark}")
     if drift is not None:

@@ -6,8 +6,9 @@ from uuid import UUID
 import msgspec
 
 from app import crash
-from app.alerts import body as bodies
-from app.alerts.recognise import read_body
+from app.alerts.body import Body
+from app.alerts.defaults import read_defaults
+from app.alerts.recognise import in_time, open_alert, read_body
 from app.domain.refusals import Outcome
 from app.errors import LevelheadError
 from app.ids import new_id
@@ -16,7 +17,7 @@ from app.log import event
 from app.resources import Resources
 from app.store import inbox, strategies
 from app.store.db import store_errors
-from app.store.inbox import NewAlert
+from app.store.inbox import NewAlert, NewInstruction
 from app.store.strategies import WebhookStrategy
 
 log = logging.getLogger("receive")
@@ -51,10 +52,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """`duplicate`: the alert was here already, under this id."""
+    """`duplicate`: the alert was here already, under this id. `repairs`: what was mended or left out of its body."""
 
     alert_id: UUID
     duplicate: bool
+    repairs: tuple[str, ...] = ()
 
 
 async def receive(resources: Resources, delivery: Delivery) -> Receipt:
@@ -63,13 +65,11 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     Raises InvalidInput (the sender's mistake, with its cure), Unauthorized, KeyConflict, StoreUnavailable.
     """
     received_at = resources.now()
-    body = bodies.open_body(delivery.raw)
-    secret = delivery.path_secret if delivery.path_secret is not None else body.secret
-    with store_errors():
-        strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
-    await _authenticate(resources, strategy, secret)
-    assert strategy is not None
-    reading = read_body(body, strategy.format, path_secret=delivery.path_secret)
+    body = open_alert(delivery.raw)
+    strategy = await addressed(resources, delivery, body)
+    defaults = read_defaults(strategy.defaults, "defaults.")
+    reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
+    reading = in_time(reading, received_at)
     body_hash = resources.keys.body_hash(delivery.raw)
     alert = NewAlert(
         id=new_id(),
@@ -81,28 +81,52 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
         content_type=delivery.content_type,
         source=delivery.source,
         format=reading.format,
-        signal=reading.signal,
+        signals=reading.signals,
         received_at=received_at,
     )
-    accounts = [(new_id(), share.account_id, share.multiplier) for share in strategy.accounts]
-    crash.point("receive.before_commit", alert.signal.symbol)
+    instructions = [
+        NewInstruction(id=new_id(), account_id=share.account_id, multiplier=share.multiplier, leg=leg)
+        for leg in range(len(alert.signals))
+        for share in strategy.accounts
+    ]
+    symbol = alert.signals[0].symbol
+    crash.point("receive.before_commit", symbol)
     with store_errors():
-        stored = await inbox.store(resources.pool, alert, accounts)
-    crash.point("receive.after_commit", alert.signal.symbol)
+        stored = await inbox.store(resources.pool, alert, instructions)
+    crash.point("receive.after_commit", symbol)
     if stored.duplicate:
         if not same(stored.body_hash, body_hash):
             event(log, logging.WARNING, "same id, other body", strategy=strategy.id, alert=stored.alert_id)
             raise KeyConflict(stored.alert_id)
         event(log, logging.INFO, "alert is a duplicate", strategy=strategy.id, alert=stored.alert_id)
-        return Receipt(alert_id=stored.alert_id, duplicate=True)
-    if accounts:
-        await resources.bell.alert(alert.id, alert.signal.symbol, [account_id for _, account_id, _ in accounts])
-    wish = reading.signal.action or reading.signal.target
-    event(log, logging.INFO, "alert accepted", strategy=strategy.id, symbol=alert.signal.symbol, wish=wish,
-          alert=alert.id)  # fmt: skip
-    if not accounts:
+        return Receipt(alert_id=stored.alert_id, duplicate=True, repairs=reading.repairs)
+    await _ring(resources, alert, [share.account_id for share in strategy.accounts])
+    for signal in alert.signals:
+        event(log, logging.INFO, "alert accepted", strategy=strategy.id, symbol=signal.symbol,
+              wish=signal.action or signal.target, alert=alert.id)  # fmt: skip
+    if not instructions:
         event(log, logging.WARNING, "alert refused", strategy=strategy.id, code=Outcome.NO_ACCOUNT, alert=alert.id)
-    return Receipt(alert_id=alert.id, duplicate=False)
+    return Receipt(alert_id=alert.id, duplicate=False, repairs=reading.repairs)
+
+
+async def _ring(resources: Resources, alert: NewAlert, account_ids: list[UUID]) -> None:
+    """Ring once for each book: the alert's own ring is for the symbol of its first order."""
+    if not account_ids:
+        return
+    first, *others = dict.fromkeys(signal.symbol for signal in alert.signals)
+    await resources.bell.alert(alert.id, first, account_ids)
+    for symbol in others:
+        for account_id in account_ids:
+            await resources.bell.book(account_id, symbol, str(alert.id))
+
+
+async def addressed(resources: Resources, delivery: Delivery, body: Body) -> WebhookStrategy:
+    """The strategy that a delivery is for. Raises Unauthorized."""
+    with store_errors():
+        strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
+    await _authenticate(resources, strategy, body.secret if delivery.path_secret is None else delivery.path_secret)
+    assert strategy is not None
+    return strategy
 
 
 async def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:

@@ -232,6 +232,7 @@ async def arm(
         instrument,
         fired_rungs=gone,
         qty_opened=position.qty_opened,
+        opened_at=position.opened_at,
     )
     now = resources.now()
     fresh: list[Level] = []
@@ -274,13 +275,14 @@ def _same(known: Level, plan: PlannedLevel) -> bool:
     return known.qty == plan.qty and _same_trigger(known, plan)
 
 
+# What makes a level fire; if one of these differs it is another level.
+_TRIGGER = (
+    "price", "activation_price", "distance", "distance_pct", "min_factor", "decay_pct", "trigger_by", "due_at",
+)  # fmt: skip
+
+
 def _same_trigger(known: Level, plan: PlannedLevel) -> bool:
-    return (known.price, known.activation_price, known.distance, known.distance_pct) == (
-        plan.price,
-        plan.activation_price,
-        plan.distance,
-        plan.distance_pct,
-    )
+    return all(getattr(known, name) == getattr(plan, name) for name in _TRIGGER)
 
 
 def _closing_intent(position: Position, plan: PlannedLevel) -> Intent:
@@ -297,7 +299,7 @@ def _closing_intent(position: Position, plan: PlannedLevel) -> Intent:
         position_side=position.side,
         hedge=position.hedge,
         kind=IntentKind.CLOSE if plan.qty >= position.qty else IntentKind.REDUCE,
-        reason=CloseReason(plan.kind.value),
+        reason=plan.kind.close_reason,
         side=position.side.closes_with,
         qty=plan.qty,
         status=IntentStatus.ARMED,
@@ -350,6 +352,10 @@ def _level(
         activation_price=plan.activation_price,
         distance=plan.distance,
         distance_pct=plan.distance_pct,
+        min_factor=plan.min_factor,
+        decay_pct=plan.decay_pct,
+        trigger_by=plan.trigger_by,
+        due_at=plan.due_at,
         extreme=known.extreme if known is not None and kept else first_extreme,
         armed_at=known.armed_at if known is not None and kept else now,
         order_id=order.id,

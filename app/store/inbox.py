@@ -1,4 +1,4 @@
-"""The inbox: alerts as they came, and the instructions (one per book) that they became."""
+"""The inbox: alerts as they came, and the instructions (one per order and book) that they became."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -60,8 +60,17 @@ class NewAlert(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     source: str
     format: str
-    signal: Signal
+    signals: tuple[Signal, ...]  # its orders in their sequence; one at least
     received_at: datetime
+
+
+class NewInstruction(msgspec.Struct, frozen=True, kw_only=True):
+    """One order of an alert (`leg` is its place there) for one account."""
+
+    id: UUID
+    account_id: UUID
+    multiplier: Decimal
+    leg: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +104,8 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True):
 
 HASH_WINDOW_S = 30
 
-# One statement, so one round trip and one commit: claim the key, store the alert, and write one instruction for each
-# account that the strategy trades. Nothing is written when the key is taken.
+# One statement, so one round trip and one commit: claim the key, store the alert, and write one instruction for each of
+# its orders and each account that the strategy trades. Nothing is written when the key is taken.
 STORE = f"""
 WITH claimed AS (
     INSERT INTO alert_keys AS k (strategy_id, key, body_hash, alert_id, windowed)
@@ -106,10 +115,10 @@ WITH claimed AS (
      WHERE k.windowed AND k.claimed_at < now() - interval '{HASH_WINDOW_S} seconds'
     RETURNING alert_id
 ), stored AS (
-    INSERT INTO alerts (id, strategy_id, body, content_type, source, format, signal, sent_at, received_at, marks,
-                        status, outcome_code, outcome_reason, finished_at)
-    SELECT alert_id, $2::text, $6::text, $7::text, $8::text, $9::text, $10::jsonb, $11::timestamptz, $12::timestamptz,
-           jsonb_build_object('received', $12::timestamptz),
+    INSERT INTO alerts (id, strategy_id, body, content_type, source, format, signal, more_signals, sent_at, received_at,
+                        marks, status, outcome_code, outcome_reason, finished_at)
+    SELECT alert_id, $2::text, $6::text, $7::text, $8::text, $9::text, $10::jsonb, $13::jsonb, $11::timestamptz,
+           $12::timestamptz, jsonb_build_object('received', $12::timestamptz),
            CASE WHEN nobody THEN 'refused' ELSE 'received' END,
            CASE WHEN nobody THEN '{Outcome.NO_ACCOUNT}' END,
            CASE WHEN nobody THEN 'the strategy trades no account: add one to it' END,
@@ -117,9 +126,11 @@ WITH claimed AS (
       FROM claimed, (SELECT cardinality($14::uuid[]) = 0 AS nobody) AS empty
     RETURNING id
 ), instructed AS (
-    INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, multiplier, request)
-    SELECT i.id, 'alert', stored.id, i.account_id, $13::text, $2::text, i.multiplier, $10::jsonb
-      FROM stored, unnest($14::uuid[], $15::uuid[], $16::numeric[]) AS i (id, account_id, multiplier)
+    INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, multiplier, request, leg)
+    SELECT i.id, 'alert', stored.id, i.account_id, wish.request->>'symbol', $2::text, i.multiplier, wish.request, i.leg
+      FROM stored, unnest($14::uuid[], $15::uuid[], $16::numeric[], $17::int[]) AS i (id, account_id, multiplier, leg),
+           LATERAL (SELECT CASE WHEN i.leg = 0 THEN $10::jsonb ELSE $13::jsonb->(i.leg - 1) END AS request) AS wish
+     ORDER BY i.leg
 )
 SELECT id FROM stored
 """
@@ -127,14 +138,14 @@ SELECT id FROM stored
 KEY_HOLDER = "SELECT alert_id, body_hash FROM alert_keys WHERE strategy_id = $1 AND key = $2"
 
 
-async def store(connection: Connection | Pool, alert: NewAlert, accounts: list[tuple[UUID, UUID, Decimal]]) -> Stored:
-    """Store an alert with one instruction per (instruction id, account, multiplier), unless its key is taken.
+async def store(connection: Connection | Pool, alert: NewAlert, instructions: list[NewInstruction]) -> Stored:
+    """Store an alert with its instructions, all or none of it, unless its key is taken.
 
     One for which there is no account is stored as refused.
 
     Returns only after the commit. `duplicate` with an equal body hash is a resend; with another, a conflict.
     """
-    ids, account_ids, multipliers = zip(*accounts, strict=True) if accounts else ((), (), ())
+    first, *more = alert.signals
     stored = await connection.fetchval(
         STORE,
         alert.id,
@@ -146,13 +157,14 @@ async def store(connection: Connection | Pool, alert: NewAlert, accounts: list[t
         alert.content_type,
         alert.source,
         alert.format,
-        alert.signal,
-        alert.signal.sent_at,
+        first,
+        first.sent_at,
         alert.received_at,
-        alert.signal.symbol,
-        list(ids),
-        list(account_ids),
-        list(multipliers),
+        more,
+        [one.id for one in instructions],
+        [one.account_id for one in instructions],
+        [one.multiplier for one in instructions],
+        [one.leg for one in instructions],
     )
     if stored is not None:
         return Stored(alert_id=alert.id, duplicate=False, body_hash=alert.body_hash)
@@ -163,7 +175,7 @@ async def store(connection: Connection | Pool, alert: NewAlert, accounts: list[t
 INSTRUCT = """
 INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, request, position_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (cause_kind, cause_id, account_id, symbol) DO NOTHING
+ON CONFLICT (cause_kind, cause_id, account_id, symbol, leg) DO NOTHING
 """
 
 
@@ -202,6 +214,7 @@ async def closing_waits(connection: Connection | Pool, account_id: UUID, symbol:
 # made it later. Among the last few only: an alert that comes later than that is too old for other reasons.
 NEIGHBOURS = """
 SELECT n.cause_id AS alert_id, n.request, n.created_at AS received_at, n.status = 'pending' AS waits,
+       n.status = 'done' AS done,
        coalesce(n.status = 'done' AND closes OR acted.reduces, false) AS closed,
        coalesce(n.status = 'done' AND NOT closes AND n.request->>'target' IS NOT NULL OR acted.opens, false) AS opened
   FROM (SELECT * FROM instructions WHERE account_id = $1 AND symbol = $2 ORDER BY seq DESC LIMIT 50) AS n
@@ -209,7 +222,7 @@ SELECT n.cause_id AS alert_id, n.request, n.created_at AS received_at, n.status 
                                      OR n.request->>'action' LIKE 'reduce%', false) AS closes) AS wish
  CROSS JOIN LATERAL (SELECT bool_or(kind IN ('open', 'add')) AS opens, bool_or(kind IN ('reduce', 'close')) AS reduces
                        FROM intents WHERE cause_kind = 'instruction' AND cause_id = n.id) AS acted
- WHERE n.cause_kind = 'alert' AND n.strategy_id = $3 AND n.id <> $4
+ WHERE n.cause_kind = 'alert' AND n.strategy_id = $3 AND n.cause_id <> $4
    AND (n.status = 'pending' AND n.seq > $5
         OR n.status <> 'pending' AND (n.request->>'sent_at')::timestamptz > $6::timestamptz)
  ORDER BY n.seq
@@ -219,8 +232,8 @@ SELECT n.cause_id AS alert_id, n.request, n.created_at AS received_at, n.status 
 async def neighbours(connection: Connection | Pool, instruction: Instruction) -> list[Neighbour]:
     """The other alerts of its strategy and book beside which an alert's instruction has its place."""
     rows = await connection.fetch(
-        NEIGHBOURS, instruction.account_id, instruction.symbol, instruction.strategy_id, instruction.id,
-        instruction.seq, instruction.request.sent_at,
+        NEIGHBOURS, instruction.account_id, instruction.symbol, instruction.strategy_id,
+        instruction.cause_id, instruction.seq, instruction.request.sent_at,
     )  # fmt: skip
     return as_structs(rows, Neighbour)
 
@@ -358,7 +371,7 @@ RETURNING cause_kind, cause_id
 # and the reason names how many ended how; each account's own outcome stays with its instruction.
 FINISH_ALERT = """
 WITH others AS (
-    SELECT status, outcome_code, outcome_reason FROM instructions
+    SELECT status, outcome_code, outcome_reason, leg FROM instructions
      WHERE cause_kind = 'alert' AND cause_id = $1
 ), gravest AS (
     SELECT * FROM others
@@ -370,7 +383,8 @@ UPDATE alerts a
    SET status = g.status, outcome_code = g.outcome_code,
        outcome_reason = CASE
            WHEN (SELECT count(*) FROM others) = 1 THEN g.outcome_reason
-           ELSE (SELECT count(*) FILTER (WHERE status = 'done') || ' of ' || count(*) || ' accounts done; ' FROM others)
+           ELSE (SELECT count(*) FILTER (WHERE status = 'done') || ' of ' || count(*)
+                        || CASE WHEN max(leg) = 0 THEN ' accounts done; ' ELSE ' orders done; ' END FROM others)
                 || coalesce(g.outcome_reason, '')
        END,
        marks = a.marks || $2 || jsonb_build_object('finished', clock_timestamp()),

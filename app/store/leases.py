@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
+
 from app.store.db import Connection, Pool
 
 ACQUIRE = """
@@ -38,22 +40,44 @@ ON CONFLICT (name) DO UPDATE
 RETURNING l.name, l.token
 """
 
-RENEW_ALL = """
+# Rows that are written together are locked in the order of their names, by whoever it is: so nobody waits in a circle.
+HELD = """
+held AS MATERIALIZED (
+    SELECT l.name
+      FROM leases l
+      JOIN unnest($2::text[], $3::bigint[]) AS ours (name, token) ON l.name = ours.name AND l.token = ours.token
+     WHERE l.holder = $1 AND l.expires_at > clock_timestamp()
+     ORDER BY l.name
+       FOR NO KEY UPDATE OF l
+)
+"""
+RENEW_ALL = f"""
+WITH {HELD}
 UPDATE leases l SET expires_at = clock_timestamp() + make_interval(secs => $4)
-  FROM unnest($2::text[], $3::bigint[]) AS held (name, token)
- WHERE l.name = held.name AND l.token = held.token AND l.holder = $1 AND l.expires_at > clock_timestamp()
+  FROM held WHERE l.name = held.name
 RETURNING l.name
 """
+RELEASE_ALL = f"""
+WITH {HELD}
+UPDATE leases l SET expires_at = clock_timestamp() FROM held WHERE l.name = held.name
+"""
 
-RELEASE_ALL = """
-UPDATE leases l SET expires_at = clock_timestamp()
-  FROM unnest($2::text[], $3::bigint[]) AS held (name, token)
- WHERE l.name = held.name AND l.token = held.token AND l.holder = $1 AND l.expires_at > clock_timestamp()
+LIVE = """
+SELECT name, holder, extract(epoch FROM expires_at - clock_timestamp())::float8 AS remaining_s
+  FROM leases
+ WHERE starts_with(name, $1) AND expires_at > clock_timestamp()
 """
 
 HOLDERS = "SELECT DISTINCT holder FROM leases WHERE expires_at > clock_timestamp()"
 
-FREE = "UPDATE leases SET expires_at = clock_timestamp() WHERE holder = any($1) AND expires_at > clock_timestamp()"
+FREE = """
+WITH theirs AS MATERIALIZED (
+    SELECT name FROM leases WHERE holder = any($1) AND expires_at > clock_timestamp()
+     ORDER BY name
+       FOR NO KEY UPDATE
+)
+UPDATE leases l SET expires_at = clock_timestamp() FROM theirs WHERE l.name = theirs.name
+"""
 
 LAST_SEEN = "SELECT expires_at FROM leases WHERE name = $1"
 
@@ -103,6 +127,19 @@ async def expires_at(connection: Connection | Pool, name: str) -> datetime | Non
     """When the last known lease of this name ran or runs out; None when there never was one."""
     found: datetime | None = await connection.fetchval(LAST_SEEN, name)
     return found
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """A lease that somebody holds for so long yet."""
+
+    holder: UUID
+    remaining_s: float
+
+
+async def live(connection: Connection | Pool, beginning: str) -> dict[str, Live]:
+    """Name -> lease, of all that somebody holds now and whose name begins so."""
+    rows = await connection.fetch(LIVE, beginning)
+    return {row["name"]: Live(holder=row["holder"], remaining_s=row["remaining_s"]) for row in rows}
 
 
 async def holders(connection: Connection | Pool) -> list[UUID]:

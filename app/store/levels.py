@@ -4,9 +4,10 @@ An armed level owns an armed order: client order id, side and quantity are commi
 straight to the wire.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -30,12 +31,13 @@ class Armed(msgspec.Struct, frozen=True, kw_only=True):
 
 LEVEL_COLUMNS = """
     l.id, l.position_id, l.kind, l.rung, p.side, l.fraction, l.qty, l.price, l.activation_price, l.distance,
-    l.distance_pct, l.extreme, l.extreme_at, l.trigger_by, l.armed_at, l.order_id, l.intent_id, l.status
+    l.distance_pct, l.min_factor, l.decay_pct, l.due_at, l.extreme, l.extreme_at, l.trigger_by, l.armed_at, l.order_id,
+    l.intent_id, l.status
 """
 
 OF_POSITION = f"SELECT {LEVEL_COLUMNS} FROM levels l JOIN positions p ON p.id = l.position_id WHERE l.position_id = $1"
 
-ARMED = f"""
+_ARMED = f"""
 SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS close_side, o.qty AS close_qty,
        o.hedge
   FROM levels l
@@ -43,7 +45,18 @@ SELECT {LEVEL_COLUMNS}, p.account_id, p.symbol, o.client_order_id, o.side AS clo
   JOIN orders o ON o.id = l.order_id
  WHERE l.status = 'armed' AND p.status <> 'closed'
 """
-ARMED_OF_POSITION = f"{ARMED} AND l.position_id = $1"
+ARMED_OF_POSITION = f"{_ARMED} AND l.position_id = $1"
+ARMED_WITH_IDS = f"{_ARMED} AND l.id = ANY($1)"
+
+# A page of them, behind a level of a position: reading all at once would hold up whoever reads for too long.
+ARMED_PAGE = """
+SELECT l.position_id, l.id, l.order_id, p.symbol
+  FROM levels l JOIN positions p ON p.id = l.position_id
+ WHERE l.status = 'armed' AND p.status <> 'closed' AND (l.position_id, l.id) > ($1, $2)
+ ORDER BY l.position_id, l.id
+ LIMIT $3
+"""
+PAGE_ROWS = 500
 
 
 async def of_position(connection: Connection | Pool, position_id: UUID) -> list[Level]:
@@ -51,27 +64,53 @@ async def of_position(connection: Connection | Pool, position_id: UUID) -> list[
     return as_structs(await connection.fetch(OF_POSITION, position_id), Level)
 
 
-async def armed(connection: Connection | Pool, position_id: UUID | None = None) -> list[Armed]:
-    """The armed levels of one position, or of all; without those that only another version understands."""
-    if position_id is None:
-        rows = await connection.fetch(ARMED)
-    else:
-        rows = await connection.fetch(ARMED_OF_POSITION, position_id)
+class Standing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An armed level by its id, and the closing order that stands behind it: another one whenever it is armed anew."""
+
+    id: UUID
+    order_id: UUID
+    symbol: str
+
+
+async def armed(connection: Connection | Pool, position_id: UUID) -> list[Armed]:
+    """The armed levels of a position; without those that only another version understands."""
+    return _armed(await connection.fetch(ARMED_OF_POSITION, position_id))
+
+
+async def armed_with_ids(connection: Connection | Pool, level_ids: Sequence[UUID]) -> list[Armed]:
+    """Those of these levels that are armed, in pages of at most PAGE_ROWS ids."""
+    assert len(level_ids) <= PAGE_ROWS
+    return _armed(await connection.fetch(ARMED_WITH_IDS, list(level_ids)))
+
+
+def _armed(rows: Sequence[Any]) -> list[Armed]:
     return readable([{**row, "level": dict(row)} for row in rows], Armed, "level")
+
+
+async def standing(connection: Connection | Pool) -> AsyncIterator[list[Standing]]:
+    """All armed levels, page by page; what is armed or disarmed meanwhile may be among them or not."""
+    behind = UUID(int=0), UUID(int=0)
+    while True:
+        rows = await connection.fetch(ARMED_PAGE, *behind, PAGE_ROWS)
+        yield [Standing(id=row["id"], order_id=row["order_id"], symbol=row["symbol"]) for row in rows]
+        if len(rows) < PAGE_ROWS:
+            return
+        behind = rows[-1]["position_id"], rows[-1]["id"]
 
 
 INSERT = """
 INSERT INTO levels (id, position_id, kind, rung, fraction, qty, price, activation_price, distance, distance_pct,
-                    extreme, status, intent_id, order_id, armed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                    min_factor, decay_pct, due_at, trigger_by, extreme, status, intent_id, order_id, armed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 """
 
 # A level that moves is another level: it starts anew from here, its extreme with it. One whose closing quantity
 # alone changed has been armed all along.
 REARM = """
 UPDATE levels
-   SET qty = $2, price = $3, activation_price = $4, distance = $5, distance_pct = $6, extreme = $7,
-       extreme_at = CASE WHEN armed_at = $9 THEN extreme_at END, order_id = $8, armed_at = $9, status = 'armed'
+   SET qty = $2, price = $3, activation_price = $4, distance = $5, distance_pct = $6, min_factor = $7, decay_pct = $8,
+       due_at = $9, trigger_by = $10, extreme = $11, extreme_at = CASE WHEN armed_at = $13 THEN extreme_at END,
+       order_id = $12, armed_at = $13, status = 'armed'
  WHERE id = $1 AND status IN ('armed', 'disarmed')
 """
 
@@ -92,14 +131,16 @@ UPDATE levels
 
 DONE = "UPDATE levels SET status = 'done' WHERE id = $1 AND status <> 'done'"
 
-# An extreme only gets better, whoever writes it, and only the holder of the watcher's lease writes it.
+# An extreme only gets better, whoever writes it, and only the holder of the symbol's lease writes it.
 SAVE_EXTREMES = """
 UPDATE levels l
    SET extreme = CASE WHEN p.side = 'long' THEN greatest(l.extreme, x.extreme) ELSE least(l.extreme, x.extreme) END,
        extreme_at = greatest(l.extreme_at, x.extreme_at)
-  FROM unnest($1::uuid[], $2::numeric[], $3::timestamptz[]) AS x (id, extreme, extreme_at), positions p
+  FROM unnest($1::uuid[], $2::numeric[], $3::timestamptz[], $4::text[], $5::bigint[])
+       AS x (id, extreme, extreme_at, lease, token),
+       positions p, leases held
  WHERE l.id = x.id AND l.status = 'armed' AND p.id = l.position_id
-   AND EXISTS (SELECT FROM leases WHERE name = 'watcher' AND token = $4 AND expires_at > clock_timestamp())
+   AND held.name = x.lease AND held.token = x.token AND held.expires_at > clock_timestamp()
 """
 
 KIND = "SELECT kind FROM levels WHERE id = $1"
@@ -128,7 +169,8 @@ async def insert(connection: Connection, levels: Sequence[Level]) -> None:
         [
             (
                 x.id, x.position_id, x.kind, x.rung, x.fraction, x.qty, x.price, x.activation_price, x.distance,
-                x.distance_pct, x.extreme, x.status, x.intent_id, x.order_id, x.armed_at,
+                x.distance_pct, x.min_factor, x.decay_pct, x.due_at, x.trigger_by, x.extreme, x.status, x.intent_id,
+                x.order_id, x.armed_at,
             )
             for x in levels
         ],
@@ -139,10 +181,13 @@ async def rearm(connection: Connection, levels: Sequence[Level]) -> None:
     await connection.executemany(
         REARM,
         [
-            (x.id, x.qty, x.price, x.activation_price, x.distance, x.distance_pct, x.extreme, x.order_id, x.armed_at)
+            (
+                x.id, x.qty, x.price, x.activation_price, x.distance, x.distance_pct, x.min_factor, x.decay_pct,
+                x.due_at, x.trigger_by, x.extreme, x.order_id, x.armed_at,
+            )
             for x in levels
         ],
-    )
+    )  # fmt: skip
 
 
 async def disarm(connection: Connection, position_id: UUID, level_ids: Sequence[UUID] | None = None) -> list[UUID]:
@@ -188,10 +233,20 @@ async def interrupted(connection: Connection | Pool, position_id: UUID) -> list[
     return as_structs(await connection.fetch(INTERRUPTED, position_id), Interrupted)
 
 
-async def save_extremes(
-    connection: Connection | Pool, extremes: Sequence[tuple[UUID, Decimal, datetime | None]], *, token: int
-) -> None:
-    """Persist how far trailing stops have come, and up to when, so that a restart goes on from there."""
+class Extreme(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a trailing stop has come, up to when, and by which lease (its name and token) whoever says so knows."""
+
+    level_id: UUID
+    price: Decimal
+    at: datetime | None
+    lease: str
+    token: int
+
+
+async def save_extremes(connection: Connection | Pool, extremes: Sequence[Extreme]) -> None:
+    """Persist how far trailing stops have come, so that whoever watches them next goes on from there. What is told by a
+    lease that is over is not written.
+    """
     if extremes:
-        ids, prices, instants = zip(*extremes, strict=True)
-        await connection.execute(SAVE_EXTREMES, list(ids), list(prices), list(instants), token)
+        columns = zip(*((x.level_id, x.price, x.at, x.lease, x.token) for x in extremes), strict=True)
+        await connection.execute(SAVE_EXTREMES, *map(list, columns))

@@ -55,13 +55,14 @@ SELECT CASE side WHEN 'sell' THEN 'long' ELSE 'short' END FROM orders
  WHERE account_id = $1 AND symbol = $2 AND reduce_only AND status IN ('sent', 'unknown', 'accepted')
 """
 UNRELEASED = """
-SELECT id FROM positions
+SELECT id, symbol FROM positions
  WHERE status = 'closed' AND released_at IS NULL AND ended_at > clock_timestamp() - make_interval(secs => $1)
 """
 RELEASE = """
-UPDATE positions SET released_at = clock_timestamp()
- WHERE id = ANY($1) AND status = 'closed' AND released_at IS NULL
-   AND EXISTS (SELECT FROM leases WHERE name = 'watcher' AND token = $2 AND expires_at > clock_timestamp())
+UPDATE positions p SET released_at = clock_timestamp()
+  FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS ended (id, lease, token), leases held
+ WHERE p.id = ended.id AND p.status = 'closed' AND p.released_at IS NULL
+   AND held.name = ended.lease AND held.token = ended.token AND held.expires_at > clock_timestamp()
 """
 CLOSED_LATELY = "SELECT * FROM positions WHERE account_id = $1 AND status = 'closed' AND closed_at > $2"
 
@@ -114,15 +115,17 @@ async def not_let_go(connection: Connection | Pool, account_id: UUID, symbol: st
     return {row["side"] for row in await connection.fetch(NOT_LET_GO, account_id, symbol, within_s)}
 
 
-async def unreleased(connection: Connection | Pool, *, within_s: float) -> list[UUID]:
-    """Positions that ended in the last `within_s` and that the watcher has not let go of."""
-    return [row["id"] for row in await connection.fetch(UNRELEASED, within_s)]
+async def unreleased(connection: Connection | Pool, *, within_s: float) -> list[tuple[UUID, str]]:
+    """(position, symbol) of what ended in the last `within_s` and what its watcher has not let go of."""
+    return [(row["id"], row["symbol"]) for row in await connection.fetch(UNRELEASED, within_s)]
 
 
-async def release(connection: Connection | Pool, position_ids: Collection[UUID], *, token: int) -> None:
-    """The holder of the watcher's lease has let go of these: nothing leaves for them any more or is on its way."""
-    if position_ids:
-        await connection.execute(RELEASE, list(position_ids), token)
+async def release(connection: Connection | Pool, ended: Collection[tuple[UUID, str, int]]) -> None:
+    """The holders of the symbols' leases have let go of these (position, lease, token): nothing leaves for them any
+    more or is on its way.
+    """
+    if ended:
+        await connection.execute(RELEASE, *map(list, zip(*ended, strict=True)))
 
 
 async def closed_lately(connection: Connection | Pool, account_id: UUID, *, since: datetime) -> list[Position]:
@@ -199,6 +202,17 @@ async def record(
 ) -> None:
     """Note for people that something happened to a position or alert."""
     await connection.execute(EVENT, kind, position_id, alert_id, account_id, detail)
+
+
+WAS_CHANGED = """
+SELECT EXISTS (SELECT FROM events WHERE position_id = $1 AND kind = 'exits_changed' AND detail->>'id' = $2)
+"""
+
+
+async def was_changed(connection: Connection | Pool, position_id: UUID, change_id: UUID) -> bool:
+    """Whether this change of the position's exits was made already."""
+    found: bool = await connection.fetchval(WAS_CHANGED, position_id, str(change_id))
+    return found
 
 
 async def set_exits(connection: Connection | Pool, position_id: UUID, exits: Exits) -> None:

@@ -10,20 +10,26 @@ import asyncpg
 import msgspec
 
 from app.domain.money import ONE
+from app.domain.signal import Missed, Repeat, Sides
 from app.errors import Conflict, InvalidInput
 from app.ids import new_id
-from app.store.db import Connection, Pool, as_struct_or_none, as_structs
+from app.store.db import Connection, Pool, affected, as_struct_or_none, as_structs
 
 SECRETS_MAX = 10
 """Secrets of one strategy that hold at the same time: each is compared with at each alert."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the strategy may not do, whatever its alerts say."""
+    """What the strategy may not do, whatever its alerts say, and what it does where they say it twice or too late."""
 
     trade_without_stop: bool = False
     max_notional: Decimal | None = None
     """The most that one opening order may be worth, in quote currency."""
+    sides: Sides = Sides.BOTH
+    repeat: Repeat = Repeat.IGNORE
+    missed_alert: Missed = Missed.HEAL
+    alert_every_s: int | None = None
+    """An alert is expected in every so many seconds; when none comes people are told."""
 
 
 class AccountShare(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +48,7 @@ class WebhookStrategy(msgspec.Struct, frozen=True, kw_only=True):
     """The notation of its alerts: one of `alerts.recognise.FORMATS`."""
     symbols: tuple[str, ...] | None
     defaults: dict[str, Any]
-    """As the user wrote it, in the notation of alerts; `alerts.fields.read_defaults` makes Defaults of it."""
+    """As the user wrote it, in the notation of alerts; `alerts.defaults.read_defaults` makes Defaults of it."""
     limits: Limits
     secret_hashes: tuple[bytes, ...]
     accounts: tuple[AccountShare, ...]
@@ -186,6 +192,51 @@ async def update(connection: Connection, strategy_id: str, change: StrategyChang
         await connection.execute(DELETE_SHARES, strategy_id)
         await _insert_shares(connection, strategy_id, change.accounts)
     return True
+
+
+DISABLE = "UPDATE strategies SET enabled = false, updated_at = clock_timestamp() WHERE id = $1 AND enabled"
+
+
+async def disable(connection: Connection | Pool, strategy_id: str) -> None:
+    """It opens nothing any more; closes still go through."""
+    await connection.execute(DISABLE, strategy_id)
+
+
+# Of those that are enabled and expect an alert: when the last one came, or when they were made or changed last.
+QUIET = """
+SELECT s.id, s.silent_since IS NOT NULL AS told, quiet.since,
+       quiet.since < clock_timestamp() - make_interval(secs => (s.limits->>'alert_every_s')::float8) AS silent
+  FROM strategies s
+ CROSS JOIN LATERAL (SELECT greatest((SELECT a.received_at FROM alerts a WHERE a.strategy_id = s.id
+                                       ORDER BY a.seq DESC LIMIT 1), s.updated_at) AS since) AS quiet
+ WHERE s.removed_at IS NULL AND s.enabled AND s.limits->>'alert_every_s' IS NOT NULL
+ ORDER BY s.id COLLATE "C"
+"""
+SILENT = "UPDATE strategies SET silent_since = $2 WHERE id = $1 AND silent_since IS NULL"
+HEARD = "UPDATE strategies SET silent_since = NULL WHERE id = $1 AND silent_since IS NOT NULL"
+
+
+class Quiet(msgspec.Struct, frozen=True, kw_only=True):
+    """A strategy that expects alerts: since when it heard none, whether that is too long, whether people know."""
+
+    id: str
+    told: bool
+    since: datetime
+    silent: bool
+
+
+async def quiet(connection: Connection | Pool) -> list[Quiet]:
+    return as_structs(await connection.fetch(QUIET), Quiet)
+
+
+async def silent(connection: Connection | Pool, strategy_id: str, since: datetime) -> bool:
+    """Whether this is news."""
+    return affected(await connection.execute(SILENT, strategy_id, since)) == 1
+
+
+async def heard(connection: Connection | Pool, strategy_id: str) -> bool:
+    """Whether it was told to be silent."""
+    return affected(await connection.execute(HEARD, strategy_id)) == 1
 
 
 LOCK = "SELECT id FROM strategies WHERE id = $1 AND removed_at IS NULL FOR UPDATE"

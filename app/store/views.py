@@ -35,6 +35,8 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True):
     outcome: OutcomeView | None
     format: str
     signal: Any
+    more_signals: Any
+    """The orders after `signal`, in their sequence; most often there is none."""
     sent_at: datetime | None
     received_at: datetime
     finished_at: datetime | None
@@ -56,11 +58,12 @@ class AlertSource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstructionView(msgspec.Struct, frozen=True, kw_only=True):
-    """What one account was asked to do, and what became of it there."""
+    """What one account was asked to do, and what became of it there. `leg` is the order's place in the alert."""
 
     id: UUID
     account: UUID
     account_name: str
+    leg: int
     symbol: str
     multiplier: str
     status: str
@@ -124,6 +127,9 @@ class LevelView(msgspec.Struct, frozen=True, kw_only=True):
     activation_price: str | None
     distance: str | None
     distance_pct: str | None
+    min_factor: str
+    decay_pct: str | None
+    due_at: datetime | None
     extreme: str | None
     armed_at: datetime
     triggered_at: datetime | None
@@ -159,8 +165,8 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALERT_COLUMNS = """
-a.seq, a.id, a.strategy_id AS strategy, a.status, a.outcome_code, a.outcome_reason, a.format, a.signal, a.sent_at,
-a.received_at, a.finished_at, a.marks
+a.seq, a.id, a.strategy_id AS strategy, a.status, a.outcome_code, a.outcome_reason, a.format, a.signal, a.more_signals,
+a.sent_at, a.received_at, a.finished_at, a.marks
 """
 
 ALERTS = f"""
@@ -174,8 +180,9 @@ ALERT = f"SELECT {ALERT_COLUMNS} FROM alerts a WHERE a.id = $1"
 ALERT_SOURCE = "SELECT body, content_type, source FROM alerts WHERE id = $1"
 
 INSTRUCTIONS = """
-SELECT i.id, i.account_id AS account, a.name AS account_name, i.symbol, trim_scale(i.multiplier)::text AS multiplier,
-       i.status, i.outcome_code, i.outcome_reason, i.attempts, i.created_at, i.finished_at
+SELECT i.id, i.account_id AS account, a.name AS account_name, i.leg, i.symbol,
+       trim_scale(i.multiplier)::text AS multiplier, i.status, i.outcome_code, i.outcome_reason, i.attempts,
+       i.created_at, i.finished_at
   FROM instructions i JOIN accounts a ON a.id = i.account_id
  WHERE i.cause_kind = 'alert' AND i.cause_id = $1
  ORDER BY i.seq
@@ -240,6 +247,7 @@ SELECT l.id, l.position_id, l.kind, l.rung, trim_scale(l.price)::text AS price,
        trim_scale(l.fraction)::text AS fraction, trim_scale(l.qty)::text AS qty, l.trigger_by, l.status,
        trim_scale(l.activation_price)::text AS activation_price,
        trim_scale(l.distance)::text AS distance, trim_scale(l.distance_pct)::text AS distance_pct,
+       trim_scale(l.min_factor)::text AS min_factor, trim_scale(l.decay_pct)::text AS decay_pct, l.due_at,
        trim_scale(l.extreme)::text AS extreme, l.armed_at, l.triggered_at,
        trim_scale(l.trigger_price)::text AS trigger_price
   FROM levels l
@@ -337,5 +345,5 @@ async def events_of_position(connection: Connection, position_id: UUID) -> list[
 
 
 async def live_leases(connection: Connection) -> set[str]:
-    """Names of the leases that somebody holds right now: `watcher`, `worker:<id>` …"""
+    """Names of the leases that somebody holds right now: `watcher:00`, `worker:<id>` …"""
     return {row["name"] for row in await connection.fetch(LIVE_LEASES)}

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import msgspec
 
-from app.alerts.fields import read_defaults
+from app.alerts.defaults import read_defaults
 from app.keys import Credentials, Keys, SealBroken, hash_password, new_secret, same
 from app.log import event
 from app.settings import Settings

@@ -32,6 +32,12 @@ class Origins(msgspec.Struct, frozen=True, kw_only=True):
     rest: str
     ws: str
     ws_private: str | None = None  # the private stream's, where it has a host of its own
+    ws_orders: str | None = None  # order entry's, where it has a host of its own; "": there is none
+
+    @property
+    def orders(self) -> str:
+        """Where orders are sent over a socket; "" where they are not."""
+        return self.ws if self.ws_orders is None else self.ws_orders
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -135,6 +135,11 @@ class Link:
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
 
+    def _refused(self, reason: str) -> None:
+        """As `_drop`, where coming back soon would be no use: credentials, a subscription."""
+        self._pause_s = self._bounds.refused_pause_s
+        self._drop(reason)
+
     def _note(self, level: int, msg: str, **fields: object) -> None:
         event(log, level, msg, venue=self.venue, stream=self.name, **fields)
 

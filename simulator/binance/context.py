@@ -25,6 +25,7 @@ class Options(msgspec.Struct, kw_only=True):
     pong_wait_s: float = 600
     client_messages_1s: int = 10  # more on one link cut it
     listen_key_s: int = 3600
+    order_link_s: float = 86_400  # then a link for orders is ended
 
 
 class Context:

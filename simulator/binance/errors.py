@@ -4,7 +4,14 @@ Codes: https://developers.binance.com/docs/derivatives/usds-margined-futures/err
 documentation; their texts are those seen in traffic. Texts vary on the exchange, so no client may branch on them.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from simulator.faults import FaultOrder
 from simulator.model import Reason, Refused
+
+_UNKNOWN = "Unknown error, please check your request or try again later."  # whether it was executed is not known
+_FRONT = {408: -1007, 418: -1003, 429: -1003, 500: -1000, 503: -1000}  # status -> code
 
 
 class ApiError(Exception):
@@ -28,6 +35,7 @@ _TEXTS = {
     -1008: "Request throttled by system-level protection. Reduce-only/close-position orders are exempt. "
     "Please try again.",
     -1015: "Too many new orders; current limit is {} orders per {}.",
+    -1020: "This operation is not supported.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
     -1022: "Signature for this request is not valid.",
     -1100: "Illegal characters found in parameter '{}'; legal range is '{}'.",
@@ -47,6 +55,7 @@ _TEXTS = {
     -1128: "Combination of optional parameters invalid.",
     -1130: "Data sent for parameter '{}' is not valid.",
     -1131: "recvWindow must be less than 60000",
+    -1135: "Invalid JSON request.",
     -2010: "NEW_ORDER_REJECTED",
     -2011: "Unknown order sent.",
     -2013: "Order does not exist.",
@@ -74,6 +83,7 @@ _TEXTS = {
     -4046: "No need to change margin type.",
     -4047: "Margin type cannot be changed if there exists open orders.",
     -4048: "Margin type cannot be changed if there exists position.",
+    -4056: "Invalid api key type.",
     -4059: "No need to change position side.",
     -4060: "Invalid position side.",
     -4061: "Order's position side does not match user's setting.",
@@ -111,6 +121,14 @@ def by_fault(code: int, text: str) -> ApiError:
     return ApiError(code, text or _TEXTS.get(code, "").format("?", "?"), _STATUSES.get(code, 400))
 
 
+def by_front(fault: FaultOrder) -> ApiError:
+    """A failure of the exchange's front. Of 503 the usual text leaves open whether the request was executed."""
+    status = fault.status or 503
+    code = fault.code or _FRONT.get(status, -1000)
+    text = fault.msg or (_UNKNOWN if status == 503 and not fault.code else by_fault(code, "").text)
+    return ApiError(code, text, status, 1 if status in (418, 429) else None)
+
+
 _REFUSALS = {
     Reason.UNKNOWN_SYMBOL: -1121,
     Reason.NOT_TRADING: -4108,
@@ -140,3 +158,13 @@ _REFUSALS = {
 def of_refusal(refused: Refused) -> ApiError:
     code = _REFUSALS.get(refused.reason)
     return error(-1000) if code is None else error(code, refused.detail)
+
+
+def attempt(act: Callable[[], Any]) -> tuple[Any, ApiError | None]:
+    """The answer, or why there is none."""
+    try:
+        return act(), None
+    except Refused as refused:
+        return None, of_refusal(refused)
+    except ApiError as refused:
+        return None, refused

@@ -9,6 +9,7 @@ from aiohttp import web
 from simulator.binance.context import Context
 from simulator.binance.limits import LimitsBody
 from simulator.binance.market_ws import MarketSockets
+from simulator.binance.order_ws import OrderSocket
 from simulator.binance.rest import Rest
 from simulator.binance.trading import cancel_ordinary
 from simulator.binance.user_ws import UserSocket
@@ -29,6 +30,7 @@ class FaceBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pong_wait_s: float | None = None
     client_messages_1s: int | None = None
     listen_key_s: int | None = None
+    order_link_s: float | None = None
     limits: LimitsBody | None = None
     expire_listen_key: str | None = None
 
@@ -39,11 +41,13 @@ class Binance:
         self._rest = Rest(self._context)
         self._market = MarketSockets(self._context)
         self._user = UserSocket(self._context)
-        self.hubs = [self._market.public.hub, self._market.market.hub, self._user.streams.hub]
+        self._orders = OrderSocket(self._context)
+        self.order_links = self._orders.links
+        self.hubs = [self._market.public.hub, self._market.market.hub, self._user.streams.hub, self.order_links.hub]
 
     def routes(self) -> list[web.RouteDef]:
         control = [web.get("/control/binance", self._show), web.post("/control/binance", self._put)]
-        return [*control, *self._market.routes(), *self._user.routes(), *self._rest.routes()]
+        return [*control, *self._market.routes(), *self._user.routes(), *self._orders.routes(), *self._rest.routes()]
 
     async def run_for_ever(self) -> None:
         await asyncio.gather(self._market.beat_for_ever(), self._chores_for_ever())

@@ -51,7 +51,7 @@ class Streams:
             self._combined.add(link)
         for stream in streams:
             self._join(link, stream)
-        heart = _Heart(socket, link, self._context)
+        heart = Heart(socket, link, self._context)
         pings = asyncio.create_task(heart.beat_for_ever())
         try:
             async for message in socket:
@@ -66,12 +66,12 @@ class Streams:
             await link.drain()
         return socket
 
-    async def _read(self, link: Link, socket: web.WebSocketResponse, heart: "_Heart", message: Any) -> bool:
+    async def _read(self, link: Link, socket: web.WebSocketResponse, heart: "Heart", message: Any) -> bool:
         """False when the link has had enough."""
         if message.type is WSMsgType.PONG:
             heart.answered()
             return True
-        if not heart.allows_message():
+        if not heart.allows_message(self._context.options.client_messages_1s):
             link.cut()
             return False
         if message.type is WSMsgType.PING:
@@ -164,7 +164,7 @@ class Streams:
             task.add_done_callback(self._goodbyes.discard)
 
 
-class _Heart:
+class Heart:
     """The exchange pings, the client must answer; and it may not talk too much."""
 
     def __init__(self, socket: web.WebSocketResponse, link: Link, context: Context) -> None:
@@ -177,12 +177,12 @@ class _Heart:
     def answered(self) -> None:
         self._unanswered_since_s = None
 
-    def allows_message(self) -> bool:
+    def allows_message(self, most_1s: int) -> bool:
         now_s = self._context.exchange.now_s()
         while self._messages and self._messages[0] <= now_s - 1:
             self._messages.popleft()
         self._messages.append(now_s)
-        return len(self._messages) <= self._context.options.client_messages_1s
+        return len(self._messages) <= most_1s
 
     async def beat_for_ever(self) -> None:
         options, now = self._context.options, self._context.exchange.now_s

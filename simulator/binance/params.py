@@ -5,6 +5,7 @@ from decimal import Decimal
 from urllib.parse import unquote_plus
 
 from simulator.binance.errors import error
+from simulator.faults import REST
 from simulator.model import Side
 
 CLIENT_ID = r"^[\.A-Z\:/a-z0-9_-]{1,36}$"
@@ -31,10 +32,11 @@ def _pairs(encoded: str) -> dict[str, str]:
 
 
 class Params:
-    """Typed reading. `given` keeps what was sent, signature and stamp included."""
+    """Typed reading. `given` keeps what was sent, signature and stamp included; `channel` is the way it came."""
 
-    def __init__(self, given: dict[str, str]) -> None:
+    def __init__(self, given: dict[str, str], channel: str = REST) -> None:
         self.given = given
+        self.channel = channel
 
     def allow(self, names: frozenset[str]) -> None:
         """Refuse what this endpoint does not know."""

@@ -39,6 +39,7 @@ class Prepared(NamedTuple):
     new: NewOrder
     asked: Asked
     result: bool  # the final state is wanted in the answer
+    channel: str
 
 
 def new_order(context: Context, account: Account, params: Params) -> Any:
@@ -104,7 +105,8 @@ def _prepare(context: Context, account: Account, params: Params) -> Prepared:
     if tif == "GTX" and _takes(market, new):
         raise error(-5022)
     shown_tif = "" if at_market else tif
-    return Prepared(market, new, Asked(stp=stp, good_till_ms=good_till_ms, time_in_force=shown_tif), result)
+    asked = Asked(stp=stp, good_till_ms=good_till_ms, time_in_force=shown_tif)
+    return Prepared(market, new, asked, result, params.channel)
 
 
 def _tif_and_price(params: Params, *, at_market: bool) -> tuple[str, Decimal | None]:
@@ -142,8 +144,8 @@ def _takes(market: Market, new: NewOrder) -> bool:
 def _place(context: Context, account: Account, prepared: Prepared) -> Order:
     """A refused order uses up no fault: ask what is there, take it once the order is in."""
     exchange, new = context.exchange, prepared.new
-    now_s, symbol = exchange.now_s(), new.symbol
-    found = {kind: exchange.faults.find(kind, now_s, path=PATH, symbol=symbol) for kind in _FAULTS}
+    now_s, where = exchange.now_s(), {"path": PATH, "symbol": new.symbol, "channel": prepared.channel}
+    found = {kind: exchange.faults.find(kind, now_s, **where) for kind in _FAULTS}
     reject, partial, split = (found[kind] for kind in _FAULTS)
     share = Decimal(partial.fraction) if partial is not None and partial.fraction and not reject else None
     unfillable = share is not None and new.time_in_force is TimeInForce.FOK
@@ -160,7 +162,7 @@ def _place(context: Context, account: Account, prepared: Prepared) -> Order:
         context.asked[order.seq] = prepared.asked
     for kind, fault in found.items():
         if fault is not None and (reject is None or kind is FaultKind.REJECT_ASYNC):
-            exchange.faults.take(kind, now_s, path=PATH, symbol=symbol)
+            exchange.faults.take(kind, now_s, **where)
     if order is None:
         raise error(-5021)
     return order

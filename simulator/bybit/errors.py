@@ -4,6 +4,7 @@ Codes: https://bybit-exchange.github.io/docs/v5/error. The texts are those seen 
 changes them at will, so no client may branch on them.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from simulator.model import Reason, Refused
@@ -34,6 +35,13 @@ BAD_SIGN = 10004
 PERMISSION = 10005
 TOO_MANY_VISITS = 10006
 WRONG_ADDRESS = 10010
+SERVER = 10016
+RESTARTING = 10019
+TOO_OFTEN_FOR_ADDRESS = 10403
+UNKNOWN_OP = 10404
+TOO_OFTEN_FOR_SYSTEM = 10429
+AUTH_TWICE = 20001
+REQ_ID_TWICE = 20006
 EXPIRED = 33004
 MARGIN_MODE_FAILED = 3400045
 
@@ -43,6 +51,17 @@ REQUESTS = {
     WRONG_ADDRESS: "Unmatched IP, please check your API key's bound IP addresses.",
     EXPIRED: "Your api key has expired.",
     TOO_MANY_VISITS: "Too many visits. Exceeded the API Rate Limit.",
+}
+
+# Of the socket for orders alone.
+ORDER_SOCKET = {
+    SERVER: "Internal server error",
+    RESTARTING: "ws trade service is restarting, do not accept new request",
+    TOO_OFTEN_FOR_ADDRESS: "exceed IP rate limit",
+    UNKNOWN_OP: "op type is not found",
+    TOO_OFTEN_FOR_SYSTEM: "System level frequency protection",
+    AUTH_TWICE: "Repeat auth",
+    REQ_ID_TWICE: "reqId is duplicated",
 }
 
 _REFUSALS = {
@@ -96,6 +115,23 @@ def of_refusal(refused: Refused) -> ApiError:
     if entry.code == MARGIN_MODE_FAILED:
         result = margin_mode_reasons(_MARGIN_MODE_REASONS[refused.reason])
     return ApiError(entry.code, entry.text.format(refused.detail), result=result)
+
+
+class Outcome(NamedTuple):
+    """What the envelope of an answer says."""
+
+    code: int
+    text: str
+    result: dict[str, Any]
+    headers: dict[str, str]
+
+
+def outcome(act: Callable[[], dict[str, Any]]) -> Outcome:
+    try:
+        return Outcome(0, "OK", act(), {})
+    except (Refused, ApiError) as refusal:
+        error = of_refusal(refusal) if isinstance(refusal, Refused) else refusal
+        return Outcome(error.code, error.text, error.result, error.headers)
 
 
 def margin_mode_reasons(text: str, code: str = "3400000") -> dict[str, Any]:

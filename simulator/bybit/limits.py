@@ -11,7 +11,7 @@ from aiohttp import web
 from simulator.bybit.errors import REQUESTS, TOO_MANY_VISITS, ApiError
 from simulator.control_parts import Body, answer, read
 from simulator.exchange import Exchange
-from simulator.faults import FaultKind
+from simulator.faults import REST, FaultKind
 
 TRADING_1S = 10  # POST
 QUERIES_1S = 50  # GET
@@ -53,10 +53,14 @@ class Limits:
         now = {name: getattr(self, name) for name in LimitsBody.__struct_fields__}
         return answer(now)
 
+    def is_banned(self) -> bool:
+        """Whether a fault shuts everybody out; asking meanwhile makes it last longer."""
+        return self._exchange.faults.extend(FaultKind.IP_BAN, self._exchange.now_s())
+
     def admits(self, address: str) -> bool:
         """Whether this address may ask at all; asking while banned makes the ban last longer."""
         now_s = self._exchange.now_s()
-        if self._exchange.faults.extend(FaultKind.IP_BAN, now_s):
+        if self.is_banned():
             return False
         if not self.enforce:
             return True
@@ -70,8 +74,11 @@ class Limits:
         self._banned[address] = now_s + self.ban_s
         return False
 
-    def count(self, account: str, path: str, *, is_get: bool) -> dict[str, str]:
-        """The headers that tell; ApiError with them when a limit is enforced and used up."""
+    def count(self, account: str, path: str, *, is_get: bool, channel: str = REST) -> dict[str, str]:
+        """The headers that tell; ApiError with them when a limit is enforced and used up.
+
+        Orders count alike whichever way they come, https://bybit-exchange.github.io/docs/v5/websocket/trade/guideline.
+        """
         now_ms = self._exchange.now_ms()
         if self._second != now_ms // 1000:
             self._second = now_ms // 1000
@@ -79,7 +86,7 @@ class Limits:
         limit = self.paths.get(path, QUERIES_1S if is_get else TRADING_1S)
         self._visits[account, path] += 1
         left = limit - self._visits[account, path]
-        over = left < 0 and (self.enforce or self._fault(path))
+        over = left < 0 and (self.enforce or self._fault(path, channel))
         headers = {
             "X-Bapi-Limit": str(limit),
             "X-Bapi-Limit-Status": str(max(left, 0)),
@@ -89,5 +96,6 @@ class Limits:
             raise ApiError(TOO_MANY_VISITS, REQUESTS[TOO_MANY_VISITS], headers=headers)
         return headers
 
-    def _fault(self, path: str) -> bool:
-        return self._exchange.faults.take(FaultKind.RATE_LIMIT, self._exchange.now_s(), path=path) is not None
+    def _fault(self, path: str, channel: str) -> bool:
+        take, now_s = self._exchange.faults.take, self._exchange.now_s()
+        return take(FaultKind.RATE_LIMIT, now_s, path=path, channel=channel) is not None

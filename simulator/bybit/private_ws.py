@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from simulator.bybit import account_rows, rows, sign
+from simulator.bybit.errors import ApiError
 from simulator.bybit.rows import Row
 from simulator.exchange import Exchange
 from simulator.faults import FaultKind
@@ -42,9 +43,12 @@ class PrivateSocket:
             now = str(self._exchange.now_ms())
             self._answer(link, message, {"op": "pong", "args": [now], "conn_id": link.id})
         elif op == "auth":
-            link.account = sign.check_socket(message.get("args"), self._exchange.keys, self._exchange.now_ms())
-            self._acknowledge(link, message, "" if link.account is not None else "Params Error")
-            return link.account is not None  # the exchange hangs up on a bad one
+            try:
+                link.account = sign.check_socket(message.get("args"), self._exchange.keys, self._exchange.now_ms())
+            except ApiError:
+                self._acknowledge(link, message, "Params Error")
+                return False  # the exchange hangs up on a bad one
+            self._acknowledge(link, message, "")
         elif op not in ("subscribe", "unsubscribe"):
             self._acknowledge(link, message, "error:op not support")
         elif link.account is None:

@@ -4,7 +4,6 @@ Business errors answer HTTP 200 with a `retCode`, https://bybit-exchange.github.
 socket frames go out after its answer was written, as the exchange's own do nearly always.
 """
 
-import asyncio
 import time
 from typing import Any
 
@@ -12,11 +11,10 @@ import msgspec
 from aiohttp import web
 
 from simulator.bybit import market_data, private_data, requests, sign, trading
-from simulator.bybit.errors import ApiError, of_refusal
+from simulator.bybit.errors import ApiError, outcome
 from simulator.bybit.limits import Limits
 from simulator.exchange import Exchange, Received
-from simulator.faults import FaultKind, FaultOrder
-from simulator.model import Refused
+from simulator.passage import Passage
 
 # status -> what the exchange's front door says, and as what
 _STATUS_TEXTS = {
@@ -28,35 +26,24 @@ _STATUS_TEXTS = {
 
 
 class Rest:
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, limits: Limits) -> None:
         self._exchange = exchange
-        self._limits = Limits(exchange)
+        self._limits = limits
         exchange.market_data_paths |= set(market_data.ENDPOINTS)
 
     def routes(self) -> list[web.RouteDef]:
-        return [*self._limits.routes(), web.route("*", "/v5/{tail:.*}", self.handle)]
+        return [web.route("*", "/v5/{tail:.*}", self.handle)]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         entry = self._log(request, raw)
-        path, symbol = entry.path, _symbol_of(entry)
         if not self._limits.admits(request.remote or ""):
             return await self._answer(request, entry, _plain(403))
-        if (delay := self._take(FaultKind.DELAY, path, symbol)) is not None:
-            await asyncio.sleep((delay.ms or 0) / 1000)
-        if self._take(FaultKind.DROP_REQUEST, path, symbol) is not None:
-            return _cut(request)
-        status = self._status_fault(path, symbol)
-        if status is not None and not status.after:
-            return await self._answer(request, entry, _plain(status.status or 503))
-        response = self._respond(request, raw, entry, symbol)
-        if (slow := self._take(FaultKind.DELAY_ANSWER, path, symbol)) is not None:
-            self._exchange.flush()
-            await asyncio.sleep((slow.ms or 0) / 1000)
-        if self._take(FaultKind.DROP_ANSWER, path, symbol) is not None:
-            self._exchange.flush()
-            return _cut(request)
-        return await self._answer(request, entry, response if status is None else _plain(status.status or 503))
+        passage = Passage(self._exchange, entry, _symbol_of(entry))
+        response = await passage.answer(
+            lambda: self._respond(request, raw, entry, passage), lambda failure: _plain(failure.status or 503)
+        )
+        return _cut(request) if response is None else await self._answer(request, entry, response)
 
     def _log(self, request: web.Request, raw: bytes) -> Received:
         target = request.raw_path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -76,40 +63,23 @@ class Rest:
             api_key=request.headers.get("X-BAPI-API-KEY", ""),
         )
 
-    def _take(self, kind: FaultKind, path: str, symbol: str) -> FaultOrder | None:
-        return self._exchange.faults.take(kind, self._exchange.now_s(), path=path, symbol=symbol)
-
-    def _status_fault(self, path: str, symbol: str) -> FaultOrder | None:
-        maintenance = self._take(FaultKind.MAINTENANCE, path, symbol)
-        if maintenance is not None:
-            return FaultOrder(fault=FaultKind.HTTP_STATUS, status=503)
-        return self._take(FaultKind.HTTP_STATUS, path, symbol)
-
-    def _respond(self, request: web.Request, raw: bytes, entry: Received, symbol: str) -> web.Response:
+    def _respond(self, request: web.Request, raw: bytes, entry: Received, passage: Passage) -> web.Response:
         """Execute and wrap: everything between the faults before and those after."""
-        code, text, result = 0, "OK", {}
         headers: dict[str, str] = {}
         try:
-            fault = self._take(FaultKind.RET_CODE, entry.path, symbol)
-            if fault is None or fault.after:
-                result = self._dispatch(request, raw, entry, headers)
-            if fault is not None:
-                raise ApiError(fault.code or 0, fault.msg)
-        except (Refused, ApiError) as refusal:
-            error = of_refusal(refusal) if isinstance(refusal, Refused) else refusal
-            code, text, result = error.code, error.text, error.result
-            headers |= error.headers
+            done = outcome(lambda: passage.execute(lambda: self._dispatch(request, raw, entry, headers), ApiError))
         except LookupError:
             entry.status = 404
             return web.Response(status=404, text="404 page not found")
-        entry.ret_code = code
+        entry.ret_code = done.code
         envelope = {
-            "retCode": code,
-            "retMsg": text,
-            "result": result,
+            "retCode": done.code,
+            "retMsg": done.text,
+            "result": done.result,
             "retExtInfo": {},
             "time": self._exchange.now_ms(),
         }
+        headers |= done.headers
         body = msgspec.json.encode(envelope)
         return web.Response(body=body, content_type="application/json", charset="utf-8", headers=headers)
 

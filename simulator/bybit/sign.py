@@ -5,7 +5,17 @@ https://bybit-exchange.github.io/docs/v5/guide#authentication
 
 from collections.abc import Mapping
 
-from simulator.bybit.errors import BAD_KEY, BAD_SIGN, CLOCK, EXPIRED, PERMISSION, REQUESTS, WRONG_ADDRESS, ApiError
+from simulator.bybit.errors import (
+    BAD_KEY,
+    BAD_SIGN,
+    CLOCK,
+    EXPIRED,
+    PERMISSION,
+    REQUESTS,
+    WRONG_ADDRESS,
+    ApiError,
+    params,
+)
 from simulator.keys import ApiKey
 
 AHEAD_MS_MAX = 1000  # a stamp must be younger than the server's clock + 1 s
@@ -19,6 +29,15 @@ def check_request(headers: Mapping[str, str], payload: bytes, keys: Mapping[str,
     if key is None:
         raise ApiError(BAD_KEY, REQUESTS[BAD_KEY])
     stamp, window = headers.get("X-BAPI-TIMESTAMP", ""), headers.get("X-BAPI-RECV-WINDOW", "")
+    check_clock(stamp, window, now_ms)
+    origin = f"{stamp}{name}{window}".encode() + payload
+    if not _verifies(key, origin, headers.get("X-BAPI-SIGN", "")):
+        masked = f"{stamp}{'X' * len(name)}{window}" + payload.decode("utf-8", "replace")
+        raise ApiError(BAD_SIGN, f"error sign! origin_string[{masked}]")
+    return name
+
+
+def check_clock(stamp: str, window: str, now_ms: int) -> None:
     window_ms = int(window) if window.isdecimal() else RECV_WINDOW_MS
     if not stamp.isdecimal() or not now_ms - window_ms <= int(stamp) < now_ms + AHEAD_MS_MAX:
         raise ApiError(
@@ -26,11 +45,6 @@ def check_request(headers: Mapping[str, str], payload: bytes, keys: Mapping[str,
             "invalid request, please check your server timestamp or recv_window param. "
             f"req_timestamp[{stamp}],server_timestamp[{now_ms}],recv_window[{window_ms}]",
         )
-    origin = f"{stamp}{name}{window}".encode() + payload
-    if not _verifies(key, origin, headers.get("X-BAPI-SIGN", "")):
-        masked = f"{stamp}{'X' * len(name)}{window}" + payload.decode("utf-8", "replace")
-        raise ApiError(BAD_SIGN, f"error sign! origin_string[{masked}]")
-    return name
 
 
 def check_rights(key: ApiKey, address: str, *, writes: bool) -> None:
@@ -43,15 +57,19 @@ def check_rights(key: ApiKey, address: str, *, writes: bool) -> None:
         raise ApiError(PERMISSION, REQUESTS[PERMISSION])
 
 
-def check_socket(args: object, keys: Mapping[str, ApiKey], now_ms: int) -> str | None:
-    """The key of `{"op":"auth","args":[key, expires_ms, signature]}`, or None if it will not do."""
+def check_socket(args: object, keys: Mapping[str, ApiKey], now_ms: int) -> str:
+    """The key of `{"op":"auth","args":[key, expires_ms, signature]}`; ApiError if it will not do."""
     if not isinstance(args, list) or len(args) != 3:
-        return None
+        raise params("args invalid")
     name, expires, given = str(args[0]), str(args[1]), str(args[2])
+    if not expires.isdecimal() or int(expires) <= now_ms:
+        raise params("expires invalid")
     key = keys.get(name)
-    if key is None or not expires.isdecimal() or int(expires) <= now_ms:
-        return None
-    return name if _verifies(key, f"GET/realtime{expires}".encode(), given) else None
+    if key is None:
+        raise ApiError(BAD_KEY, REQUESTS[BAD_KEY])
+    if not _verifies(key, f"GET/realtime{expires}".encode(), given):
+        raise ApiError(BAD_SIGN, "error sign!")
+    return name
 
 
 def _verifies(key: ApiKey, payload: bytes, given: str) -> bool:

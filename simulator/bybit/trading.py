@@ -10,20 +10,20 @@ from simulator.bybit import requests
 from simulator.bybit.errors import MARGIN_MODE_FAILED, ApiError, margin_mode_reasons, params
 from simulator.bybit.rows import Row
 from simulator.exchange import Exchange
-from simulator.faults import FaultKind
+from simulator.faults import REST, FaultKind
 from simulator.model import Account, Order, OrderStatus, PositionSide, Reason, Refused, StopKind
 
-CREATE = "/v5/order/create"
+CREATE, AMEND, CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel"
 CANCEL_ALL_MAX = 500
 
 
-def create(exchange: Exchange, account: Account, raw: bytes) -> Row:
+def create(exchange: Exchange, account: Account, raw: bytes, channel: str = REST) -> Row:
     new = requests.body(raw, requests.CreateOrder).to_order()
-    now_s, symbol = exchange.now_s(), new.symbol
+    now_s, where = exchange.now_s(), {"path": CREATE, "symbol": new.symbol, "channel": channel}
     # A refused order uses up no fault: ask what is there, take it once the order is in.
-    reject = exchange.faults.find(FaultKind.REJECT_ASYNC, now_s, path=CREATE, symbol=symbol)
-    partial = exchange.faults.find(FaultKind.PARTIAL_FILL, now_s, path=CREATE, symbol=symbol)
-    split = exchange.faults.find(FaultKind.SPLIT_FILL, now_s, path=CREATE, symbol=symbol)
+    reject = exchange.faults.find(FaultKind.REJECT_ASYNC, now_s, **where)
+    partial = exchange.faults.find(FaultKind.PARTIAL_FILL, now_s, **where)
+    split = exchange.faults.find(FaultKind.SPLIT_FILL, now_s, **where)
     order = exchange.engine.place(
         account,
         new,
@@ -38,7 +38,7 @@ def create(exchange: Exchange, account: Account, raw: bytes) -> Row:
         (FaultKind.SPLIT_FILL, None if reject else split),
     ):
         if fault is not None:
-            exchange.faults.take(kind, now_s, path=CREATE, symbol=symbol)
+            exchange.faults.take(kind, now_s, **where)
     return _ids(order)
 
 
@@ -151,8 +151,8 @@ def _ids(order: Order) -> Row:
 
 ENDPOINTS: dict[str, Callable[[Exchange, Account, bytes], Row]] = {
     CREATE: create,
-    "/v5/order/amend": amend,
-    "/v5/order/cancel": cancel,
+    AMEND: amend,
+    CANCEL: cancel,
     "/v5/order/cancel-all": cancel_all,
     "/v5/position/trading-stop": trading_stop,
     "/v5/position/set-leverage": set_leverage,

@@ -11,13 +11,18 @@ from app.domain.signal import (
     Action,
     BreakEven,
     Exits,
+    PriceKind,
     PriceOrPct,
     Signal,
     Size,
     SizeUnit,
+    StopLoss,
+    StopStep,
     TakeProfit,
     Target,
+    TimeExit,
     Trailing,
+    TrailingTakeProfit,
 )
 from app.errors import InvalidInput
 
@@ -31,6 +36,49 @@ def signal(body: dict[str, object]) -> Signal:
 
 def base(value: str) -> Size:
     return Size(unit=SizeUnit.BASE, value=D(value))
+
+
+def test_each_exit_is_read() -> None:
+    exits = signal(
+        BUY
+        | {
+            "stop_loss": {"pct": 1, "trigger_by": "mark"},
+            "take_profit": [{"pct": 1, "fraction": 0.5, "trigger_by": "bid_ask"}, {"pct": 2, "fraction": 0.5}],
+            "trailing": {"distance": 300, "trigger_by": "last"},
+            "trailing_take_profit": {
+                "activate_pct": "2%", "callback_pct": 0.5, "min_factor": "0.3", "decay_pct": 3, "trigger_by": " Mark",
+            },
+            "break_even": {"after_target": 1, "trigger_by": "ask"},
+            "stop_steps": [{"after_target": 1, "gain_pct": "0.1%"}, {"after_target": 2, "to_target": 1}],
+            "time_exit": {"after_s": "3600"},
+        }
+    ).exits  # fmt: skip
+    assert exits == Exits(
+        stop_loss=StopLoss(pct=D(1), trigger_by=PriceKind.MARK),
+        take_profit=(
+            TakeProfit(at=PriceOrPct(pct=D(1)), fraction=D("0.5"), trigger_by=PriceKind.BID_ASK),
+            TakeProfit(at=PriceOrPct(pct=D(2)), fraction=D("0.5")),
+        ),
+        trailing=Trailing(distance=PriceOrPct(price=D(300))),
+        trailing_take_profit=TrailingTakeProfit(
+            activate=PriceOrPct(pct=D(2)),
+            callback_pct=D("0.5"),
+            min_factor=D("0.3"),
+            decay_pct=D(3),
+            trigger_by=PriceKind.MARK,
+        ),
+        break_even=BreakEven(after_target=1, trigger_by=PriceKind.ASK),
+        stop_steps=(StopStep(after_target=1, gain_pct=D("0.1")), StopStep(after_target=2, to_target=1)),
+        time_exit=TimeExit(after_s=3600),
+    )
+
+
+def test_set_exits_names_what_it_changes() -> None:
+    wish = signal({"symbol": "BTCUSDT", "action": "Set Exits", "stop_loss": {"price": "61000"}, "take_profit": None})
+    assert wish.action is Action.SET_EXITS
+    assert wish.names == ("stop_loss", "take_profit")
+    assert wish.exits == Exits(stop_loss=StopLoss(price=D(61000)))
+    assert not wish.only_closes
 
 
 def test_every_field_is_read() -> None:
@@ -68,7 +116,7 @@ def test_every_field_is_read() -> None:
         size=base("0.25"),
         leverage=D(5),
         exits=Exits(
-            stop_loss=PriceOrPct(pct=D("1.5")),
+            stop_loss=StopLoss(pct=D("1.5")),
             take_profit=(
                 TakeProfit(at=PriceOrPct(pct=D(1)), fraction=D("0.5")),
                 TakeProfit(at=PriceOrPct(price=D(2400)), fraction=D("0.5")),
@@ -221,7 +269,9 @@ def test_a_bad_chart_price_does_not_cost_the_trade() -> None:
         ({"action": "ｂｕｙ"}, "bad_action", "action"),
         ({"action": "close_all"}, "not_supported_yet", "action"),
         ({"action": "cancel"}, "not_supported_yet", "action"),
-        ({"action": "set_exits"}, "not_supported_yet", "action"),
+        ({"action": "set_exits"}, "missing_field", "stop_loss"),
+        ({"action": "set_exits", "stop_loss": {"pct": 1}, "size": {"base": "1"}}, "contradiction", "size"),
+        ({"action": "set_exits", "stop_loss": {"pct": 1}, "target": "long"}, "contradiction", "action"),
         ({"target": "up"}, "bad_target", "target"),
         ({"target": "long", "previous": "up"}, "bad_target", "previous"),
         ({"target": "{{strategy.market_position}}"}, "unfilled_placeholder", "target"),
@@ -293,7 +343,41 @@ def test_a_bad_chart_price_does_not_cost_the_trade() -> None:
         ({"break_even": {"after_pct": 1, "offset_pct": -1}}, "bad_break_even", "break_even.offset_pct"),
         ({"break_even": {"after_target": 1.5}}, "bad_break_even", "break_even.after_target"),
         ({"break_even": {"after_target": 21}}, "bad_break_even", "break_even.after_target"),
-        ({"time_exit": {"after_s": 60}}, "not_supported_yet", "time_exit"),
+        ({"time_exit": {"after_s": 0}}, "bad_time_exit", "time_exit.after_s"),
+        ({"time_exit": {"after_s": "1.5"}}, "bad_time_exit", "time_exit.after_s"),
+        ({"time_exit": {"after_s": 31622401}}, "bad_time_exit", "time_exit.after_s"),
+        ({"time_exit": {}}, "bad_time_exit", "time_exit.after_s"),
+        ({"time_exit": 60}, "bad_time_exit", "time_exit"),
+        ({"time_exit": {"after_min": 1}}, "bad_time_exit", "time_exit.after_min"),
+        ({"stop_loss": {"pct": 1, "trigger_by": "index"}}, "bad_trigger", "stop_loss.trigger_by"),
+        ({"break_even": {"after_pct": 1, "trigger_by": 5}}, "bad_trigger", "break_even.trigger_by"),
+        ({"take_profit": [{"pct": 1, "trigger_by": ""}]}, "bad_trigger", "take_profit[0].trigger_by"),
+        ({"trailing_take_profit": {"callback_pct": 1}}, "bad_trailing_take_profit", "trailing_take_profit"),
+        (
+            {"trailing_take_profit": {"activate_pct": 1}},
+            "bad_trailing_take_profit",
+            "trailing_take_profit.callback_pct",
+        ),
+        (
+            {"trailing_take_profit": {"activate_pct": 1, "callback_pct": 1, "decay_pct": 1}},
+            "bad_trailing_take_profit",
+            "trailing_take_profit",
+        ),
+        (
+            {"trailing_take_profit": {"activate_pct": 1, "callback_pct": 1, "min_factor": 1, "decay_pct": 1}},
+            "bad_trailing_take_profit",
+            "trailing_take_profit.min_factor",
+        ),
+        ({"stop_steps": [{"gain_pct": 0}]}, "bad_stop_steps", "stop_steps[0].after_target"),
+        ({"stop_steps": [{"after_target": 1}]}, "bad_stop_steps", "stop_steps[0]"),
+        ({"stop_steps": [{"after_target": 1, "gain_pct": 0, "price": 5}]}, "bad_stop_steps", "stop_steps[0]"),
+        ({"stop_steps": [{"after_target": 1, "to_target": 1}]}, "bad_stop_steps", "stop_steps[0].to_target"),
+        ({"stop_steps": [{"after_target": 1, "gain_pct": -100}]}, "bad_stop_steps", "stop_steps[0].gain_pct"),
+        (
+            {"stop_steps": [{"after_target": 2, "gain_pct": 0}, {"after_target": 2, "gain_pct": 1}]},
+            "bad_stop_steps",
+            "stop_steps[1].after_target",
+        ),
         # the rest
         ({"leverage": 0}, "bad_leverage", "leverage"),
         ({"leverage": "high"}, "bad_leverage", "leverage"),

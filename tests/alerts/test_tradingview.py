@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from app.alerts.recognise import Reading, read
-from app.domain.signal import Action, PriceOrPct, SizeUnit, Target
+from app.domain.signal import Action, SizeUnit, StopLoss, Target
 from app.errors import InvalidInput
 
 D = Decimal
@@ -102,7 +102,7 @@ def test_states_that_cannot_be_are_contradictions(before: str, after: str, actio
         # the side after the order, but no size after it
         ({"market_position": "long"}, None, LONG, None),
         ({"action": "sell", "contracts": "2", "market_position": "flat"}, None, FLAT, None),
-        ({"action": "sell", "contracts": "2", "market_position": "long"}, Action.REDUCE, None, "2"),
+        ({"action": "sell", "contracts": "2", "market_position": "long"}, Action.REDUCE_LONG, None, "2"),
         (
             {"action": "buy", "contracts": "2", "market_position": "long", "prev_market_position": "long"},
             Action.ADD,
@@ -140,16 +140,24 @@ def test_templates_that_tell_less(
     assert (None if signal.size is None else signal.size.value) == (None if size is None else D(size))
 
 
+@pytest.mark.parametrize("before", [{}, {"prev_market_position": "short"}])
+def test_the_order_alone_is_the_old_size_and_the_new_one_together(before: dict[str, object]) -> None:
+    body: dict[str, object] = {
+        "ticker": "SOLUSDT.P",
+        "action": "buy",
+        "contracts": "2",
+        "market_position": "long",
+        **before,
+    }
+    signal = reading(body).signal
+    assert (signal.action, signal.whole_order) == (Action.OPEN_LONG, True)
+    assert signal.size is not None
+    assert (signal.size.unit, signal.size.value) == (SizeUnit.BASE, D(2))
+
+
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [
-        # an opening, an addition or a reversal: contracts mean something else each time
-        ({"action": "buy", "contracts": "2", "market_position": "long"}, "missing_field", "market_position_size"),
-        (
-            {"action": "buy", "contracts": "2", "market_position": "long", "prev_market_position": "short"},
-            "missing_field",
-            "market_position_size",
-        ),
         ({"contracts": "2", "market_position": "long"}, "missing_field", "market_position_size"),
         ({"action": "sell", "market_position": "long"}, "missing_field", "market_position_size"),
         ({"action": "sell", "market_position_size": "2"}, "missing_field", "market_position"),
@@ -229,7 +237,7 @@ def test_the_sender_may_name_exits_in_our_words() -> None:
     body = flat("flat 0", "long 2", "buy", stop_loss={"pct": 1}, leverage="3x", max_age_s="30", id="mine")
     result = reading(body)
     assert result.key == "mine"
-    assert result.signal.exits.stop_loss == PriceOrPct(pct=D(1))
+    assert result.signal.exits.stop_loss == StopLoss(pct=D(1))
     assert (result.signal.leverage, result.signal.max_age_s) == (D(3), 30)
 
 

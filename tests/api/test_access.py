@@ -19,11 +19,14 @@ from app.store.users import Role, User
 PUBLIC = {
     ("POST", "/webhook/{strategy}"),
     ("POST", "/webhook/{strategy}/{secret}"),
+    ("POST", "/webhook/{strategy}/explain"),
+    ("POST", "/webhook/{strategy}/{secret}/explain"),
     ("POST", "/api/v1/auth/login"),
     ("POST", "/api/v1/auth/refresh"),
     ("POST", "/api/v1/auth/logout"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
+    ("GET", "/metrics"),
     ("GET", "/schema"),
     ("GET", "/schema/openapi.json"),
     ("GET", "/schema/{path}"),  # answers 404

@@ -48,6 +48,7 @@ async def test_the_newest_alert_comes_first(viewer: httpx.AsyncClient, alerts: l
         "outcome": {"code": "executed", "reason": "bought"},
         "format": "native",
         "signal": {"symbol": "BTCUSDT", "action": "open_long"},
+        "more_signals": [],
         "sent_at": None,
         "received_at": "2026-01-05T12:00:00Z",
         "finished_at": "2026-01-05T12:00:00Z",

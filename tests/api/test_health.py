@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -6,9 +7,10 @@ import httpx
 import msgspec
 import pytest
 
+from app.domain.shards import LEASES
 from app.ids import new_id
 from app.keys import Keys
-from app.queue import SymbolFeed, open_redis
+from app.queue import FEEDS, FEEDS_OF, FireLatency, SymbolFeed, open_redis
 from app.resources import Resources, open_resources, utc_now
 from app.store import leases
 from tests.api.conftest import MASTER_KEY, make_settings, serving
@@ -17,7 +19,7 @@ from tests.support.servers import Servers
 
 @pytest.fixture
 async def processes(resources: Resources) -> AsyncIterator[None]:
-    await leases.acquire(resources.pool, "watcher", new_id(), ttl_s=60)
+    await leases.acquire_all(resources.pool, LEASES, new_id(), ttl_s=60)
     await leases.acquire(resources.pool, f"worker:{uuid4()}", new_id(), ttl_s=60)
     yield
     await resources.pool.execute("TRUNCATE leases")
@@ -39,19 +41,44 @@ async def test_ready_when_all_is_there(anyone: httpx.AsyncClient) -> None:
 
 @pytest.mark.usefixtures("processes")
 async def test_ready_names_each_symbol_that_is_followed(anyone: httpx.AsyncClient, resources: Resources) -> None:
-    feed = SymbolFeed(symbol="BTCUSDT", linked=True, age_ms=40, levels=3)
-    await resources.prices.put_feeds([feed])
-    answer = await anyone.get("/health/ready")
-    assert answer.json()["checks"]["feeds"]["symbols"] == [msgspec.to_builtins(feed)]
-    await resources.prices.put_feeds([msgspec.structs.replace(feed, linked=False)])
+    feeds = [followed(watcher="a", symbol="BTCUSDT"), followed(watcher="b", symbol="ETHUSDT", age_ms=None)]
+    for feed in feeds:
+        await resources.prices.put_feeds(feed.watcher, [feed])
+    feeds_check = (await anyone.get("/health/ready")).json()["checks"]["feeds"]
+    assert feeds_check == {
+        "ok": True,
+        "detail": "2 symbols followed by 2 watchers",
+        "symbols": [msgspec.to_builtins(feed) for feed in feeds],
+    }
+    await resources.prices.put_feeds("a", [followed(watcher="a", symbol="BTCUSDT", linked=False)])
     answer = await anyone.get("/health/ready")
     assert answer.status_code == 503
     assert "BTCUSDT" in answer.json()["checks"]["feeds"]["detail"]
-    await resources.prices.put_feeds([])
+    for watcher in ("a", "b"):
+        await resources.prices.put_feeds(watcher, [])
+
+
+async def test_a_watcher_that_tells_nothing_more_is_forgotten(resources: Resources) -> None:
+    await resources.redis.delete(FEEDS)
+    await resources.prices.put_feeds("a", [followed(watcher="a", symbol="BTCUSDT")])
+    assert [feed.watcher for feed in await resources.prices.feeds()] == ["a"]
+    await resources.redis.delete(f"{FEEDS_OF}a")  # as when its time is over
+    assert await resources.prices.feeds() == []
+    assert not await resources.redis.exists(FEEDS)
+
+
+def followed(**changes: Any) -> SymbolFeed:
+    known: dict[str, Any] = {
+        "watcher": "a", "market": "bybit https://api.bybit.com", "symbol": "BTCUSDT", "linked": True, "age_ms": 40,
+        "levels": 3, "ticks_per_s": 12.5, "fires": FireLatency(count=2, p50_ms=0.25, p99_ms=1.5),
+    }  # fmt: skip
+    return SymbolFeed(**known | changes)
 
 
 @pytest.mark.usefixtures("processes")
-@pytest.mark.parametrize(("pattern", "name"), [("watcher", "watcher"), ("worker:%", "worker")])
+@pytest.mark.parametrize(
+    ("pattern", "name"), [("watcher:%", "watcher"), ("watcher:07", "watcher"), ("worker:%", "worker")]
+)
 async def test_not_ready_when_a_lease_ran_out(
     anyone: httpx.AsyncClient, resources: Resources, pattern: str, name: str
 ) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.domain.shards import lease_of
 from app.flows import manual
 from app.ids import new_id
 from app.resources import Resources
@@ -59,7 +60,7 @@ async def test_a_position_as_the_contract_says(
 ) -> None:
     async with transaction(resources.pool) as db:
         level = await rows.level(db, position, "stop_loss", armed_at=rows.START)
-        await leases.acquire(db, "watcher", new_id(), ttl_s=60)
+        await leases.acquire(db, lease_of("BTCUSDT"), new_id(), ttl_s=60)
     await see_price(resources, "64100.50")
     (found,) = (await viewer.get("/positions")).json()["items"]
     age_ms = found.pop("feed_age_ms")
@@ -101,6 +102,9 @@ async def test_a_position_as_the_contract_says(
                 "activation_price": None,
                 "distance": None,
                 "distance_pct": None,
+                "min_factor": "1",
+                "decay_pct": None,
+                "due_at": None,
                 "extreme": None,
                 "armed_at": "2026-01-05T12:00:00Z",
                 "triggered_at": None,
@@ -160,6 +164,7 @@ async def test_a_closed_position_is_worth_and_protected_by_nothing(
     assert found["protected_by"] == []
 
 
+SHRINKS: dict[str, Any] = {"distance_pct": Decimal(1), "min_factor": Decimal("0.5"), "decay_pct": Decimal(1)}
 SLEEPS: dict[str, Any] = {"activation_price": Decimal(65000), "price": None}
 
 
@@ -174,6 +179,9 @@ SLEEPS: dict[str, Any] = {"activation_price": Decimal(65000), "price": None}
         ("trailing_stop", {"distance_pct": Decimal(1)}, True, ["watcher"]),
         ("trailing_stop", SLEEPS, True, []),
         ("trailing_stop", SLEEPS | {"extreme": Decimal(65001)}, True, ["watcher"]),
+        ("trailing_take_profit", SLEEPS | {"distance_pct": Decimal(1)}, True, []),
+        ("trailing_take_profit", SLEEPS | {"distance_pct": Decimal(1), "extreme": Decimal(65001)}, True, ["watcher"]),
+        ("time_exit", {}, True, []),
         ("break_even", SLEEPS, True, []),
         ("break_even", SLEEPS | {"extreme": Decimal(65001)}, True, ["watcher"]),
     ],
@@ -190,7 +198,7 @@ async def test_who_protects_it(
     async with transaction(resources.pool) as db:
         await db.execute("UPDATE positions SET native_stop = NULL")
         await rows.level(db, position, kind, **more)
-        await leases.acquire(db, "watcher", new_id(), ttl_s=60 if watched else -1)
+        await leases.acquire(db, lease_of("BTCUSDT" if watched else "ETHUSDT"), new_id(), ttl_s=60)
     assert (await get(viewer, position))["protected_by"] == protected_by
 
 
@@ -201,6 +209,10 @@ async def test_who_protects_it(
         ("short", {"distance_pct": Decimal("0.5"), "extreme": Decimal(64000)}, "64320"),
         ("long", {"distance": Decimal(100), "extreme": Decimal(64000)}, "63900"),
         ("long", {"distance": Decimal(100)}, None),
+        # 4 % above its activation, with half of what may shrink gone after ln 2 per cent: at its least
+        ("long", SHRINKS | {"activation_price": Decimal(62500), "extreme": Decimal(65000)}, "64675"),
+        ("short", SHRINKS | {"activation_price": Decimal(62500), "extreme": Decimal(60000)}, "60300"),
+        ("long", SHRINKS | {"activation_price": Decimal(64000), "extreme": Decimal(64000)}, "63360"),
     ],
 )
 async def test_a_trailing_stop_shows_where_it_stands(

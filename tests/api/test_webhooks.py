@@ -1,5 +1,7 @@
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -115,6 +117,58 @@ async def test_a_field_that_cannot_be_used_is_named(anyone: httpx.AsyncClient, s
     assert answer.json()["field"] == "symbol"
 
 
+async def test_what_was_mended_is_said_and_the_secret_of_a_text_is_not_stored(
+    anyone: httpx.AsyncClient, resources: Resources, secret: str
+) -> None:
+    text = json.dumps(alert(secret)).removesuffix("}") + ",} // bye"
+    answer = await anyone.post("/webhook/hooked", content=text.encode())
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["repairs"] == ["left out // comments", "left out a comma before a closing bracket"]
+
+    text = f"SYMBOL=BTCUSDT\nSIGNAL=SELL\nREDUCE_ONLY=true\nVOLUME=100p%\nTOKEN={secret}\nTAG={uuid4()}"
+    answer = await anyone.post("/webhook/hooked", content=text.encode())
+    assert answer.status_code == 202, answer.text
+    row = await resources.pool.fetchrow("SELECT * FROM alerts WHERE id = $1", UUID(answer.json()["alert_id"]))
+    assert row["format"] == "octobot"
+    assert row["signal"]["action"] == "close_long"
+    assert secret not in row["body"]
+    assert "VOLUME=100p%" in row["body"]
+
+
+async def test_an_alert_of_another_service_takes_side_and_symbol_from_the_strategy(
+    admin: httpx.AsyncClient, anyone: httpx.AsyncClient, resources: Resources
+) -> None:
+    made = await admin.post(
+        "/strategies",
+        json={"name": "Bot", "id": "bot", "format": "gainium", "defaults": {"symbol": "SOLUSDT.P", "side": "short"}},
+    )
+    assert made.status_code == 201, made.text
+    path = f"/webhook/bot/{made.json()['secret']}"
+    answer = await anyone.post(path, json={"action": "startDeal", "uuid": "b0"})
+    assert answer.status_code == 202, answer.text
+    row = await resources.pool.fetchrow("SELECT * FROM alerts WHERE id = $1", UUID(answer.json()["alert_id"]))
+    assert (row["signal"]["symbol"], row["signal"]["action"]) == ("SOLUSDT", "open_short")
+    # Two orders in one body are one alert; if one of them can't be read, nothing is stored.
+    body = [{"action": "exitShort", "uuid": "b0"}, {"action": "enterLong", "uuid": "b0"}]
+    answer = await anyone.post(path, json=body)
+    assert answer.status_code == 202, answer.text
+    shown = (await admin.get(f"/alerts/{answer.json()['alert_id']}")).json()
+    assert shown["signal"]["action"] == "close_short"
+    assert [one["action"] for one in shown["more_signals"]] == ["open_long"]
+    before = await count(resources)
+    answer = await anyone.post(path, json=[body[0], {"action": "addFunds", "uuid": "b0"}])
+    assert (answer.status_code, answer.json()["code"]) == (422, "missing_field")
+    assert await count(resources) == before
+
+
+async def test_an_opening_from_the_future_is_refused(anyone: httpx.AsyncClient, secret: str) -> None:
+    ahead = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    answer = await anyone.post("/webhook/hooked", json=alert(secret, action="buy", time=ahead))
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "time_in_future", "time")
+    answer = await anyone.post("/webhook/hooked", json=alert(secret, time=ahead))
+    assert answer.status_code == 202
+
+
 async def test_a_body_of_exactly_64_kib_is_read(anyone: httpx.AsyncClient, secret: str) -> None:
     body = httpx.Request("POST", "http://x", json=alert(secret)).content
     assert (await anyone.post("/webhook/hooked", content=body.ljust(65_536))).status_code == 202
@@ -213,3 +267,36 @@ async def test_a_rotated_secret_holds_for_the_overlap_only(
     for secret in (first, second):
         assert (await anyone.post("/webhook/turning", json=alert(secret))).status_code == 401
     assert (await anyone.post("/webhook/turning", json=alert(third))).status_code == 202
+
+
+async def test_what_an_alert_would_do_is_told_and_not_done(
+    anyone: httpx.AsyncClient, resources: Resources, secret: str
+) -> None:
+    before = await count(resources)
+    for path, body in (("hooked", alert(secret)), (f"hooked/{secret}", alert("x" * 20))):
+        answer = await anyone.post(f"/webhook/{path}/explain?held=flat", json=body)
+        assert answer.status_code == 200, answer.text
+        told = answer.json()
+        assert told.keys() >= {"format", "repairs", "legs", "checks", "verdict"}
+        assert secret not in answer.text
+    assert (await anyone.post("/webhook/hooked/explain", json=alert("wrong"))).status_code == 401
+    assert (await anyone.post("/webhook/nobody/explain", json=alert(secret))).status_code == 401
+    assert await count(resources) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "field"),
+    [
+        ("held=up:1", "bad_held", "held"),
+        ("held=long", "bad_number", "held"),
+        ("held=long:-1", "bad_number", "held"),
+        ("held=flat:1", "bad_held", "held"),
+        ("at=yesterday", "bad_time", "at"),
+    ],
+)
+async def test_a_question_that_cannot_be_read_is_refused(
+    anyone: httpx.AsyncClient, secret: str, query: str, code: str, field: str
+) -> None:
+    answer = await anyone.post(f"/webhook/hooked/explain?{query}", json=alert(secret))
+    assert answer.status_code == 422
+    assert (answer.json()["code"], answer.json()["field"]) == (code, field)

@@ -3,11 +3,10 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import msgspec
 import pytest
 
 from app.domain.level_book import LevelBook
-from bench import alert_path, exchange, frames, levels, pipeline, report, tick_path
+from bench import alert_path, exchange, frames, levels, order_overhead, pipeline, report, tick_path
 from bench.__main__ import parse
 from bench.rivals import Loop, Sorted
 
@@ -69,9 +68,9 @@ def test_the_crossing_price_lies_between_the_stop_and_the_native_one() -> None:
 
 def test_stamps_are_put_into_words_once() -> None:
     stamps = exchange.Stamps()
-    body = {"orderLinkId": "a", "symbol": "B00USDT", "reduceOnly": True}
-    stamps.order(msgspec.json.encode(body), 7)
-    assert stamps.take().orders == [exchange.OrderSeen("a", "B00USDT", True, 7)]
+    stamps.came("a connection", 7, order_overhead.prepared("bybit", "http://127.0.0.1:1", "B00USDT"))
+    [seen] = stamps.take().orders
+    assert (seen.symbol, seen.reduce_only, seen.qty, seen.at_ns) == ("B00USDT", True, "1", 7)
     assert stamps.take() == exchange.Seen()
 
 
@@ -99,6 +98,18 @@ def test_the_level_book_bench_tells_of_each_size() -> None:
     assert all(list(row) == [2, 4] for row in found.values())
     assert [name for name in found if name.startswith("plain")] == ["plain: book", "plain: loop", "plain: sorted"]
     assert "(1.0 ×)" in levels.table(found)
+
+
+def test_the_level_book_bench_says_what_was_reached() -> None:
+    rows = {f"{case}: book": {10: 100.0, 10_000: 200.0} for case in levels.CASES}
+    rows |= {"plain: loop": {10_000: 60_000.0}, "trailing, a new high each tick: emulator": {10_000: 1_000_000.0}}
+    text = levels.verdicts(rows)
+    assert (
+        "plain: 0.20 µs (aim ≤ 0.5 µs: reached) a tick at most, the most ÷ the least 2.00 (aim ≤ 1.5: missed)" in text
+    )
+    assert "plain: loop ÷ book at 10,000: 300 (aim ≥ 300: reached)" in text
+    assert "trailing, a new high each tick: emulator ÷ book at 10,000: 5,000 (aim ≥ 10,000: missed)" in text
+    assert len(text.splitlines()) == len(levels.CASES) + 2, "nothing is said of what was not measured"
 
 
 @pytest.mark.parametrize("venue", ["bybit", "binance"])

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import canned, order_overhead, readers
+from bench import canned, canned_socket, order_overhead, readers
 from bench.__main__ import PARTS, parse
 from bench.frame_server import acknowledge, bare, chunks, frame, running
 from bench.frames import COUNT, frames, symbols_in
@@ -119,6 +119,14 @@ def test_a_request_in_pieces_is_one_request() -> None:
     assert connection.first_ns == 4
 
 
+def test_frames_of_a_client_are_read_whole_and_unmasked() -> None:
+    frames, long = canned_socket.Frames(), b"abcde" * 40
+    masked = bytes(byte ^ b"\x01\x02\x03\x04"[at % 4] for at, byte in enumerate(long))
+    sent = b"\x81\xfe" + len(long).to_bytes(2) + b"\x01\x02\x03\x04" + masked + b"\x89\x80\x00\x00\x00\x00"
+    assert frames.add(sent[:50]) == []
+    assert frames.add(sent[50:]) == [(canned_socket.TEXT, long), (canned_socket.PING, b"")]
+
+
 @pytest.mark.parametrize("venue", readers.VENUES)
 def test_the_prepared_request_is_an_order_that_carries_its_id(venue: str) -> None:
     request = order_overhead.prepared(venue, "http://127.0.0.1:1")
@@ -135,17 +143,18 @@ def test_the_overhead_is_told_beside_the_bare_request() -> None:
     def samples(ms: int) -> list[order_overhead.Sample]:
         return [order_overhead.Sample(ms * NS_PER_MS, NS_PER_MS)]
 
-    rows = order_overhead.rows({"bare socket": samples(1), "pybit": samples(5), "adapter": samples(3)})
+    taken = {"bare socket": samples(1), "pybit": samples(5), "adapter by REST": samples(4), "adapter": samples(3)}
+    rows = order_overhead.rows(taken)
     assert rows["adapter: both"].p50 == 4
     text = order_overhead.told("bybit", rows)
-    assert "the adapter adds 2.00 ms (p99 2.00) to a bare request, pybit alone 4.00 (p99 4.00)" in text
+    assert "the adapter adds 2.00 ms (p99 2.00), by REST 3.00 ms (p99 3.00), pybit alone 4.00 ms (p99 4.00)" in text
 
 
 async def test_an_order_is_placed_by_every_way_that_is_measured() -> None:
     """Against the canned server itself: whoever is measured does send an order with the id it is given."""
     for venue in readers.VENUES:
         taken = await order_overhead.measure(venue, 1, random.Random(1))
-        assert list(taken) == ["bare socket", order_overhead.SDK[venue], "adapter"]
+        assert list(taken) == ["bare socket", order_overhead.SDK[venue], "adapter by REST", "adapter"]
         assert all(len(found) == 1 for found in taken.values())
 
 

@@ -14,12 +14,16 @@ from uuid import uuid4
 
 import pytest
 
-from tests.chaos.support import Chaos, create_path, held_there, is_sound, opened
+from tests.chaos.proxy import WithoutOrderSockets, proxy, upstream_of
+from tests.chaos.support import Chaos, create_path, desk_through, held_there, is_sound, opened
 from tests.support import desk as desks
 from tests.support.desk import Desk, awaited
 from tests.support.stack import Stack
 
 VENUES = ("bybit", "binance")
+# With an account of one's own, whose orders go over the socket or over REST: for what cuts the link that all orders of
+# an account share.
+ALONE = tuple(f"{venue}-{road}" for venue in VENUES for road in ("socket", "rest"))
 ONE = {"base": "1"}
 WITHIN_S = 200.0  # a bound for machines that are busy
 LOOK_AGAIN_S = 0.25  # dozens look at the same time
@@ -187,6 +191,8 @@ class Book:
             and request["api_key"] == self.desk.api_key
             and self.symbol in f"{request['query']} {request['body']}"
         ]
+        if "-rest" in self.desk.strategy:
+            assert {request["channel"] for request in found} <= {"rest"}
         return found[self._sent_before :]
 
     async def traded(self) -> list[tuple[str, str]]:
@@ -211,8 +217,8 @@ class Lives:
     def __init__(self) -> None:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    def begin(self, name: str, life: Life, book: Book) -> None:
-        self._tasks[name, book.venue] = asyncio.create_task(_lead(life, book))
+    def begin(self, name: str, venue: str, life: Life, book: Book) -> None:
+        self._tasks[name, venue] = asyncio.create_task(_lead(life, book))
 
     async def end(self, name: str, venue: str) -> None:
         """Wait for the end of this life; raises what it has raised."""
@@ -261,19 +267,27 @@ async def living(chaos: Chaos, led: list[tuple[str, Life, str]], *, beside: tupl
     stack, lives, storm, books = chaos.stack, Lives(), Storm(), []
     stack.look_again_s = LOOK_AGAIN_S
     for number, (_, _, venue) in enumerate(led):
-        symbol = f"T{number:02}{'YN'[VENUES.index(venue)]}USDT"
+        symbol = f"T{number:02}{'YN'[VENUES.index(venue.partition('-')[0])]}USDT"
         await stack.control("POST", "instruments", {**INSTRUMENT, "symbol": symbol, "base_coin": symbol[:-4]})
         await stack.price(symbol, "100")
         books.append(symbol)
     async with AsyncExitStack() as processes:
         more = [await processes.enter_async_context(chaos.beside(name)) for name in beside]
         for one in more:
-            if one.name == "worker":  # a second watcher waits for the first one's lease
-                await one.says(stack, "worker ready")
+            await one.says(stack, f"{one.name} ready")
         desks_of = {venue: await desks.desk(stack, f"{venue}-lives") for venue in VENUES}
+        by_rest = await processes.enter_async_context(
+            proxy(upstream_of(stack.connection["simulator_url"]), WithoutOrderSockets)
+        )
+        for number, (_, _, venue) in enumerate(led):
+            if venue.endswith("-socket"):
+                desks_of[f"{venue}{number}"] = await desks.desk(stack, f"{venue}{number}")
+            elif venue.endswith("-rest"):
+                desks_of[f"{venue}{number}"] = await desk_through(stack, f"{venue}{number}", by_rest)
         storm.waiting = len(led)
-        for (name, one_life, venue), symbol in zip(led, books, strict=True):
-            lives.begin(name, one_life, Book(chaos, desks_of[venue], symbol, storm))
+        for number, ((name, one_life, venue), symbol) in enumerate(zip(led, books, strict=True)):
+            desk = desks_of[f"{venue}{number}" if venue in ALONE else venue]
+            lives.begin(name, venue, one_life, Book(chaos, desk, symbol, storm))
         forgetting = asyncio.create_task(_forget_weights(stack))
         try:
             yield lives

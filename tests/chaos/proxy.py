@@ -177,10 +177,17 @@ class Proxy:
         return passed
 
 
+class WithoutOrderSockets(Proxy):
+    """An exchange's server that has no sockets for orders."""
+
+    def _sent(self, link: _Link, piece: bytes) -> bytes:
+        return b"" if piece.startswith((b"GET /v5/trade", b"GET /ws-fapi/")) else super()._sent(link, piece)
+
+
 @asynccontextmanager
-async def proxy(upstream: Upstream) -> AsyncIterator[Proxy]:
+async def proxy(upstream: Upstream, kind: type[Proxy] = Proxy) -> AsyncIterator[Proxy]:
     """A proxy that listens on `port` of 127.0.0.1."""
-    made = Proxy(upstream)
+    made = kind(upstream)
     server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:

@@ -230,7 +230,7 @@ WRONG: dict[str, tuple[bytes, int]] = {
     "utf-16": (json.dumps(VALID).encode("utf-16"), 422),
     "latin-1": (b'{"symbol": "BTCUSDT", "action": "buy", "note": "caf\xe9"}', 422),
     "null character": (b'{"symbol": "BTC\\u0000USDT", "action": "buy"}', 422),
-    "a list": (json.dumps([VALID]).encode(), 422),
+    "a list": (b"[1]", 422),  # one of alerts is read as several orders
 }
 
 JSON = st.recursive(

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.chaos.lives import ONE, TRIES, WITHIN_S, Book, Lives, asked_for, life, living
+from tests.chaos.lives import ALONE, ONE, TRIES, WITHIN_S, Book, Lives, asked_for, life, living
 from tests.chaos.support import Chaos, held_there
 from tests.support.desk import WORKING, armed
 
@@ -93,7 +93,7 @@ async def test_15_after_a_crash_before_the_protection_the_protection_comes_first
     assert len(await book.sent()) == 2
 
 
-@life
+@life(venues=ALONE)
 async def test_16_an_order_that_lives_although_its_answer_timed_out_is_adopted(book: Book) -> None:
     await book.order_fault("drop_answer")
     await book.executed("buy", size=ONE)
@@ -101,7 +101,7 @@ async def test_16_an_order_that_lives_although_its_answer_timed_out_is_adopted(b
     assert len(await book.sent()) == 1
 
 
-@life
+@life(venues=ALONE)
 async def test_17_an_order_that_never_arrived_is_proven_absent_and_expires(book: Book) -> None:
     await book.order_fault("drop_request")
     alert_id = await book.alert("buy", size=ONE)
@@ -115,7 +115,7 @@ async def test_17_an_order_that_never_arrived_is_proven_absent_and_expires(book:
     await book.sound()
 
 
-@life
+@life(venues=ALONE)
 async def test_18_an_order_that_appears_half_a_minute_later_had_no_second_attempt(book: Book) -> None:
     """Nobody tells of it meanwhile: no answer, no query, no socket. What it filled ends protected."""
     if book.venue == "bybit":

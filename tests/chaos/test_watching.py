@@ -6,11 +6,14 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
-from itertools import count
+from itertools import chain, count
+from string import ascii_uppercase
 from typing import Any
 
 import pytest
 
+from app.domain.shards import LEASES, SHARDS, lease_of
+from tests.chaos.lives import INSTRUMENT
 from tests.chaos.proxy import Proxy, upstream_of
 from tests.chaos.support import Chaos, desk_through, each, is_sound
 from tests.support.desk import Desk, awaited, crossed, outcome
@@ -20,6 +23,17 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("heal")]
 
 D = Decimal
 VENUES = ("bybit", "binance")
+HALF = SHARDS // 2
+
+
+def apart(name: str) -> tuple[str, str]:
+    """Two symbols that two watchers share: one of each half of the shards."""
+    names = [f"{name}{letter}USDT" for letter in ascii_uppercase]
+    low, high = ([one for one in names if lease_of(one) in half] for half in (LEASES[:HALF], LEASES[HALF:]))
+    return low[0], high[0]
+
+
+SHARED, KILLED, HANDED, STALE = PAIRS = [apart(name) for name in ("SHARED", "KILLED", "HANDED", "STALE")]
 
 
 class Liar(Proxy):
@@ -64,6 +78,8 @@ async def listening(made: Proxy) -> AsyncIterator[None]:
 @pytest.fixture(scope="module")
 async def opened_sides(chaos: Chaos) -> AsyncIterator[list[Side]]:
     upstream = upstream_of(chaos.stack.connection["simulator_url"])
+    for symbol in chain(*PAIRS):  # before anybody reads what is listed
+        await chaos.stack.control("POST", "instruments", {**INSTRUMENT, "symbol": symbol, "base_coin": symbol[:-4]})
     async with AsyncExitStack() as proxies:
         sides = []
         for venue in VENUES:
@@ -172,30 +188,90 @@ async def opens(symbol: str, sides: list[Side], *, sight: bool = True) -> None:
     await each(attempt, [side.desk for side in sides])
 
 
-async def test_33_a_second_watcher_has_the_symbols_of_one_that_was_killed(chaos: Chaos, sides: list[Side]) -> None:
-    stack, symbol = chaos.stack, "SOLUSDT"
-    await long(stack, symbol, sides)
-    async with chaos.beside("watcher") as second:
-        await second.says(stack, "another watcher has the symbols")
-        before = stack.pid("watcher")
-        stack.kill("watcher")
-        await stack.price(symbol, "98.9")
-        await stopped_once(symbol, sides)
-        await second.says(stack, "watcher ready")
-        await chaos.is_back("watcher", before)
+async def followers(stack: Stack, symbols: tuple[str, str]) -> dict[str, str]:
+    """Wait until each of these has another watcher: symbol -> watcher."""
+
+    async def shared() -> dict[str, str] | None:
+        health = (await stack.http.get(f"{stack.connection['url']}/health/ready")).json()
+        feeds = health["checks"]["feeds"].get("symbols") or []
+        pairs = {(one["symbol"], one["watcher"]) for one in feeds if one["symbol"] in symbols and one["linked"]}
+        found = dict(pairs)
+        return found if len(pairs) == len(symbols) == len(set(found.values())) else None
+
+    found: dict[str, str] = await awaited(stack, shared, f"two watchers for {symbols}", 60)
+    return found
 
 
-async def test_34_a_watcher_whose_lease_ran_out_writes_and_sends_nothing(chaos: Chaos, sides: list[Side]) -> None:
-    stack, symbol = chaos.stack, "DOTUSDT"
-    await long(stack, symbol, sides, trailing={"distance_pct": 1}, stop_loss={"pct": 5})
+async def test_33_two_watchers_share_the_symbols_and_each_fires_its_own(chaos: Chaos, sides: list[Side]) -> None:
+    stack, symbols = chaos.stack, SHARED
+    for symbol in symbols:
+        await long(stack, symbol, sides)
     async with chaos.beside("watcher") as second:
-        await second.says(stack, "another watcher has the symbols")
-        async with chaos.stopped("watcher"):
-            await second.says(stack, "watcher ready")
-        readies = stack.output().count("watcher ready")
-        await stack.eventually(lambda: watched(stack, symbol, sides), what=f"{symbol} is watched")
+        await followers(stack, symbols)
+        for symbol in symbols:
+            await stack.price(symbol, "98.9")
+            await stopped_once(symbol, sides)
+        assert second.lines_with("level crossed") == len(sides), "those of its own symbol"
+
+
+async def test_33_the_symbols_of_a_watcher_that_was_killed_are_taken_over(chaos: Chaos, sides: list[Side]) -> None:
+    stack, symbols = chaos.stack, KILLED
+    for symbol in symbols:
+        await long(stack, symbol, sides)
+    async with chaos.beside("watcher") as second:
+        for symbol, who in (await followers(stack, symbols)).items():  # whatever the other does meanwhile
+            if second.lines_with(f"watcher={who}"):
+                second.process.kill()
+            else:
+                stack.kill("watcher")
+            await stack.price(symbol, "98.9")
+            await stopped_once(symbol, sides)
+    await chaos.ready()
+
+
+async def test_33_levels_that_are_crossed_while_their_shards_change_hands_fire_once(
+    chaos: Chaos, sides: list[Side]
+) -> None:
+    stack, symbols = chaos.stack, HANDED
+    rungs = [{"pct": number * 0.2, "fraction": 0.2} for number in range(1, 6)]
+    for symbol in symbols:
+        await long(stack, symbol, sides, stop_loss={"pct": 5}, take_profit=rungs)
+
+    async def walk(*prices: str) -> None:
+        for price in prices:
+            for _ in range(5):
+                for symbol in symbols:
+                    await stack.price(symbol, price, "100.1")  # there, and back at once
+                await asyncio.sleep(0.2)
+
+    walking = asyncio.create_task(walk("100.2", "100.4"))
+    async with chaos.beside("watcher") as second:
+        await followers(stack, symbols)
+        await walking
+        walking = asyncio.create_task(walk("100.6", "100.8", "101"))
+        second.process.terminate()  # it gives back what it has, and the next one joins
+        await second.says_more(stack, "watcher ready", 1)
+        await walking  # by now all may be closed, and nobody follows these any more
+
+    async def end(desk: Desk) -> None:
+        for symbol in symbols:
+            await desk.becomes(symbol, "long", within_s=60, status="closed", close_reason="take_profit")
+            await is_sound(desk, symbol)
+            assert await desk.traded(symbol) == [("Buy", "1")] + [("Sell", "0.2")] * len(rungs)
+
+    await each(end, [side.desk for side in sides])
+
+
+async def test_34_a_watcher_whose_leases_ran_out_writes_and_sends_nothing(chaos: Chaos, sides: list[Side]) -> None:
+    stack, symbols = chaos.stack, STALE
+    for symbol in symbols:
+        await long(stack, symbol, sides, trailing={"distance_pct": 1}, stop_loss={"pct": 5})
+    async with chaos.beside("watcher") as second:
+        found = await followers(stack, symbols)
+        [symbol] = [symbol for symbol, who in found.items() if second.lines_with(f"watcher={who}")]
+        alone = stack.output().count("shards=16")
         second.process.send_signal(signal.SIGSTOP)
-        await stack.eventually(lambda: said(stack, "watcher ready", readies + 1), what="a successor")
+        await stack.eventually(lambda: said(stack, "shards=16", alone + 1), what="a successor")
         await stack.price(symbol, "101", "100.5", "99.9")  # the trailing stop is at 99.99
         await stopped_once(symbol, sides, ("trailing_stop", "99.9"))
         written = [await side.desk.position(symbol) for side in sides]

@@ -32,10 +32,13 @@ from app.domain.signal import (
     BreakEven,
     Defaults,
     Exits,
-    PriceOrPct,
+    Missed,
+    Repeat,
+    Sides,
     Signal,
     Size,
     SizeUnit,
+    StopLoss,
     TakeProfit,
     Target,
     Trailing,
@@ -47,12 +50,12 @@ LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
-def pct(value: str) -> PriceOrPct:
-    return PriceOrPct(pct=D(value))
+def pct(value: str) -> StopLoss:
+    return StopLoss(pct=D(value))
 
 
-def at(value: str) -> PriceOrPct:
-    return PriceOrPct(price=D(value))
+def at(value: str) -> StopLoss:
+    return StopLoss(price=D(value))
 
 
 def size(unit: SizeUnit, value: str | Decimal) -> Size:
@@ -64,6 +67,7 @@ def base(value: str | Decimal) -> Size:
 
 
 STOP = Exits(stop_loss=pct("1"))
+TRADING = [action for action in Action if action is not Action.SET_EXITS]
 # Size and stop come from the strategy, so that an alert without either can be carried out.
 RULES = Rules(strategy_id="demo", defaults=Defaults(size=base("0.1"), exits=STOP))
 BARE = Rules(strategy_id="demo")
@@ -203,7 +207,7 @@ def test_each_action_on_each_side(action: Action, held: str, expected: list[str]
 def test_the_table_of_actions_leaves_none_out() -> None:
     [mark] = [one for one in test_each_action_on_each_side.pytestmark if one.name == "parametrize"]  # type: ignore[attr-defined]
     covered = {(action, held.split()[0]) for action, held, _ in mark.args[1]}
-    assert covered == {(action, held) for action in Action for held in ("flat", "long", "short")}
+    assert covered == {(action, held) for action in TRADING for held in ("flat", "long", "short")}
 
 
 @pytest.mark.parametrize(
@@ -316,7 +320,7 @@ def test_each_unit_of_size_is_multiplied_and_rounded_down(wished: Size, multipli
         (Action.OPEN_SHORT, pct("4"), "25"),
     ],
 )
-def test_risk_is_measured_to_the_stop_loss(side: Action, stop: PriceOrPct, expected: str) -> None:
+def test_risk_is_measured_to_the_stop_loss(side: Action, stop: StopLoss, expected: str) -> None:
     wish = signal(side, size=size(SizeUnit.RISK_PCT, "1"), exits=Exits(stop_loss=stop))
     assert opening(wish).qty == D(expected)
 
@@ -586,7 +590,7 @@ def test_the_last_bit_is_closed_however_small_it_is() -> None:
     assert legs(decide(signal(Action.REDUCE, size=base("3")), RULES, where)) == ["close signal"]
 
 
-@pytest.mark.parametrize("wish", [*Action, *Target])
+@pytest.mark.parametrize("wish", [*TRADING, *Target])
 def test_another_strategys_position_is_left_alone(wish: Action | Target) -> None:
     where = situation(holding("long 3", strategy_id="other"))
     plan = decide(signal(wish, size=base("1")), RULES, where)
@@ -634,7 +638,7 @@ def sizes(draw: st.DrawFn, units: list[SizeUnit]) -> Size:
 
 @st.composite
 def wishes(draw: st.DrawFn) -> Signal:
-    wish: Action | Target = draw(st.sampled_from([*Action, *Target]))
+    wish: Action | Target = draw(st.sampled_from([*TRADING, *Target]))
     units = UNITS if wish is Action.REDUCE else list(SizeUnit)
     return signal(wish, size=draw(st.none() | sizes(units)), exits=draw(STOPS))
 
@@ -755,3 +759,103 @@ def test_closing_wishes_never_open(case: tuple[Signal, Rules, Situation]) -> Non
     wish, like, where = case
     if wish.action in CLOSING or wish.target is Target.FLAT:
         assert not any(isinstance(leg, Open) for leg in decide(wish, like, where).legs)
+
+
+@pytest.mark.parametrize(
+    ("repeat", "held", "wish", "expected"),
+    [
+        (Repeat.IGNORE, "long 3", signal(Action.OPEN_LONG, size=base("5")), []),
+        (Repeat.ADD, "long 3", signal(Action.OPEN_LONG, size=base("5")), ["add long 5"]),
+        (Repeat.ADD, "long 3", signal(Action.OPEN_LONG), ["add long 0.1"]),
+        (Repeat.ALIGN, "long 3", signal(Action.OPEN_LONG, size=base("5")), ["add long 2"]),
+        (Repeat.ALIGN, "long 3", signal(Action.OPEN_LONG, size=base("1")), ["reduce 2 signal"]),
+        (Repeat.ALIGN, "long 3", signal(Action.OPEN_LONG, size=size(SizeUnit.QUOTE, "900")), []),
+        (Repeat.ADD, "short 3", signal(Action.OPEN_SHORT, size=base("1")), ["add short 1"]),
+        (Repeat.ADD, "short 3", signal(Action.OPEN_LONG, size=base("1")), ["close reversed", "open long 1"]),
+        (Repeat.ADD, "flat", signal(Action.OPEN_LONG, size=base("1")), ["open long 1"]),
+        (Repeat.ADD, "long 3", signal(Target.LONG, size=base("5")), ["add long 2"]),  # a target says what it means
+        (Repeat.ADD, "long 3", signal(Target.LONG), []),
+    ],
+)
+def test_an_opening_of_what_is_held_does_what_the_strategy_says(
+    repeat: Repeat, held: str, wish: Signal, expected: list[str]
+) -> None:
+    assert legs(decide(wish, rules(repeat=repeat), situation(held))) == expected
+
+
+@pytest.mark.parametrize(
+    ("sides", "wish", "held", "expected", "code"),
+    [
+        (Sides.LONG, Action.OPEN_LONG, "flat", ["open long 0.1"], None),
+        (Sides.LONG, Action.OPEN_SHORT, "flat", [], Outcome.SIDE_NOT_ALLOWED),
+        (Sides.LONG, Target.SHORT, "long 3", ["close reversed"], Outcome.SIDE_NOT_ALLOWED),
+        (Sides.SHORT, Action.ADD, "long 3", [], Outcome.SIDE_NOT_ALLOWED),
+        (Sides.SHORT, Action.CLOSE, "long 3", ["close signal"], None),
+        (Sides.SHORT, Action.OPEN_SHORT, "flat", ["open short 0.1"], None),
+    ],
+)
+def test_a_strategy_may_open_one_side_only(
+    sides: Sides, wish: Action | Target, held: str, expected: list[str], code: Outcome | None
+) -> None:
+    plan = decide(signal(wish), rules(sides=sides), situation(held))
+    assert (legs(plan), None if plan.refusal is None else plan.refusal.code) == (expected, code)
+
+
+@pytest.mark.parametrize(
+    ("previous", "wish", "held", "healed", "else_done"),
+    [
+        (Target.FLAT, Target.LONG, "flat", ["open long 2"], None),  # as the chart says: nothing was missed
+        (Target.LONG, Target.FLAT, "long 2", ["close signal"], None),
+        (None, Target.LONG, "short 1", ["close reversed", "open long 2"], None),
+        (Target.LONG, Target.LONG, "flat", ["open long 2"], []),
+        (Target.FLAT, Target.LONG, "short 1", ["close reversed", "open long 2"], ["close reversed"]),
+        (Target.LONG, Target.FLAT, "short 1", ["close signal"], ["close signal"]),
+        (Target.LONG, Target.FLAT, "flat", [], []),
+        (Target.SHORT, Target.LONG, "long 3", ["reduce 1 signal"], ["reduce 1 signal"]),
+    ],
+)
+@pytest.mark.parametrize("policy", Missed)
+def test_a_missed_alert_is_told_and_healed_or_opens_nothing(
+    previous: Target | None,
+    wish: Target,
+    held: str,
+    healed: list[str],
+    else_done: list[str] | None,
+    policy: Missed,
+) -> None:
+    """`else_done`: what is still done where the strategy does not want it healed; None where nothing was missed."""
+    goal = signal(wish, previous=previous, size=None if wish is Target.FLAT else base("2"))
+    plan = decide(goal, rules(missed=policy), situation(held))
+    assert bool(plan.missed) is (else_done is not None)
+    assert plan.halts is (policy is Missed.HALT and else_done is not None)
+    if policy is Missed.HEAL or else_done is None:
+        assert (legs(plan), plan.refusal) == (healed, None)
+    else:
+        assert legs(plan) == else_done
+        opens = len(healed) > len(else_done)
+        assert (None if plan.refusal is None else plan.refusal.code) == (Outcome.MISSED_ALERT if opens else None)
+
+
+def test_an_opening_that_does_not_turn_only_closes_the_other_side() -> None:
+    wish = signal(Action.OPEN_SHORT, turns=False)
+    assert legs(decide(wish, RULES, situation("long 3"))) == ["close signal"]
+    assert legs(decide(wish, RULES, situation("flat"))) == legs(
+        decide(signal(Action.OPEN_SHORT), RULES, situation("flat"))
+    )
+
+
+@pytest.mark.parametrize(("held", "opened"), [("flat", "10"), ("long 4", "6")])
+def test_a_whole_order_counts_what_it_closes(held: str, opened: str) -> None:
+    wish = signal(Action.OPEN_SHORT, size=base("10"), whole_order=True)
+    plan = decide(wish, RULES, situation(held))
+    assert plan.refusal is None
+    [opening] = [leg for leg in plan.legs if isinstance(leg, Open)]
+    assert opening.qty == D(opened)
+
+
+def test_a_whole_order_that_is_used_up_by_the_close_opens_nothing() -> None:
+    wish = signal(Action.OPEN_SHORT, size=base("3"), whole_order=True)
+    plan = decide(wish, RULES, situation("long 4"))
+    assert [type(leg) for leg in plan.legs] == [Close]
+    assert plan.refusal is not None
+    assert plan.refusal.code is Outcome.SIZE_BELOW_MINIMUM

@@ -4,9 +4,9 @@ from decimal import Decimal as D
 
 import pytest
 
-from app.domain.decide import Refusal, decide, needs_equity
+from app.domain.decide import decide, needs_equity
 from app.domain.position import CloseReason
-from app.domain.refusals import Outcome
+from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import Action, Exits, Size, SizeUnit, TakeProfit, Target
 from tests.domain.test_decide import (
     BARE,

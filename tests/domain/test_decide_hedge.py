@@ -10,7 +10,7 @@ from app.domain.decide import Close, Open, Plan, Situation, decide
 from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
 from app.domain.signal import Action, Size, SizeUnit, Target
-from tests.domain.test_decide import RULES, holding, refusal_of, rules, signal, situation
+from tests.domain.test_decide import RULES, TRADING, holding, refusal_of, rules, signal, situation
 
 
 def hedged(*held: str, **changes: object) -> Situation:
@@ -105,7 +105,7 @@ def test_a_refused_opening_still_closes_the_other_side() -> None:
 
 
 @given(
-    wish=st.sampled_from([*Action, *Target]),
+    wish=st.sampled_from([*TRADING, *Target]),
     held=st.sampled_from([(), ("long 3",), ("short 2",), BOTH]),
     enabled=st.booleans(),
 )

@@ -1,5 +1,6 @@
 """The edges of exits: exactly at the price, at nothing, on a grid too coarse, in a ladder whose rungs are too small."""
 
+from datetime import UTC, datetime
 from decimal import Decimal as D
 
 import pytest
@@ -8,18 +9,19 @@ from app.domain.exits import check_exits, plan_levels
 from app.domain.level import LevelKind
 from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
-from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit, Trailing
+from app.domain.signal import BreakEven, Exits, PriceOrPct, StopLoss, TakeProfit, Trailing
 from tests.support.instruments import instrument
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
+OPENED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-def pct(value: str) -> PriceOrPct:
-    return PriceOrPct(pct=D(value))
+def pct(value: str) -> StopLoss:
+    return StopLoss(pct=D(value))
 
 
-def at(value: str) -> PriceOrPct:
-    return PriceOrPct(price=D(value))
+def at(value: str) -> StopLoss:
+    return StopLoss(price=D(value))
 
 
 def target(where: PriceOrPct) -> Exits:
@@ -57,7 +59,8 @@ def target(where: PriceOrPct) -> Exits:
     ],
 )
 def test_an_exit_exactly_at_an_edge(exits: Exits, side: PositionSide, price: str, expected: Outcome | None) -> None:
-    assert check_exits(exits, side, D(price)) is expected
+    refused = check_exits(exits, side, D(price))
+    assert (None if refused is None else refused.code) == expected
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_an_exit_exactly_at_an_edge(exits: Exits, side: PositionSide, price: str
     ],
 )
 def test_a_target_on_a_coarse_grid(where: PriceOrPct, side: PositionSide, entry: str, tick: str, expected: str) -> None:
-    [level] = plan_levels(target(where), side, D(entry), D(1), instrument(tick_size=D(tick)))
+    [level] = plan_levels(target(where), side, D(entry), D(1), instrument(tick_size=D(tick)), opened_at=OPENED_AT)
     assert level.price == D(expected)
 
 
@@ -95,6 +98,7 @@ def ladder(
         instrument(qty_min=D(qty_min)),
         fired_rungs=fired,
         qty_opened=None if opened is None else D(opened) / 1000,
+        opened_at=OPENED_AT,
     )
     assert {level.kind for level in planned} <= {LevelKind.TAKE_PROFIT}
     return [(level.rung, str(level.fraction), float(level.qty * 1000)) for level in planned]

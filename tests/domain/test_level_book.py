@@ -5,7 +5,7 @@ import gzip
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -25,6 +25,8 @@ START = datetime(2025, 3, 4, tzinfo=UTC)
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 STOP, TARGET = LevelKind.STOP_LOSS, LevelKind.TAKE_PROFIT
 TRAILING, EVEN = LevelKind.TRAILING_STOP, LevelKind.BREAK_EVEN
+TAKING = LevelKind.TRAILING_TAKE_PROFIT
+PRICED = (STOP, TARGET, TRAILING, TAKING, EVEN)  # what looks at a price
 
 
 def level(
@@ -37,6 +39,8 @@ def level(
     wakes: str | None = None,
     distance: str | None = None,
     distance_pct: str | None = None,
+    min_factor: str = "1",
+    decay_pct: str | None = None,
     extreme: str | None = None,
     armed_s: int = 0,
 ) -> Level:
@@ -54,6 +58,8 @@ def level(
         activation_price=number_of(wakes),
         distance=number_of(distance),
         distance_pct=number_of(distance_pct),
+        min_factor=D(min_factor),
+        decay_pct=number_of(decay_pct),
         extreme=number_of(extreme),
         armed_at=START + timedelta(seconds=armed_s),
         order_id=UUID(int=2000 + number),
@@ -182,6 +188,25 @@ def test_arming_again_for_another_quantity_does_not_loosen_a_trailing_stop() -> 
     assert fires(book, "115") == [[1]]
 
 
+def test_a_trailing_take_profit_gives_back_less_the_more_it_gained() -> None:
+    """2 % at first, 1 % at least; half-way after ln 2 per cent of gain."""
+    book = LevelBook([level(1, TAKING, wakes="100", distance_pct="2", min_factor="0.5", decay_pct="1")])
+    found = []
+    for price in ("99", "100", "100.7", "101.2", "103.68", "103.69", "110"):
+        assert book.on_price(D(price)) == []
+        [one] = book.levels()
+        found.append(None if one.trigger_price is None else one.callback_pct)
+    assert found == [None, D(2), D("1.5"), D("1.3"), D("1.05"), D(1), D(1)]
+    assert fires(book, "108.91", "108.9", "90") == [[], [1], []]
+
+
+def test_a_callback_that_does_not_shrink_is_that_of_a_trailing_stop() -> None:
+    book = LevelBook(
+        [level(1, TAKING, wakes="100", distance_pct="2"), level(2, TRAILING, wakes="100", distance_pct="2")]
+    )
+    assert fires(book, "100", "150", "147.01", "147") == [[], [], [], [1]]  # both are stops of one position
+
+
 def test_what_was_advanced_fires_once() -> None:
     book = LevelBook([level(1, TRAILING, distance="5", extreme="100"), level(2, TRAILING, distance="6", extreme="100")])
     book.advance(UUID(int=1), D(120))
@@ -213,6 +238,18 @@ def test_arming_anew_starts_anew() -> None:
 )
 def test_would_fire_judges_a_candle(armed: Level, high: str, low: str, expected: bool) -> None:
     assert would_fire(armed, D(high), D(low)) is expected
+
+
+def callback(one: Level) -> Decimal:
+    """Per cent of the extreme, by the words of the documentation."""
+    assert one.distance_pct is not None
+    if one.decay_pct is None:
+        return one.distance_pct
+    assert one.extreme is not None
+    assert one.activation_price is not None
+    gain_pct = one.side.sign * (one.extreme - one.activation_price) / one.activation_price * 100
+    lost = 1 - (-max(gain_pct, D(0)) / one.decay_pct).exp()
+    return one.distance_pct * (1 - (1 - one.min_factor) * (lost * 20).to_integral_value(ROUND_HALF_UP) / 20)
 
 
 class Model:
@@ -247,7 +284,7 @@ class Model:
         crossed = []
         for one in list(self.levels.values()):
             sign = one.side.sign
-            follows = one.kind is TRAILING
+            follows = one.kind in (TRAILING, TAKING)
             if one.activation_price is not None and one.extreme is None:
                 if sign * price < sign * one.activation_price:
                     continue
@@ -259,7 +296,7 @@ class Model:
                 hit = sign * price >= sign * one.price
             elif follows:
                 assert one.extreme is not None
-                away = one.distance if one.distance is not None else one.extreme * (one.distance_pct or D(0)) / 100
+                away = one.distance if one.distance is not None else one.extreme * callback(one) / 100
                 hit = sign * price <= sign * one.extreme - away
             else:
                 assert one.price is not None
@@ -287,11 +324,13 @@ PRICES = st.integers(180, 220).map(lambda halves: D(halves) / 2)
 
 @st.composite
 def levels(draw: st.DrawFn) -> Level:
-    kind = draw(st.sampled_from(LevelKind))
+    kind = draw(st.sampled_from(PRICED))
     number = draw(st.integers(1, 12))
-    sleeps = kind is EVEN or (kind is TRAILING and draw(st.booleans()))
-    absolute = draw(st.booleans())
-    awake = kind in (TRAILING, EVEN) and draw(st.integers(0, 3)) == 0
+    sleeps = kind in (EVEN, TAKING) or (kind is TRAILING and draw(st.booleans()))
+    absolute = kind is TRAILING and draw(st.booleans())
+    awake = kind in (TRAILING, TAKING, EVEN) and draw(st.integers(0, 3)) == 0
+    follows = kind in (TRAILING, TAKING)
+    shrinks = kind is TAKING and draw(st.booleans())
     return Level(
         id=UUID(int=number),
         position_id=UUID(int=1000 + draw(st.integers(1, 3))),
@@ -299,10 +338,12 @@ def levels(draw: st.DrawFn) -> Level:
         side=draw(st.sampled_from(PositionSide)),
         fraction=D(1),
         qty=D(draw(st.integers(1, 3))),
-        price=None if kind is TRAILING else draw(PRICES),
+        price=None if follows else draw(PRICES),
         activation_price=draw(PRICES) if sleeps else None,
-        distance=D(draw(st.integers(1, 6))) if kind is TRAILING and absolute else None,
-        distance_pct=D(draw(st.integers(1, 6))) if kind is TRAILING and not absolute else None,
+        distance=D(draw(st.integers(1, 6))) if absolute else None,
+        distance_pct=D(draw(st.integers(1, 6))) if follows and not absolute else None,
+        min_factor=D(draw(st.integers(1, 9))) / 10 if shrinks else D(1),
+        decay_pct=D(draw(st.integers(1, 8))) if shrinks else None,
         extreme=draw(PRICES) if awake else None,
         armed_at=START + timedelta(seconds=draw(st.integers(0, 3))),
         order_id=UUID(int=2000 + number),
@@ -338,10 +379,11 @@ def test_the_book_does_what_a_list_scan_does(steps: Sequence[Step]) -> None:
 
 
 def any_level(random: Random, number: int, price: int) -> Level:
-    kind = random.choice([TRAILING, TRAILING, TRAILING, STOP, TARGET, EVEN])
-    trails = kind is TRAILING
-    absolute = random.random() < 0.5
-    sleeps = kind is EVEN or (trails and random.random() < 0.3)
+    kind = random.choice([TRAILING, TRAILING, TRAILING, TAKING, STOP, TARGET, EVEN])
+    trails = kind in (TRAILING, TAKING)
+    absolute = kind is TRAILING and random.random() < 0.5
+    sleeps = kind in (EVEN, TAKING) or (trails and random.random() < 0.3)
+    shrinks = kind is TAKING and random.random() < 0.7
     return level(
         number,
         kind,
@@ -349,9 +391,11 @@ def any_level(random: Random, number: int, price: int) -> Level:
         side=random.choice([LONG, SHORT]),
         position=random.randint(1, number),
         wakes=str(price + random.randint(-20, 20)) if sleeps else None,
-        distance=str(random.randint(1, 25)) if trails and absolute else None,
+        distance=str(random.randint(1, 25)) if absolute else None,
         distance_pct=str(D(random.randint(1, 30)) / 10) if trails and not absolute else None,
-        extreme=str(price + random.randint(-20, 20)) if kind in (TRAILING, EVEN) and random.random() < 0.5 else None,
+        min_factor=str(D(random.randint(1, 9)) / 10) if shrinks else "1",
+        decay_pct=str(D(random.randint(1, 40)) / 10) if shrinks else None,
+        extreme=str(price + random.randint(-20, 20)) if (trails or kind is EVEN) and random.random() < 0.5 else None,
         armed_s=random.randint(0, 3),
     )
 
@@ -406,19 +450,21 @@ def test_on_recorded_trades_the_book_does_what_a_list_scan_does(path: Path) -> N
 
 def near_level(random: Random, number: int, price: Decimal) -> Level:
     """Within a per cent of the price, on its own side of it."""
-    kind, side = random.choice([STOP, TARGET, TRAILING, TRAILING, EVEN]), random.choice([LONG, SHORT])
+    kind, side = random.choice([STOP, TARGET, TRAILING, TRAILING, TAKING, EVEN]), random.choice([LONG, SHORT])
     away = price * random.randint(1, 1000) / 100_000
     gain, loss = price + side.sign * away, price - side.sign * away
     absolute = random.random() < 0.5
     return level(
         number,
         kind,
-        {STOP: str(loss), TARGET: str(gain), EVEN: str(price), TRAILING: None}[kind],
+        {STOP: str(loss), TARGET: str(gain), EVEN: str(price)}.get(kind),
         side=side,
         position=number,
-        wakes=str(gain) if kind is EVEN or (kind is TRAILING and random.random() < 0.5) else None,
+        wakes=str(gain) if kind in (EVEN, TAKING) or (kind is TRAILING and random.random() < 0.5) else None,
         distance=str(away) if kind is TRAILING and absolute else None,
-        distance_pct=str(D(random.randint(1, 100)) / 100) if kind is TRAILING and not absolute else None,
+        distance_pct=str(D(random.randint(1, 100)) / 100) if kind is TAKING or not absolute else None,
+        min_factor="0.2" if kind is TAKING else "1",
+        decay_pct=str(D(random.randint(1, 100)) / 100) if kind is TAKING else None,
     )
 
 

@@ -1,29 +1,47 @@
 """Which levels a position needs, and which exits are refused."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.exits import check_exits, native_stop_price, plan_levels, waits_for_no_target
-from app.domain.level import LevelKind, PlannedLevel
+from app.domain import exits as planning
+from app.domain.exits import check_exits, check_together, native_stop_price
+from app.domain.level import LevelKind, PlannedLevel, TriggerBy
 from app.domain.order import PositionSide
 from app.domain.refusals import Outcome
-from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit, Trailing
+from app.domain.signal import (
+    BreakEven,
+    Exits,
+    PriceKind,
+    StopLoss,
+    StopStep,
+    TakeProfit,
+    TimeExit,
+    Trailing,
+    TrailingTakeProfit,
+)
 from tests.support.instruments import instrument
 
 D = Decimal
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
+OPENED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-def pct(value: str) -> PriceOrPct:
-    return PriceOrPct(pct=D(value))
+def pct(value: str) -> StopLoss:
+    return StopLoss(pct=D(value))
 
 
-def at(value: str) -> PriceOrPct:
-    return PriceOrPct(price=D(value))
+def at(value: str) -> StopLoss:
+    return StopLoss(price=D(value))
+
+
+def plan_levels(*args: Any, **more: Any) -> list[PlannedLevel]:
+    return planning.plan_levels(*args, opened_at=OPENED_AT, **more)
 
 
 def ladder(*rungs: tuple[str, str]) -> Exits:
@@ -136,12 +154,123 @@ def test_break_even_may_wait_for_a_target(
     assert [(level.price, level.activation_price) for level in found] == [(expected, None)] * (expected is not None)
 
 
+STEPS_UP = (
+    StopStep(after_target=1, gain_pct=D("0.1")),
+    StopStep(after_target=2, to_target=1),
+    StopStep(after_target=3, price=D("103.57")),
+)
+
+
+@pytest.mark.parametrize(
+    ("side", "fired", "expected"),
+    [
+        (LONG, set(), "99"),
+        (LONG, {0}, "100.2"),  # 0.1 % above the entry, 100.15005, up: what is gained is not less
+        (LONG, {0, 1}, "101.1"),  # the price of the first target, 101.0505
+        (LONG, {1}, "101.1"),  # one that was passed over was reached too
+        (LONG, {0, 1, 2}, "103.6"),
+        (SHORT, set(), "101.1"),
+        (SHORT, {0}, "99.9"),
+        (SHORT, {0, 1}, "99.0"),
+    ],
+)
+def test_the_stop_steps_up_as_targets_are_hit(side: PositionSide, fired: set[int], expected: str) -> None:
+    rungs = ladder(("1", "0.25"), ("2", "0.25"), ("4", "0.25"), ("5", "0.25"))
+    exits = msgspec.structs.replace(rungs, stop_loss=pct("1.05"), stop_steps=STEPS_UP)
+    if side is SHORT:
+        exits = msgspec.structs.replace(exits, stop_steps=STEPS_UP[:2])
+    planned = plan_levels(exits, side, D("100.05"), D("0.4"), instrument(), frozenset(fired), D("0.4"))
+    [stop] = [level for level in planned if level.kind is LevelKind.STOP_LOSS]
+    assert stop.price == D(expected)
+
+
+@pytest.mark.parametrize(
+    ("steps", "stop", "expected"),
+    [
+        (STEPS_UP[:2], pct("1"), None),
+        (STEPS_UP[:2], None, Outcome.NO_STOP),
+        ((StopStep(after_target=3, gain_pct=D(0)),), pct("1"), Outcome.NO_SUCH_TARGET),
+        ((StopStep(after_target=1, gain_pct=D(-2)),), pct("1"), Outcome.STOP_WRONG_SIDE),  # it would loosen the stop
+        ((StopStep(after_target=1, gain_pct=D(-1)),), pct("1"), Outcome.STOP_WRONG_SIDE),  # it would do nothing
+        (
+            (StopStep(after_target=1, gain_pct=D(1)),),
+            pct("1"),
+            Outcome.STOP_WRONG_SIDE,
+        ),  # it would fire with the target
+        ((StopStep(after_target=1, gain_pct=D("0.99")),), pct("1"), None),
+        ((*STEPS_UP[:1], StopStep(after_target=2, gain_pct=D(0))), pct("1"), Outcome.STOP_WRONG_SIDE),
+        ((StopStep(after_target=2, price=D("101.99")),), pct("1"), None),
+        ((StopStep(after_target=2, price=D(102)),), pct("1"), Outcome.STOP_WRONG_SIDE),
+    ],
+)
+def test_steps_that_cannot_hold_are_refused(
+    steps: tuple[StopStep, ...], stop: StopLoss | None, expected: Outcome | None
+) -> None:
+    exits = msgspec.structs.replace(ladder(("1", "0.5"), ("2", "0.5")), stop_loss=stop, stop_steps=steps)
+    refused = check_together(exits, LONG, D(100))
+    assert (None if refused is None else refused.code) == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "activate", "expected"),
+    [
+        (LONG, "100.1", None),
+        (LONG, "100", Outcome.TARGET_WRONG_SIDE),
+        (SHORT, "100", Outcome.TARGET_WRONG_SIDE),
+        (SHORT, "99", None),
+    ],
+)
+def test_a_trailing_take_profit_needs_a_profit(side: PositionSide, activate: str, expected: Outcome | None) -> None:
+    exits = Exits(trailing_take_profit=TrailingTakeProfit(activate=at(activate), callback_pct=D(1)))
+    refused = check_together(exits, side, D(100))
+    assert (None if refused is None else refused.code) == expected
+
+
+def test_a_trailing_take_profit_and_a_time_exit_become_levels() -> None:
+    taking = TrailingTakeProfit(activate=pct("2"), callback_pct=D("0.5"), min_factor=D("0.3"), decay_pct=D(3))
+    exits = Exits(trailing_take_profit=taking, time_exit=TimeExit(after_s=90))
+    [trails, ends] = plan_levels(exits, LONG, D("100.03"), D("0.015"), instrument())
+    assert (trails.kind, trails.qty, trails.activation_price) == (
+        LevelKind.TRAILING_TAKE_PROFIT,
+        D("0.015"),
+        D("102.0"),
+    )
+    assert (trails.distance_pct, trails.min_factor, trails.decay_pct) == (D("0.5"), D("0.3"), D(3))
+    assert (ends.kind, ends.qty, ends.price) == (LevelKind.TIME_EXIT, D("0.015"), None)
+    assert (ends.due_at, ends.trigger_by) == (OPENED_AT + timedelta(seconds=90), TriggerBy.LAST)
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "expected"),
+    [
+        (PriceKind.LAST, LONG, TriggerBy.LAST),
+        (PriceKind.MARK, SHORT, TriggerBy.MARK),
+        (PriceKind.BID, SHORT, TriggerBy.BID),
+        (PriceKind.ASK, LONG, TriggerBy.ASK),
+        (PriceKind.BID_ASK, LONG, TriggerBy.BID),  # a long is sold, at the bid
+        (PriceKind.BID_ASK, SHORT, TriggerBy.ASK),
+    ],
+)
+def test_each_exit_has_the_price_that_it_looks_at(kind: PriceKind, side: PositionSide, expected: TriggerBy) -> None:
+    exits = Exits(
+        stop_loss=StopLoss(pct=D(1), trigger_by=kind),
+        take_profit=(TakeProfit(at=pct("3"), fraction=D(1), trigger_by=kind),),
+        trailing=Trailing(distance=pct("2"), trigger_by=kind),
+        trailing_take_profit=TrailingTakeProfit(activate=pct("2"), callback_pct=D(1), trigger_by=kind),
+        break_even=BreakEven(after=pct("1"), trigger_by=kind),
+    )
+    planned = plan_levels(exits, side, D(100), D(1), instrument())
+    assert len(planned) == 5
+    assert {level.trigger_by for level in planned} == {expected}
+
+
 @pytest.mark.parametrize(("number", "never"), [(1, False), (2, False), (3, True)])
 def test_a_target_that_is_not_there_is_waited_for_in_vain(number: int, never: bool) -> None:
     exits = msgspec.structs.replace(ladder(("1", "0.5"), ("2", "0.5")), break_even=BreakEven(after_target=number))
-    assert waits_for_no_target(exits) is never
-    assert not waits_for_no_target(Exits(break_even=BreakEven(after=pct("1"))))
-    assert not waits_for_no_target(Exits())
+    refused = check_together(exits, LONG, D(100))
+    assert (None if refused is None else refused.code) == (Outcome.NO_SUCH_TARGET if never else None)
+    assert check_together(Exits(break_even=BreakEven(after=pct("1"))), LONG, D(100)) is None
+    assert check_together(Exits(), LONG, D(100)) is None
 
 
 @pytest.mark.parametrize(
@@ -173,7 +302,8 @@ def test_a_target_that_is_not_there_is_waited_for_in_vain(number: int, never: bo
 def test_changed_exits_count_from_the_entry_of_100_and_fire_by_the_price(
     exits: Exits, side: PositionSide, price: str, expected: Outcome | None
 ) -> None:
-    assert check_exits(exits, side, D(price), D(100)) is expected
+    refused = check_exits(exits, side, D(price), D(100))
+    assert (None if refused is None else refused.code) == expected
 
 
 @pytest.mark.parametrize(
@@ -200,7 +330,8 @@ def test_changed_exits_count_from_the_entry_of_100_and_fire_by_the_price(
 def test_exits_that_would_end_the_position_at_once_are_refused(
     exits: Exits, side: PositionSide, expected: Outcome | None
 ) -> None:
-    assert check_exits(exits, side, D(100)) is expected
+    refused = check_exits(exits, side, D(100))
+    assert (None if refused is None else refused.code) == expected
 
 
 @pytest.mark.parametrize(
@@ -233,7 +364,7 @@ def exit_plans(draw: st.DrawFn) -> Exits:
     shares = [D(weight) / total for weight in weights]
     if shares and sum(weights) == total:
         shares[-1] = 1 - sum(shares[:-1], D(0))  # exactly the whole
-    percents = st.integers(1, 9000).map(lambda bp: PriceOrPct(pct=D(bp) / 100))
+    percents = st.integers(1, 9000).map(lambda bp: StopLoss(pct=D(bp) / 100))
     return Exits(
         stop_loss=draw(st.none() | percents),
         take_profit=tuple(TakeProfit(at=draw(percents), fraction=share) for share in shares),

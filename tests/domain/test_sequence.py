@@ -94,3 +94,36 @@ def test_what_waits_was_not_carried_out() -> None:
 
 def test_alone_it_is_carried_out() -> None:
     assert place(signal("target long", 1), []) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "opened", "closed", "done", "refused"),
+    [
+        (Action.OPEN_LONG, True, False, True, True),  # the position is another one by now
+        (Action.CLOSE, False, True, True, True),
+        (Action.SET_EXITS, False, False, True, True),  # the newer exits stay
+        (Action.SET_EXITS, False, False, False, False),  # they were refused
+        (Action.OPEN_LONG, False, False, True, False),  # it came to nothing
+        (Action.OPEN_LONG, False, False, False, False),
+    ],
+)
+def test_exits_are_those_of_what_was_held_when_they_were_said(
+    other: Action, opened: bool, closed: bool, done: bool, refused: bool
+) -> None:
+    late = Signal(symbol="BTCUSDT", action=Action.SET_EXITS, sent_at=NOON)
+    request = Signal(symbol="BTCUSDT", action=other, sent_at=NOON + timedelta(seconds=1))
+    one = Neighbour(
+        alert_id=UUID(int=7), request=request, received_at=NOON, waits=False, done=done, opened=opened, closed=closed
+    )
+    found = place(late, [one])
+    assert (None if found is None else found.code) == (Outcome.OUT_OF_ORDER if refused else None)
+
+
+@pytest.mark.parametrize("late", [Action.OPEN_LONG, Action.ADD, Action.CLOSE])
+def test_a_change_of_exits_holds_nothing_up(late: Action) -> None:
+    ours = Signal(symbol="BTCUSDT", action=late, sent_at=NOON)
+    request = Signal(symbol="BTCUSDT", action=Action.SET_EXITS, sent_at=NOON + timedelta(seconds=1))
+    one = Neighbour(
+        alert_id=UUID(int=7), request=request, received_at=NOON, waits=False, done=True, opened=False, closed=False
+    )
+    assert place(ours, [one]) is None

@@ -29,6 +29,7 @@ from app.domain.signal import (
     PriceOrPct,
     Signal,
     SizeUnit,
+    StopLoss,
     Target,
     Trailing,
 )
@@ -109,7 +110,7 @@ def test_which_sizes_count_units() -> None:
     assert {unit for unit in SizeUnit if unit.counts_units} == {"base", "contracts"}
 
 
-STOP = Exits(stop_loss=PriceOrPct(pct=D(1)))
+STOP = Exits(stop_loss=StopLoss(pct=D(1)))
 AWAKE = Exits(trailing=Trailing(distance=PriceOrPct(pct=D(1))))
 ASLEEP = Exits(trailing=Trailing(distance=PriceOrPct(pct=D(1)), activate=PriceOrPct(pct=D(1))))
 

@@ -1,21 +1,22 @@
 """A live position's exits, changed by hand: levels, their orders and the native stop follow, or nothing does."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import pytest
 
-from app.alerts.fields import read_exits
+from app.alerts.exits import read_exits
 from app.domain.level import Level, LevelKind, LevelStatus
 from app.domain.position import Position
 from app.errors import Conflict, InvalidInput
-from app.flows.change_exits import change_exits
+from app.flows.change_exits import carry_out, change_exits
 from app.ids import new_id
-from app.store import levels
+from app.store import inbox, levels
 from tests.support.house import House, eventually
 from tests.workers.support import armed as watched
-from tests.workers.support import watching
+from tests.workers.support import closed, watching
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
@@ -171,3 +172,98 @@ async def test_after_its_target_a_stop_waits_at_the_entry_and_fires_there(house:
 
 async def flat(house: House) -> bool:
     return (await house.last_position()).status == "closed"
+
+
+async def test_an_alert_changes_exits_in_its_turn(each_house: House) -> None:
+    house = each_house
+    position = await opened(house, take_profit=[{"pct": 2}])
+    outcome = await house.alert(symbol="BTCUSDT", action="set_exits", stop_loss={"price": "59700"}, take_profit=None)
+    assert outcome == {"status": "done", "code": "exits_changed", "reason": "changed stop_loss, take_profit"}
+    after = await armed(house, position)
+    assert {key: level.price for key, level in after.items()} == {(LevelKind.STOP_LOSS, 0): D(59700)}
+    current = await house.last_position()
+    assert current.native_stop is not None
+    assert D(59000) < current.native_stop < D(59700)
+    assert len(await house.sent()) == 1, "nothing was traded"
+
+
+@pytest.mark.parametrize(
+    ("exits", "status", "code"),
+    [
+        ({"stop_loss": {"price": "60000"}}, "refused", "stop_wrong_side"),
+        ({"take_profit": [{"price": "59990"}]}, "refused", "target_wrong_side"),
+        ({"stop_loss": None}, "refused", "no_stop"),
+        ({"break_even": {"after_target": 1}}, "refused", "no_such_target"),
+        ({"stop_loss": {"pct": 2}, "time": "2026-01-01T00:00:00Z"}, "expired", "too_old"),
+    ],
+)
+async def test_an_alert_whose_exits_cannot_hold_changes_nothing(
+    house: House, exits: dict[str, object], status: str, code: str
+) -> None:
+    position = await opened(house)
+    before = await armed(house, position)
+    outcome = await house.alert(symbol="BTCUSDT", action="set_exits", **exits)
+    assert (outcome["status"], outcome["code"]) == (status, code)
+    assert await armed(house, position) == before
+
+
+async def test_an_alert_finds_nothing_to_change(house: House) -> None:
+    outcome = await house.alert(symbol="BTCUSDT", action="set_exits", stop_loss={"pct": 2})
+    assert (outcome["status"], outcome["code"]) == ("done", "nothing_to_do")
+    await house.add_strategy("other")
+    await opened(house)
+    receipt = await house.send({"symbol": "BTCUSDT", "action": "set_exits", "stop_loss": {"pct": 2}}, strategy="other")
+    await house.work(receipt.alert_id)
+    outcome = await house.outcome(receipt.alert_id)
+    assert (outcome["status"], outcome["code"]) == ("refused", "other_strategy")
+
+
+async def test_an_older_change_of_exits_does_not_undo_a_newer_one(house: House) -> None:
+    now = house.resources.now()
+    position = await opened(house)
+    wish = {"symbol": "BTCUSDT", "action": "set_exits"}
+    newer = {**wish, "stop_loss": {"price": "59700"}, "time": now.isoformat()}
+    older = {**wish, "stop_loss": {"price": "59500"}, "time": (now - timedelta(seconds=5)).isoformat()}
+    assert (await house.alert(**newer))["status"] == "done"
+    assert (await house.alert(**older))["code"] == "out_of_order"
+    assert (await armed(house, position))[LevelKind.STOP_LOSS, 0].price == D(59700)
+
+
+async def test_a_change_that_was_interrupted_before_its_end_is_not_made_twice(house: House) -> None:
+    """The second time the price has gone on, and the new stop could not be set any more."""
+    position = await opened(house)
+    receipt = await house.send({"symbol": "BTCUSDT", "action": "set_exits", "stop_loss": {"price": "59700"}})
+    [row] = await house.rows("SELECT id FROM instructions WHERE cause_id = $1", receipt.alert_id)
+    connected = await house.resources.venues.of(house.account_id)
+    await inbox.take(house.resources.pool, house.account_id, "BTCUSDT", house.worker.id)
+    row = await house.resources.pool.fetchrow(
+        "SELECT *, created_at AS received_at FROM instructions WHERE id = $1", row["id"]
+    )
+    first = await carry_out(house.resources, connected, inbox.readable(row))
+    await house.price("59650")
+    assert await carry_out(house.resources, connected, inbox.readable(row)) == first == "changed stop_loss"
+    assert (await armed(house, position))[LevelKind.STOP_LOSS, 0].price == D(59700)
+    assert len(await house.rows("SELECT FROM events WHERE kind = 'exits_changed'")) == 1
+
+
+async def test_as_targets_are_hit_the_stop_steps_up(each_house: House) -> None:
+    house = each_house
+    async with watching(house) as watcher:
+        await house.alert(
+            **LONG,
+            take_profit=[{"pct": 1, "fraction": 0.3}, {"pct": 2, "fraction": 0.3}, {"pct": 3, "fraction": 0.4}],
+            stop_steps=[{"after_target": 1, "gain_pct": "0.1"}, {"after_target": 2, "to_target": 1}],
+        )
+        await watched(watcher, 4)
+        for price, stop in (("60600", (D(60060), D("0.007"))), ("61200", (D(60600), D("0.004")))):
+            await house.price(price)
+
+            async def stepped(to: tuple[Decimal, Decimal] = stop) -> bool:
+                rows = await house.rows("SELECT price, qty FROM levels WHERE kind = 'stop_loss' AND status = 'armed'")
+                return [(row["price"], row["qty"]) for row in rows] == [to]
+
+            await eventually(stepped, what=f"the stop at {stop[0]}")
+        await house.price("60601", "60600")
+        await closed(house)
+    position = await house.last_position()
+    assert (position.close_reason, await house.held()) == ("stop_loss", ("flat", "0"))

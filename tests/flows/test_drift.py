@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.drift import DriftKind
 from app.domain.order import PositionSide
-from app.domain.signal import Exits, PriceOrPct
+from app.domain.signal import Exits, StopLoss
 from app.errors import Conflict, InvalidInput, Transient
 from app.flows import orders, reconcile
 from app.flows.adopt import Adopted, Adoption, adopt
@@ -16,11 +16,11 @@ from app.ids import new_id
 from app.store import strategies
 from app.venues.base import OrderReport
 from app.venues.binance.stops import _Job
-from tests.support.house import House, at_once
+from tests.support.house import House, at_once, both_roads
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
-STOP = Exits(stop_loss=PriceOrPct(pct=D(1)))
+STOP = Exits(stop_loss=StopLoss(pct=D(1)))
 
 
 @pytest.fixture(autouse=True)
@@ -267,7 +267,7 @@ async def test_what_a_hand_added_is_adopted_with_the_position(each_house: House)
 
 @pytest.mark.parametrize(
     ("exits", "code"),
-    [(Exits(), "no_stop"), (Exits(stop_loss=PriceOrPct(price=D(61000))), "stop_wrong_side")],
+    [(Exits(), "no_stop"), (Exits(stop_loss=StopLoss(price=D(61000))), "stop_wrong_side")],
 )
 async def test_nothing_is_adopted_without_a_stop_that_holds(house: House, exits: Exits, code: str) -> None:
     await house.by_hand("Buy", "0.02")
@@ -315,6 +315,7 @@ async def test_in_hedge_mode_the_side_is_named(hedge_house: House) -> None:
 # Absence
 
 
+@both_roads
 async def test_an_opening_that_shows_in_the_position_is_not_absent(
     each_house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

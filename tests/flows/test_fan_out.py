@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from app.flows.execute import execute_alert
 from app.store.strategies import AccountShare
-from tests.support.house import House, eventually
+from tests.support.house import House, both_roads, eventually
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT.P", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
@@ -47,6 +47,7 @@ async def test_each_account_gets_its_multiple_and_its_own_outcome(house: House) 
     assert outcome["reason"].startswith("2 of 3 accounts done"), outcome
 
 
+@both_roads
 async def test_an_account_whose_exchange_hangs_does_not_hold_up_the_others(house: House) -> None:
     binance = await house.add_account("b-account-1", "binance")
     await house.add_strategy("all", [AccountShare(account_id=house.account_id), AccountShare(account_id=binance)])

@@ -43,10 +43,10 @@ async def test_a_level_whose_fire_is_not_recorded_yet_is_not_armed_again(
 async def test_only_who_has_the_lease_with_time_left_on_it_may_fire(house: House) -> None:
     watcher = Watcher(house.resources)
     assert not watcher.may_fire(), "it never had it"
-    watcher.lease_until = time.monotonic() + 60
+    watcher.shares.until = time.monotonic() + 60
     assert watcher.may_fire()
-    watcher.lease_until = time.monotonic()
+    watcher.shares.until = time.monotonic()
     assert not watcher.may_fire(), "it has run out"
-    watcher.lease_until = time.monotonic() + 60
+    watcher.shares.until = time.monotonic() + 60
     watcher.draining = True
     assert not watcher.may_fire(), "its successor may have begun"

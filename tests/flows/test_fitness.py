@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from app.domain.order import PositionMode
+from app.domain.shards import LEASES, lease_of
 from app.errors import Transient
 from app.flows import plan, preflight
 from app.flows.manual import close_position
@@ -88,12 +89,12 @@ async def test_a_close_in_its_order_is_carried_out(house: House) -> None:
 async def test_nothing_is_opened_blind_and_closes_go_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "FITNESS_PATIENCE_S", 0.0)
     await house.alert(**LONG)
-    token = await leases.acquire(house.resources.pool, "watcher", house.worker.id, ttl_s=600)
-    assert token is not None
+    tokens = await leases.acquire_all(house.resources.pool, LEASES, house.worker.id, ttl_s=600)
     market = (await house.resources.venues.of(house.account_id)).market
-    await blind.tell(house.resources.pool, market, {"ETHUSDT": "its stream is silent"}, token=token)
+    silent = {symbol: {(lease_of(symbol), symbol): "its stream is silent"} for symbol in ("BTCUSDT", "ETHUSDT")}
+    await blind.tell(house.resources.pool, market, silent["ETHUSDT"], tokens)
     assert (await house.alert(**LONG | {"action": "add", "id": "1"}))["code"] == "executed", "another symbol is blind"
-    await blind.tell(house.resources.pool, market, {"BTCUSDT": "its stream is silent"}, token=token)
+    await blind.tell(house.resources.pool, market, silent["BTCUSDT"], tokens)
     outcome = await house.alert(**LONG | {"action": "add", "id": "2"})
     assert (outcome["status"], outcome["code"]) == ("refused", "blind"), outcome
     assert "its stream is silent" in outcome["reason"]
@@ -103,12 +104,12 @@ async def test_nothing_is_opened_blind_and_closes_go_on(house: House, monkeypatc
 
 
 async def test_an_opening_waits_for_a_watcher_that_restarts(house: House) -> None:
-    await house.resources.pool.execute("UPDATE leases SET expires_at = now() WHERE name = 'watcher'")
+    await house.resources.pool.execute("UPDATE leases SET expires_at = now() WHERE name LIKE 'watcher:%'")
     receipt = await house.send(LONG)
     await house.work(receipt.alert_id)
     assert (await house.outcome(receipt.alert_id))["status"] == "executing"
     assert await house.sent() == []
-    await leases.acquire(house.resources.pool, "watcher", house.worker.id, ttl_s=600)
+    await leases.acquire_all(house.resources.pool, LEASES, house.worker.id, ttl_s=600)
     await house.resources.pool.execute("UPDATE instructions SET retry_at = now()")
     await house.work(receipt.alert_id)
     assert (await house.outcome(receipt.alert_id))["code"] == "executed"
@@ -122,7 +123,7 @@ async def test_an_opening_resumed_while_blind_waits_for_sight(house: House) -> N
 
     async def dark(order: Any) -> str:
         connected.venue.place = place  # type: ignore[method-assign]
-        await house.resources.pool.execute("UPDATE leases SET expires_at = now() WHERE name = 'watcher'")
+        await house.resources.pool.execute("UPDATE leases SET expires_at = now() WHERE name LIKE 'watcher:%'")
         raise Transient("connection refused")
 
     connected.venue.place = dark  # type: ignore[method-assign]

@@ -16,7 +16,8 @@ from app.flows import legs, orders, protect, reconcile
 from app.store import levels, positions
 from app.venues.base import NewOrder, OrderReport
 from app.venues.gate import Scope
-from tests.support.house import API_KEY, House, eventually
+from tests.support.house import API_KEY, House, both_roads, eventually
+from tests.support.levels import all_armed
 from workers.private import AccountStream
 
 D = Decimal
@@ -140,7 +141,7 @@ async def test_nothing_more_is_opened_after_the_stop_fired_between_two_orders(
     connected = await house.resources.venues.of(house.account_id)
 
     async def stop_fires() -> None:
-        [stop] = [one for one in await levels.armed(house.resources.pool) if one.level.kind == "stop_loss"]
+        [stop] = [one for one in await all_armed(house.resources.pool) if one.level.kind == "stop_loss"]
         fired = await protect.fire(house.resources, connected, stop, D("59400"), "1")
         await protect.follow_up(house.resources, connected, fired)
 
@@ -307,6 +308,7 @@ async def test_killed_between_the_fill_and_its_stop_the_watcher_places_it(
         await asyncio.gather(stream, return_exceptions=True)
 
 
+@both_roads
 @pytest.mark.parametrize("fault", ["drop_answer", "drop_request"])
 async def test_a_second_order_without_an_answer_is_not_repeated(
     each_house: House, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -330,6 +332,7 @@ async def test_a_second_order_without_an_answer_is_not_repeated(
     assert await resting_stops(each_house) == [("long", position.native_stop)]
 
 
+@both_roads
 @on_binance
 async def test_an_order_that_turns_up_late_is_protected_at_the_exchange_too(
     each_house: House, monkeypatch: pytest.MonkeyPatch

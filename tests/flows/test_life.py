@@ -85,3 +85,18 @@ async def test_add_and_reduce_keep_the_levels_in_step(house: House) -> None:
     [stop] = await house.rows("SELECT qty, status FROM levels WHERE kind = 'stop_loss'")
     assert (stop["qty"], stop["status"]) == (D("0.015"), "armed")
     assert await house.held() == ("long", "0.015")
+
+
+async def test_a_missed_alert_is_told_and_where_the_strategy_wants_it_stops_it(house: House) -> None:
+    goal = {"symbol": "BTCUSDT", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
+    healed = await house.alert(**goal, target="short", previous="long")
+    assert (healed["code"], (await house.held())[0]) == ("executed", "short")
+    await house.resources.pool.execute("""UPDATE strategies SET limits = '{"missed_alert": "halt"}'""")
+    stopped = await house.alert(**goal, target="long", previous="flat")
+    assert (stopped["status"], stopped["code"]) == ("refused", "missed_alert")
+    assert await house.held() == ("flat", "0"), "what the chart does not want any more is closed all the same"
+    assert (await house.alert(**goal, target="long"))["code"] == "strategy_disabled"
+    told = await house.rows("SELECT detail FROM events WHERE kind = 'missed_alert' ORDER BY id")
+    assert [row["detail"]["why"].split(",")[0] for row in told] == [
+        "the chart was long before this alert", "the chart was flat before this alert",
+    ]  # fmt: skip

@@ -12,11 +12,12 @@ from app.domain.position import CloseReason, Fill, Position, PositionStatus
 from app.errors import OutcomeUnknown, Refused, Transient
 from app.flows import execute, legs, plan, protect, reconcile, settle
 from app.ids import new_id
-from app.store import inbox, leases, levels
+from app.store import inbox, leases
 from app.store.inbox import CauseKind
 from app.store.levels import Armed
 from app.venues.base import Holding, NewOrder, Standing
 from tests.support.house import House
+from tests.support.levels import all_armed
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
@@ -44,7 +45,7 @@ async def resting(house: House) -> list[str]:
 
 
 async def level(house: House, kind: str) -> Armed:
-    [found] = [one for one in await levels.armed(house.resources.pool) if one.level.kind == kind]
+    [found] = [one for one in await all_armed(house.resources.pool) if one.level.kind == kind]
     return found
 
 

@@ -11,7 +11,7 @@ from app.domain.order import PositionMode, Side
 from app.errors import Transient
 from app.flows import legs, orders, reconcile
 from app.venues.base import NewOrder, Standing
-from tests.support.house import House, at_once
+from tests.support.house import House, at_once, both_roads
 from workers.private import AccountStream
 
 D = Decimal
@@ -23,6 +23,7 @@ class Killed(BaseException):
     """The process ends here: nothing catches it."""
 
 
+@both_roads
 async def test_an_opening_whose_answer_was_lost_is_found_not_repeated(house: House) -> None:
     await house.fault("drop_answer", path=CREATE)
     outcome = await house.alert(**LONG)
@@ -33,6 +34,7 @@ async def test_an_opening_whose_answer_was_lost_is_found_not_repeated(house: Hou
     assert order["status"] == "filled"
 
 
+@both_roads
 async def test_an_opening_that_is_visible_late_is_waited_for(house: House) -> None:
     await house.fault("late_visible", ms=1500, times=None)
     await house.fault("drop_answer", path=CREATE)
@@ -41,6 +43,7 @@ async def test_an_opening_that_is_visible_late_is_waited_for(house: House) -> No
     assert len(await house.sent()) == 1
 
 
+@both_roads
 async def test_an_opening_that_never_arrived_expires_and_is_not_repeated(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +56,7 @@ async def test_an_opening_that_never_arrived_expires_and_is_not_repeated(
     assert await house.rows("SELECT 1 FROM positions") == []
 
 
+@both_roads
 async def test_an_unknown_opening_stays_unknown_until_there_is_evidence(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +74,7 @@ async def test_an_unknown_opening_stays_unknown_until_there_is_evidence(
     assert len(requests) == 1
 
 
+@both_roads
 async def test_an_order_that_turns_up_after_it_was_given_up_is_adopted(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +114,7 @@ async def test_a_refused_connection_is_surely_not_done_and_is_sent_again(
     assert [(o["attempt"], o["status"]) for o in found] == [(0, "absent"), (1, "filled")]
 
 
+@both_roads
 @pytest.mark.parametrize(
     ("fault", "options"),
     [
@@ -141,6 +147,7 @@ async def test_a_close_goes_on_until_it_is_flat(
     assert all(r["body"]["reduceOnly"] for r in (await house.sent())[1:])
 
 
+@both_roads
 async def test_a_partly_filled_opening_is_protected_exactly(house: House) -> None:
     await house.fault("partial_fill", fraction="0.4", path=CREATE)
     outcome = await house.alert(**LONG)
@@ -152,6 +159,7 @@ async def test_a_partly_filled_opening_is_protected_exactly(house: House) -> Non
     assert stop["qty"] == D("0.004")
 
 
+@both_roads
 async def test_an_asynchronous_rejection_is_a_refusal(house: House) -> None:
     await house.fault("reject_async", path=CREATE)
     outcome = await house.alert(**LONG)
@@ -269,6 +277,7 @@ async def test_failed_reads_after_the_fill_do_not_close_what_is_protected(house:
     assert await house.rows("SELECT 1 FROM instructions WHERE cause_kind = 'protection'") == []
 
 
+@both_roads
 async def test_a_reversal_does_not_open_past_its_age(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await house.alert(**LONG)
     await house.fault("delay_answer", ms=1500, path=CREATE)

@@ -198,6 +198,8 @@ class Ending:
                 continue
             if row["status"] == "triggered" and not self._carried_out(row):
                 yield f"a crossed {row['kind']} of {position['symbol']} is not carried out"
+            if row["status"] == "armed" and row["due_at"] is not None and row["due_at"] < instant(self.exchange.now_ms):
+                yield f"the time of {position['symbol']} was over at {row['due_at']:%H:%M:%S.%f}, and it is held"
             if row["status"] == "armed" and (crossing := self._crossing(row, position)) is not None:
                 yield f"{crossing} went through the {row['kind']} {row['price']} of {position['symbol']}, which is held"
 

@@ -141,7 +141,7 @@ class Prices:
     async def put_marks(self, market: str, prices: dict[str, tuple[Decimal, int]]) -> None:
         return None
 
-    async def put_feeds(self, feeds: list[SymbolFeed]) -> None:
+    async def put_feeds(self, watcher: str, feeds: list[SymbolFeed]) -> None:
         return None
 
     async def get(self, market: str, symbol: str) -> LastPrice | None:

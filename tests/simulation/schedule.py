@@ -48,6 +48,7 @@ FAULTS: dict[str, tuple[float, float]] = {
     # senders
     "duplicates": (0.2, 0.8),
     "reorder": (0.2, 0.8),
+    "exits": (0.2, 0.9),  # no fault: rarer kinds of exits, and alerts that change them
     # others who trade the account
     "hand_closes": (1, 1.99),
     "hand_adds": (1, 1.99),
@@ -117,6 +118,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 PRICES = {"BTCUSDT": D("60000"), "ETHUSDT": D("3000"), "SOLUSDT": D("200")}
 TICKS = {"BTCUSDT": D("0.1"), "ETHUSDT": D("0.01"), "SOLUSDT": D("0.01")}
 SIZES = {"BTCUSDT": D("0.001"), "ETHUSDT": D("0.02"), "SOLUSDT": D("0.3")}
+NOTICED_S = 2.5  # a silent symbol is asked for by then
 TRADED_S = (2.0, 10.0)  # alerts come within so many seconds
 CRASH_PLACES = ("place", "set_stop", "commit", "write", "answer")
 
@@ -138,7 +140,7 @@ def draw(seed: int, without: frozenset[str] = frozenset()) -> Plan:
     traded_s = chance.uniform(*TRADED_S)
     alerts = _alerts(chance, seed, rates, books, traded_s)
     calm_at = max(time for alert in alerts for time in alert.times) + chance.uniform(1.0, 5.0)
-    workers, watchers = chance.choice((1, 2, 2)), chance.choice((1, 1, 2))
+    workers, watchers = chance.choice((1, 2, 2)), chance.choice((1, 2, 3))
     return Plan(
         seed=seed,
         rates=rates,
@@ -167,12 +169,19 @@ def _books(chance: Random, accounts: int) -> tuple[Book, ...]:
 def _alerts(
     chance: Random, seed: int, rates: dict[str, float], books: tuple[Book, ...], traded_s: float
 ) -> tuple[AlertPlan, ...]:
-    again, mixed = Random(f"{seed}:duplicates:2"), Random(f"{seed}:reorder:2")
+    again, mixed, rarer = Random(f"{seed}:duplicates:2"), Random(f"{seed}:reorder:2"), Random(f"{seed}:exits:2")
+    exits = rates.get("exits", 0.0)
     found = []
     for number in range(chance.randint(2, 7)):
         book = chance.choice(books)
         at = 1.5 + traded_s * chance.random() if number else 1.5 + chance.random()
         body = _body(chance, book, first=number == 0) | {"id": f"a{number}"}
+        if "stop_loss" in body and rarer.random() < exits:
+            body |= _rarer_exits(rarer, body)
+        if rarer.random() < exits / 2:
+            change = {"symbol": book.symbol, "action": "set_exits", **_changed_exits(rarer), "id": f"c{number}"}
+            late = at + 4.0 * rarer.random()
+            found.append(AlertPlan(number=100 + number, strategy=book.strategy, body=change, times=(late,)))
         times = [at]
         while again.random() < rates.get("duplicates", 0.0) / 1.5:
             times.append(at + again.choice((0.0, 0.05, 1.0, 4.0)) * again.random())
@@ -231,6 +240,32 @@ def _exits(chance: Random) -> dict[str, Any]:
     return exits
 
 
+def _rarer_exits(chance: Random, body: dict[str, Any]) -> dict[str, Any]:
+    exits: dict[str, Any] = {}
+    if chance.random() < 0.4:
+        exits["time_exit"] = {"after_s": chance.choice((1, 3, 10, 60))}
+    if chance.random() < 0.4:
+        exits["trailing_take_profit"] = {
+            "activate_pct": chance.choice(("0.1", "0.3")), "callback_pct": "0.1",
+            **({"min_factor": "0.3", "decay_pct": "0.2"} if chance.random() < 0.5 else {}),
+        }  # fmt: skip
+    if "take_profit" in body and chance.random() < 0.6:
+        exits["stop_steps"] = [{"after_target": 1, "gain_pct": chance.choice(("0", "0.05"))}]
+    return exits
+
+
+def _changed_exits(chance: Random) -> dict[str, Any]:
+    return chance.choice(
+        (
+            {"stop_loss": {"pct": chance.choice(("0.1", "0.5", "2"))}},
+            {"take_profit": None},
+            {"take_profit": [{"pct": "0.2", "fraction": 0.5}], "break_even": None},
+            {"trailing": {"distance_pct": "0.3"}},
+            {"time_exit": {"after_s": chance.choice((1, 5, 30))}},
+        )
+    )
+
+
 def _happenings(
     seed: int,
     rates: dict[str, float],
@@ -267,6 +302,8 @@ def _happenings(
                 case "silence":
                     symbol = own.choice(books).symbol
                     one = Happening(at=at, what=kind, of=symbol, seconds=min(left, own.uniform(1.0, 8.0)))
+                    if one.seconds < NOTICED_S:
+                        continue  # docs/reliability.md: what such a one leaves out is not promised to be seen
                 case _:
                     one = Happening(at=at, what=kind, of=own.choice(books).symbol, account=account)
             found.append(one)

@@ -22,7 +22,8 @@ SLOWNESS = {
     "committed": 0.4,
     **dict.fromkeys(
         (
-            "leases.ACQUIRE", "leases.RENEW", "leases.RENEW_ALL", "leases.ACQUIRE_ALL", "inbox.WAITING_BOOKS",
+            "leases.ACQUIRE", "leases.RENEW", "leases.RENEW_ALL", "leases.ACQUIRE_ALL", "leases.LIVE",
+            "inbox.WAITING_BOOKS",
             "accounts.GET", "positions.ACCOUNTS_IN_USE", "orders.DOUBTFUL", "positions.SYMBOLS_TO_WATCH",
             "blind.REASON", "blind.TELL", "drifts.GONE", "strategies.GET", "positions.CLOSED_LATELY",
         ),

@@ -23,6 +23,10 @@ def joined(params: dict[str, Any]) -> str:
     return "&".join(f"{name}={quote(str(value), safe='')}" for name, value in params.items())
 
 
+def _said(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Answer:
     def __init__(self, status: int, body: Any, headers: Any) -> None:
         self.status, self.body, self.headers = status, body, headers
@@ -118,6 +122,16 @@ class BinanceClient:
 
     async def socket(self, path: str, **more: Any) -> "Stream":
         return Stream(await self.session.ws_connect(f"{self.url}{path}", **more))
+
+    async def orders(self, query: str = "") -> "Stream":
+        """The socket of the WebSocket API."""
+        return await self.socket(f"/ws-fapi/v1{query}")
+
+    def named(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters of a request over that socket, stamped and signed: in the order of the alphabet."""
+        whole = {"apiKey": self.key, "timestamp": time.time_ns() // 1_000_000, **params}
+        text = "&".join(f"{name}={_said(value)}" for name, value in sorted(whole.items()))
+        return {**whole, "signature": self.signs(text)}
 
     async def user_data(self) -> "Stream":
         return await self.socket(f"/private/ws/{await self.listen_key()}")

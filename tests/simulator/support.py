@@ -138,14 +138,28 @@ class Client:
 
     async def private(self, *topics: str) -> Socket:
         socket = Socket(await self.session.ws_connect(f"{self.url}/v5/private"))
-        expires = str(time.time_ns() // 1_000_000 + 5000)
-        sign = self.sign(f"GET/realtime{expires}".encode())
-        await socket.send({"op": "auth", "args": [self.key, expires, sign]})
+        await socket.send({"op": "auth", "args": self.proof()})
         assert (await socket.next())["success"]
         if topics:
             await socket.send({"op": "subscribe", "args": list(topics)})
             assert (await socket.next())["success"]
         return socket
+
+    async def trade(self) -> Socket:
+        """The socket for orders, signed in."""
+        socket = await self.trade_stranger()
+        await socket.send({"op": "auth", "args": self.proof()})
+        answer = await socket.next()
+        assert (answer["retCode"], answer["op"]) == (0, "auth"), answer
+        return socket
+
+    async def trade_stranger(self) -> Socket:
+        return Socket(await self.session.ws_connect(f"{self.url}/v5/trade"))
+
+    def proof(self, expires_ms: int | None = None) -> list[str]:
+        """What `auth` takes."""
+        expires = str(time.time_ns() // 1_000_000 + 5000 if expires_ms is None else expires_ms)
+        return [self.key, expires, self.sign(f"GET/realtime{expires}".encode())]
 
     def sdk(self) -> HTTP:
         http = HTTP(api_key=self.key, api_secret=self.secret, max_retries=1, retry_codes={0}, timeout=PATIENCE_S)

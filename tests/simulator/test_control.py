@@ -8,7 +8,9 @@ async def test_the_ledger_has_requests_orders_fills_positions_wallets(client: Cl
     await client.get("/v5/market/time")
     books = await client.ledger()
     request = books["requests"][0]
-    assert set(request) == set("n received_at_ns method path query body api_key status ret_code answered".split())
+    assert set(request) == set(
+        "n received_at_ns method path query body api_key channel frame status ret_code answered".split()
+    )
     assert (request["path"], request["status"], request["ret_code"]) == ("/v5/order/create", 200, 0)
     assert request["answered"] is True
     assert len(books["requests"]) == 1

@@ -56,9 +56,22 @@ def test_what_is_refused(changed: dict[str, object], payload: bytes, code: int) 
 def test_the_socket_vector() -> None:
     assert hmac_hex("testsecret", f"GET/realtime{NOW_MS}".encode()) == SOCKET_SIGN
     assert check_socket(["testkey", NOW_MS, SOCKET_SIGN], KEYS, NOW_MS - 1) == "testkey"
-    assert check_socket(["testkey", NOW_MS, SOCKET_SIGN], KEYS, NOW_MS) is None  # expired
-    assert check_socket(["testkey", NOW_MS, "0" * 64], KEYS, NOW_MS - 1) is None
-    assert check_socket(["testkey"], KEYS, NOW_MS - 1) is None
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["testkey", NOW_MS, SOCKET_SIGN], 10001),  # expired
+        (["testkey", NOW_MS + 1, "0" * 64], 10004),
+        (["nobody", NOW_MS + 1, SOCKET_SIGN], 10003),
+        (["testkey"], 10001),
+        (None, 10001),
+    ],
+)
+def test_what_is_refused_of_a_socket(args: object, code: int) -> None:
+    with pytest.raises(ApiError) as caught:
+        check_socket(args, KEYS, NOW_MS)
+    assert caught.value.code == code
 
 
 async def test_over_the_wire(client: Client) -> None:

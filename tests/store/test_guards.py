@@ -11,6 +11,7 @@ from app.domain.level import Level, LevelKind
 from app.domain.order import OrderStatus, PositionSide
 from app.domain.position import PositionStatus
 from app.domain.refusals import Outcome
+from app.domain.shards import LEASES, lease_of
 from app.domain.signal import Action, Exits, PriceOrPct, Signal, Trailing
 from app.errors import Conflict
 from app.ids import new_id
@@ -24,6 +25,7 @@ from tests.store.test_settle import Book, new_book
 from tests.support.house import eventually, settings
 
 D = Decimal
+LEASE = lease_of("BTCUSDT")
 TRAILING = Exits(trailing=Trailing(distance=PriceOrPct(pct=D(1))))
 
 
@@ -40,9 +42,13 @@ async def book(resources: Resources) -> Book:
 
 
 async def watchers_token(book: Book) -> int:
-    token = await leases.acquire(book.pool, "watcher", new_id(), ttl_s=600)
+    token = await leases.acquire(book.pool, LEASE, new_id(), ttl_s=600)
     assert token is not None
     return token
+
+
+def extreme(level: Level, price: Decimal, token: int, lease: str = LEASE) -> levels.Extreme:
+    return levels.Extreme(level_id=level.id, price=price, at=None, lease=lease, token=token)
 
 
 async def trailing(book: Book) -> Level:
@@ -56,19 +62,48 @@ async def test_a_stored_extreme_only_gets_better(book: Book, side: PositionSide)
     assert level.extreme == D(60_000)
     for price, best in (("60500", "60500"), ("59000", "60500"), ("60400", "60500"), ("61000", "61000")):
         seen, expected = (D(x) if side is PositionSide.LONG else 120_000 - D(x) for x in (price, best))
-        await levels.save_extremes(book.pool, [(level.id, seen, None)], token=token)
+        await levels.save_extremes(book.pool, [extreme(level, seen, token)])
         assert (await trailing(book)).extreme == expected
 
 
 async def test_a_stale_watcher_stores_no_extreme(book: Book) -> None:
     await book.open(exits=TRAILING)
     level, stale = await trailing(book), await watchers_token(book)
-    await book.pool.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = 'watcher'")
-    await levels.save_extremes(book.pool, [(level.id, D(61_000), None)], token=stale)
+    await book.pool.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1", LEASE)
+    await levels.save_extremes(book.pool, [extreme(level, D(61_000), stale)])
     assert (await trailing(book)).extreme == D(60_000), "its lease has run out"
     await watchers_token(book)
-    await levels.save_extremes(book.pool, [(level.id, D(61_000), None)], token=stale)
+    await levels.save_extremes(book.pool, [extreme(level, D(61_000), stale)])
     assert (await trailing(book)).extreme == D(60_000), "another has taken over"
+
+
+async def test_an_extreme_is_stored_by_the_token_of_its_own_shard_alone(book: Book) -> None:
+    """Others of the same watcher may be over."""
+    await book.open(exits=TRAILING)
+    level, token = await trailing(book), await watchers_token(book)
+    other = await leases.acquire(book.pool, LEASES[0], new_id(), ttl_s=600)
+    assert (LEASES[0] != LEASE, other) == (True, token)
+    stale = msgspec.structs.replace(extreme(level, D(62_000), token), level_id=new_id(), token=token + 1)
+    await levels.save_extremes(book.pool, [stale, extreme(level, D(61_000), token)])
+    assert (await trailing(book)).extreme == D(61_000)
+    await book.pool.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1", LEASE)
+    await levels.save_extremes(book.pool, [extreme(level, D(63_000), token)])
+    assert (await trailing(book)).extreme == D(61_000), "another shard's lease is none for this one"
+
+
+async def test_a_position_is_let_go_of_by_the_holder_of_its_symbol_alone(book: Book) -> None:
+    await book.reduce(await book.open(), "0.010")
+    [(position_id, symbol)] = await positions.unreleased(book.pool, within_s=60)
+    assert symbol == "BTCUSDT"
+    stale = await watchers_token(book)
+    await book.pool.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1", LEASE)
+    await positions.release(book.pool, [(position_id, LEASE, stale)])
+    token = await watchers_token(book)
+    await leases.acquire(book.pool, LEASES[0], new_id(), ttl_s=600)
+    await positions.release(book.pool, [(position_id, LEASE, stale), (new_id(), LEASES[0], 1)])
+    assert await positions.unreleased(book.pool, within_s=60) == [(position_id, symbol)]
+    await positions.release(book.pool, [(position_id, LEASE, token)])
+    assert await positions.unreleased(book.pool, within_s=60) == []
 
 
 async def test_whoever_folds_waits_for_whoever_folds(book: Book) -> None:

@@ -16,7 +16,7 @@ from app.ids import new_id
 from app.store import inbox
 from app.store.books import Book
 from app.store.db import Pool, open_pool, transaction
-from app.store.inbox import HASH_WINDOW_S, CauseKind, Instruction, InstructionStatus, NewAlert, Stored
+from app.store.inbox import HASH_WINDOW_S, CauseKind, Instruction, InstructionStatus, NewAlert, NewInstruction, Stored
 from tests.api import rows
 
 D = Decimal
@@ -56,13 +56,17 @@ def alert(key: str = "id:1", body: str = "one", *, windowed: bool = False, strat
         content_type="application/json",
         source="10.0.0.1",
         format="native",
-        signal=SIGNAL,
+        signals=(SIGNAL,),
         received_at=NOW,
     )
 
 
 async def store(pool: Pool, new: NewAlert, *account_ids: UUID) -> Stored:
-    return await inbox.store(pool, new, [(new_id(), account_id, D(1)) for account_id in account_ids])
+    return await inbox.store(pool, new, [instructed(account_id) for account_id in account_ids])
+
+
+def instructed(account_id: UUID, multiplier: str = "1", leg: int = 0) -> NewInstruction:
+    return NewInstruction(id=new_id(), account_id=account_id, multiplier=D(multiplier), leg=leg)
 
 
 async def later(pool: Pool, seconds: float) -> None:
@@ -121,7 +125,7 @@ async def begin(pool: Pool, account: UUID, symbol: str = "BTCUSDT") -> Instructi
 async def test_an_alert_is_stored_with_one_instruction_for_each_account(pool: Pool, account: UUID) -> None:
     other = await rows.account(pool, "other")
     new = alert()
-    stored = await inbox.store(pool, new, [(new_id(), account, D(1)), (new_id(), other, D("2.5"))])
+    stored = await inbox.store(pool, new, [instructed(account), instructed(other, "2.5")])
     assert stored == Stored(alert_id=new.id, duplicate=False, body_hash=new.body_hash)
     row = await state(pool, new.id)
     assert (row["status"], row["body"], row["received_at"]) == ("received", "one", NOW)
@@ -131,6 +135,33 @@ async def test_an_alert_is_stored_with_one_instruction_for_each_account(pool: Po
         (new.id, D(1), SIGNAL, InstructionStatus.EXECUTING, NOW),
         (new.id, D("2.5"), SIGNAL, InstructionStatus.EXECUTING, NOW),
     ]
+
+
+async def test_the_orders_of_an_alert_are_begun_in_their_sequence(pool: Pool, account: UUID) -> None:
+    other = await rows.account(pool, "other")
+    close, opening = Signal(symbol="BTCUSDT", action=Action.CLOSE), Signal(symbol="BTCUSDT", action=Action.OPEN_SHORT)
+    elsewhere = Signal(symbol="ETHUSDT", action=Action.OPEN_LONG)
+    new = msgspec.structs.replace(alert(), signals=(close, elsewhere, opening))
+    # In whichever order they are handed over: the leg says it.
+    made = [instructed(one, leg=leg) for leg in (2, 0, 1) for one in (account, other)]
+    assert not (await inbox.store(pool, new, made)).duplicate
+    row = await pool.fetchrow("SELECT signal, more_signals FROM alerts WHERE id = $1", new.id)
+    assert msgspec.convert([row["signal"], *row["more_signals"]], list[Signal], strict=False) == list(new.signals)
+
+    async def carry_out(one: UUID, told: Signal, status: InstructionStatus, code: str) -> None:
+        book = await claimed(pool, one, told.symbol)
+        begun = inbox.readable(await inbox.begin_next(pool, book))
+        assert begun.request == told
+        async with transaction(pool) as connection:
+            await inbox.finish(connection, book, begun.id, status, code, code)
+
+    for one in (account, other):
+        await carry_out(one, close, InstructionStatus.DONE, "executed")
+        await carry_out(one, opening, InstructionStatus.DONE, "executed")
+        assert (await state(pool, new.id))["status"] == "executing"
+        await carry_out(one, elsewhere, InstructionStatus.REFUSED, "no_stop")
+    ended = await state(pool, new.id)
+    assert (ended["status"], ended["outcome_reason"]) == ("refused", "4 of 6 orders done; no_stop")
 
 
 async def test_the_same_key_with_the_same_body_is_a_duplicate_of_the_first(pool: Pool, account: UUID) -> None:

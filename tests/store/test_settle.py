@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from app.domain.level import LevelKind, LevelStatus
 from app.domain.order import Order, OrderStatus, PositionSide, Side
 from app.domain.position import CloseReason, Fill, FillOrigin, Position
-from app.domain.signal import BreakEven, Exits, PriceOrPct, TakeProfit, Trailing
+from app.domain.signal import BreakEven, Exits, StopLoss, TakeProfit, Trailing
 from app.flows.settle import settle, settle_external_close
 from app.ids import new_id
 from app.resources import Resources, open_resources
@@ -27,14 +27,15 @@ from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
 from tests.api import rows
 from tests.support.house import settings
 from tests.support.instruments import BTC
+from tests.support.levels import all_armed
 
 D = Decimal
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 
 
-def pct(value: str) -> PriceOrPct:
-    return PriceOrPct(pct=D(value))
+def pct(value: str) -> StopLoss:
+    return StopLoss(pct=D(value))
 
 
 STOP = Exits(stop_loss=pct("1"))
@@ -165,7 +166,7 @@ class Book:
         return await self.settle(self.fill(order, qty))
 
     async def armed(self, kind: LevelKind, rung: int = 0) -> levels.Armed:
-        [found] = [x for x in await levels.armed(self.pool) if (x.level.kind, x.level.rung) == (kind, rung)
+        [found] = [x for x in await all_armed(self.pool) if (x.level.kind, x.level.rung) == (kind, rung)
                    and x.account_id == self.account_id]  # fmt: skip
         return found
 
@@ -563,7 +564,7 @@ async def test_long_and_short_are_held_side_by_side_each_with_its_levels(book: B
     long = await book.open("0.010", hedge=True)
     short = await book.open("0.020", side=SHORT, hedge=True)
     assert (long.side, long.qty, short.side, short.qty) == (LONG, D("0.010"), SHORT, D("0.020"))
-    armed = {(x.level.side, x.close_side, x.close_qty, x.hedge) for x in await levels.armed(book.pool)
+    armed = {(x.level.side, x.close_side, x.close_qty, x.hedge) for x in await all_armed(book.pool)
              if x.account_id == book.account_id}  # fmt: skip
     assert armed == {(LONG, Side.SELL, D("0.010"), True), (SHORT, Side.BUY, D("0.020"), True)}
 
@@ -575,7 +576,7 @@ async def test_a_close_in_hedge_mode_leaves_the_other_side_untouched(book: Book)
     await book.settle(book.fill(closing, "0.010", "60500"))
     assert await book.held(LONG) is None
     assert await book.held(SHORT) == short
-    [left] = [x for x in await levels.armed(book.pool) if x.account_id == book.account_id]
+    [left] = [x for x in await all_armed(book.pool) if x.account_id == book.account_id]
     assert left.level.position_id == short.id
 
 

@@ -14,16 +14,23 @@ import pytest
 from app.domain.drift import DRIFTS, DriftKind
 from app.domain.order import PositionMode
 from app.domain.position import Position
+from app.domain.shards import LEASES
 from app.flows.execute import Worker, execute_book
 from app.flows.receive import Delivery, Receipt, receive
 from app.ids import new_id
 from app.keys import Credentials, new_secret
-from app.resources import Resources, open_resources
+from app.resources import Resources, open_resources, origins_of
 from app.settings import Secret, Settings
 from app.store import accounts, inbox, leases, positions, strategies
 from app.store.db import transaction
+from app.venues.base import Origins
+from app.venues.binance.venue import BinanceVenue
+from app.venues.bybit.venue import BybitVenue
 from simulator.exchange import Config
 from simulator.server import running
+
+SOCKET, REST = "socket", "rest"
+both_roads = pytest.mark.parametrize("road", [SOCKET, REST], indirect=True)  # of a house's orders
 
 API_KEY, API_SECRET = "house-key", "house-secret"
 MASTER_KEY = secrets.token_urlsafe(32)
@@ -71,7 +78,15 @@ class House:
         await leases.acquire(self.resources.pool, f"worker:{self.worker.id}", self.worker.id, ttl_s=600)
         # As if a watcher saw the prices (nothing is opened blind) and let go of each position when it ends.
         await self.resources.pool.execute("ALTER TABLE positions ALTER released_at SET DEFAULT now()")
-        await leases.acquire(self.resources.pool, "watcher", self.worker.id, ttl_s=600)
+        await leases.acquire_all(self.resources.pool, LEASES, self.worker.id, ttl_s=600)
+
+    async def linked(self) -> None:
+        """Wait until orders will go over the socket for them."""
+        venue = (await self.resources.venues.of(self.account_id)).venue
+        assert isinstance(venue, BybitVenue | BinanceVenue)
+        if venue.entry is not None:
+            venue.entry.keep_warm()
+            await asyncio.wait_for(venue.entry.ready.wait(), 10)
 
     async def add_account(self, name: str, venue: str, **options: object) -> UUID:
         """Another account, here and at the exchange; `options` are the control API's."""
@@ -214,7 +229,17 @@ async def open_house(
             await house._control("POST", "accounts", {"api_key": API_KEY, "api_secret": API_SECRET, "hedge": True})
         await house.set_up()
         await house.price(price)
+        await house.linked()
         yield house
+
+
+def over_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounts that are connected from now on have no socket for orders."""
+
+    def without(account: accounts.AccountRow, simulator_url: str | None) -> Origins:
+        return msgspec.structs.replace(origins_of(account, simulator_url), ws_orders="")
+
+    monkeypatch.setattr("app.resources.origins_of", without)
 
 
 def at_once(monkeypatch: pytest.MonkeyPatch, *kinds: DriftKind) -> None:

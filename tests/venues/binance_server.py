@@ -98,6 +98,7 @@ class Request(msgspec.Struct):
     params: dict[str, str]
     raw: str  # the query, or the body
     connection: int  # the same number: the same TCP connection
+    road: str = "REST"
 
 
 class Fail(msgspec.Struct):
@@ -130,7 +131,13 @@ class Hang(msgspec.Struct):
     """No answer: the connection stays."""
 
 
-Answer = dict[str, Any] | list[Any] | Fail | Http | Good | Cut | Hang
+class Raw(msgspec.Struct):
+    """What the socket for requests says, as it is; "{id}" is the request's."""
+
+    text: str
+
+
+Answer = dict[str, Any] | list[Any] | Fail | Http | Good | Cut | Hang | Raw
 
 
 class BinanceServer:
@@ -146,6 +153,13 @@ class BinanceServer:
         self._answers: defaultdict[str, list[Answer]] = defaultdict(list)
         self._by_params: dict[str, Callable[[dict[str, str]], Answer]] = {}
         self._connections: dict[asyncio.Transport | None, int] = {}
+        self.entries: list[web.WebSocketResponse] = []  # connections to the socket for requests, gone ones too
+        self.entry_path: str | None = "/ws-fapi/v1"  # None: this server has none
+        self.refuses_key: int | None = 0  # the code that its first request is answered with; None: not answered
+        self.muted = False  # the socket for requests hears everything and says nothing
+        self.greetings: list[str] = []  # methods of first requests
+        self._sessions: set[web.WebSocketResponse] = set()
+        self.arrived: asyncio.Queue[str] = asyncio.Queue()  # client order ids, over the socket
         self.hanging = asyncio.Event()  # a request is left without an answer
         self.closing = asyncio.Event()  # such requests end
 
@@ -169,6 +183,102 @@ class BinanceServer:
 
     def now_ms(self) -> int:
         return int(time.time() * 1000) + self.skew_ms
+
+    def orders(self, road: str = "") -> list[Request]:
+        return [request for request in self.sent("POST /fapi/v1/order") if road in ("", request.road)]
+
+    def cut_entries(self) -> None:
+        for link in self.entries:
+            transport = link._req.transport if link._req is not None else None
+            if transport is not None:
+                transport.abort()
+
+    async def entry(self, request: web.Request) -> web.StreamResponse:
+        """https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-api-general-info"""
+        if request.path != self.entry_path:
+            return web.Response(status=404)
+        link = web.WebSocketResponse(autoping=not self.muted)
+        await link.prepare(request)
+        self.entries.append(link)
+        answering = set()
+        async for message in link:
+            if message.type is WSMsgType.TEXT and not self.muted:
+                task = asyncio.create_task(self._asked(link, json.loads(message.data)))
+                answering.add(task)
+                task.add_done_callback(answering.discard)
+        return link
+
+    async def _asked(self, link: web.WebSocketResponse, asked: dict[str, Any]) -> None:
+        params, method = asked["params"], asked["method"]
+        if set(asked) != {"id", "method", "params"}:
+            self.faults.append(f"not a request: {asked}")
+        refusal = self._check_entry(link, method, params)
+        if method in ("session.logon", "order.status"):
+            self.greetings.append(method)
+            if self.refuses_key is None:
+                return
+            if refusal is None and self.refuses_key:
+                refusal = Fail(self.refuses_key, KEY, 401)
+            if refusal is None and method == "session.logon":
+                self._sessions.add(link)
+                await link.send_json({"id": asked["id"], "status": 200, "result": {"apiKey": KEY}})
+            else:
+                await self._say(link, asked["id"], refusal or Fail(-2013, "Order does not exist."))
+            return
+        if method != "order.place":
+            self.faults.append(f"unknown method {method}")
+        told = {key: str(value) for key, value in params.items()}
+        self.requests.append(Request("POST /fapi/v1/order", told, "", self.entries.index(link), "socket"))
+        self.arrived.put_nowait(told["newClientOrderId"])
+        self._check_form("POST /fapi/v1/order", {key: told[key] for key in told.keys() - {"apiKey"}})
+        answers = self._answers["POST /fapi/v1/order"]
+        by_params = self._by_params.get("POST /fapi/v1/order")
+        if refusal is None and by_params is not None:
+            await self._say(link, asked["id"], by_params(told))
+        else:
+            await self._say(link, asked["id"], refusal or (answers.pop(0) if len(answers) > 1 else answers[0]))
+
+    def _check_entry(self, link: web.WebSocketResponse, method: str, params: dict[str, Any]) -> Fail | None:
+        for name in ("timestamp", "recvWindow"):
+            if type(params[name]) is not int:
+                self.faults.append(f"{method}: {name} is no number")
+        now, stamp = self.now_ms(), params["timestamp"]
+        if not (stamp < now + 1000 and now - stamp <= params["recvWindow"]):
+            return Fail(-1021, "Timestamp for this request is outside of the recvWindow.")
+        if link in self._sessions:
+            if {"apiKey", "signature"} & params.keys():
+                self.faults.append(f"{method}: signed within a session")
+            return None
+        text = "&".join(f"{name}={params[name]}" for name in sorted(params.keys() - {"signature"}))
+        if params.get("apiKey") != KEY:
+            return Fail(-2015, "Invalid API-key, IP, or permissions for action.", 401)
+        if not self._verify(text.encode(), params.get("signature", "")):
+            self.faults.append(f"bad signature of {method}")
+            return Fail(-1022, "Signature for this request is not valid.")
+        return None
+
+    async def _say(self, link: web.WebSocketResponse, number: str, answer: Answer) -> None:
+        match answer:
+            case Fail(code, text, status, headers):
+                error: dict[str, Any] = {"code": code, "msg": text}
+                if "Retry-After" in headers:
+                    error["data"] = {"retryAfter": self.now_ms() + int(headers["Retry-After"]) * 1000}
+                await link.send_json({"id": number, "status": status, "error": error, "rateLimits": _rows(headers)})
+            case Http(status):
+                await link.send_json({"id": number, "status": status})
+            case Good(body, headers):
+                await link.send_json({"id": number, "status": 200, "result": body, "rateLimits": _rows(headers)})
+            case Raw(text):
+                await link.send_str(text.replace("{id}", number))
+            case Cut():
+                self.cut_entries()
+            case Hang():
+                self.hanging.set()
+                await self.closing.wait()
+                if not link.closed:
+                    await link.send_json({"id": number, "status": 200, "result": {"orderId": 7}})
+            case _:
+                await link.send_json({"id": number, "status": 200, "result": answer, "rateLimits": _rows({})})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         path, _, raw_query = request.raw_path.partition("?")
@@ -210,10 +320,28 @@ class BinanceServer:
                 self.hanging.set()
                 await self.closing.wait()
                 return web.Response()
+            case Raw(text):
+                return web.Response(text=text)
             case _:
                 return web.json_response(answer)
 
     def _check(self, request: web.Request, name: str, params: dict[str, str], sent: str) -> Fail | None:
+        self._check_form(name, params)
+        signed = ENDPOINTS[name][2]
+        if request.headers.get("X-MBX-APIKEY") != KEY:
+            return Fail(-2015, "Invalid API-key, IP, or permissions for action.", 401)
+        if not signed:
+            return None
+        text, _, signature = sent.rpartition("&signature=")
+        now, stamp = self.now_ms(), int(params.get("timestamp", "0"))
+        if not (stamp < now + 1000 and now - stamp <= int(params.get("recvWindow", "5000"))):
+            return Fail(-1021, "Timestamp for this request is outside of the recvWindow.")
+        if not self._verify(text.encode(), dict(parse_qsl(f"s={signature}")).get("s", "")):
+            self.faults.append(f"bad signature of {name}")
+            return Fail(-1022, "Signature for this request is not valid.")
+        return None
+
+    def _check_form(self, name: str, params: dict[str, str]) -> None:
         known, needed, signed = ENDPOINTS[name]
         allowed = known | SIGNED if signed else known
         for fault in (
@@ -234,18 +362,22 @@ class BinanceServer:
             self.faults.append(f"{name}: a market order has a quantity only")
         if "fromId" in params and {"startTime", "endTime"} & params.keys():
             self.faults.append(f"{name}: fromId with a time")
-        if request.headers.get("X-MBX-APIKEY") != KEY:
-            return Fail(-2015, "Invalid API-key, IP, or permissions for action.", 401)
-        if not signed:
-            return None
-        text, _, signature = sent.rpartition("&signature=")
-        now, stamp = self.now_ms(), int(params.get("timestamp", "0"))
-        if not (stamp < now + 1000 and now - stamp <= int(params.get("recvWindow", "5000"))):
-            return Fail(-1021, "Timestamp for this request is outside of the recvWindow.")
-        if not self._verify(text.encode(), dict(parse_qsl(f"s={signature}")).get("s", "")):
-            self.faults.append(f"bad signature of {name}")
-            return Fail(-1022, "Signature for this request is not valid.")
-        return None
+
+
+_LIMITS = {
+    "X-MBX-USED-WEIGHT-1M": ("REQUEST_WEIGHT", "MINUTE", 1, 2400),
+    "X-MBX-ORDER-COUNT-10S": ("ORDERS", "SECOND", 10, 300),
+    "X-MBX-ORDER-COUNT-1M": ("ORDERS", "MINUTE", 1, 1200),
+}
+
+
+def _rows(headers: dict[str, str]) -> list[dict[str, Any]]:
+    """What headers say, as the socket says it."""
+    return [
+        {"rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": limit, "count": int(count)}
+        for name, (kind, interval, number, limit) in _LIMITS.items()
+        if (count := headers.get(name, "1")).lstrip("-").isdigit()
+    ]
 
 
 def hmac_fits(text: bytes, signature: str) -> bool:
@@ -270,6 +402,7 @@ def key_verifier(public_key: RSAPublicKey | Ed25519PublicKey) -> Callable[[bytes
 async def binance_server(verify: Callable[[bytes, str], bool] | None = None) -> AsyncIterator[BinanceServer]:
     server = BinanceServer(verify)
     app = web.Application()
+    app.router.add_get("/ws-fapi/v1", server.entry)
     app.router.add_route("*", "/{tail:.*}", server.handle)
     async with serving(app) as origin:
         server.origin = f"http://{origin}"
@@ -277,6 +410,7 @@ async def binance_server(verify: Callable[[bytes, str], bool] | None = None) -> 
             yield server
         finally:
             server.closing.set()
+            server.cut_entries()
     assert server.faults == []
 
 
@@ -287,14 +421,27 @@ async def adapter(
     timeout_s: float = 5.0,
     gate: Gate | None = None,
     recv_window_ms: int = 5000,
+    ws: str = "",
 ) -> AsyncIterator[BinanceVenue]:
+    """Orders go over REST unless `ws` names where they may go over a socket."""
     venue = BinanceVenue(
-        credentials, Origins(rest=origin, ws=""), timeout_s=timeout_s, gate=gate, recv_window_ms=recv_window_ms
+        credentials, Origins(rest=origin, ws=ws), timeout_s=timeout_s, gate=gate, recv_window_ms=recv_window_ms
     )
     try:
         yield venue
     finally:
         await venue.close()
+
+
+@asynccontextmanager
+async def entering(server: BinanceServer, *, up: bool = True, **options: Any) -> AsyncIterator[BinanceVenue]:
+    """An adapter that sends orders over the socket, once that is up."""
+    async with adapter(server.origin, ws=server.origin.replace("http", "ws", 1), **options) as venue:
+        assert venue.entry is not None
+        venue.entry.keep_warm()
+        if up:
+            await asyncio.wait_for(venue.entry.ready.wait(), 5)
+        yield venue
 
 
 class SocketServer:

@@ -23,6 +23,7 @@ from app.keys import Credentials
 from app.venues.base import Origins
 from app.venues.bybit.venue import BybitVenue
 from app.venues.gate import Gate
+from tests.venues.bybit_rows import CREATE
 
 KEY = "test-key"
 SECRET = "test-secret"
@@ -36,6 +37,7 @@ class Request(msgspec.Struct):
     raw_query: str
     body: Any
     connection: int  # the same number: the same TCP connection
+    stamp: str = ""  # X-BAPI-TIMESTAMP
 
 
 class Say(msgspec.Struct):
@@ -60,7 +62,13 @@ class Hang(msgspec.Struct):
     """No answer: the connection stays."""
 
 
-Answer = dict[str, Any] | Say | Http | Cut | Hang
+class Raw(msgspec.Struct):
+    """What the socket for orders says, as it is; "{id}" is the request's."""
+
+    text: str
+
+
+Answer = dict[str, Any] | Say | Http | Cut | Hang | Raw
 
 
 class BybitServer:
@@ -76,6 +84,12 @@ class BybitServer:
         self._answers: defaultdict[str, list[Answer]] = defaultdict(list)
         self.script("/v5/account/info", {"marginMode": "REGULAR_MARGIN", "unifiedMarginStatus": 5})
         self._connections: dict[asyncio.Transport | None, int] = {}
+        self.entries: list[web.WebSocketResponse] = []  # connections to the socket for orders, gone ones too
+        self.entry_path: str | None = "/v5/trade"  # None: this server has none
+        self.auth_code: int | None = 0  # None: the authentication is not answered
+        self.muted = False  # the socket for orders hears everything and says nothing
+        self._request_ids: set[str] = set()
+        self.arrived: asyncio.Queue[str] = asyncio.Queue()  # client order ids, over the socket
         self.hanging = asyncio.Event()  # a request is left without an answer
         self.closing = asyncio.Event()  # such requests end
 
@@ -94,6 +108,90 @@ class BybitServer:
     def now_ms(self) -> int:
         return int(time.time() * 1000) + self.skew_ms
 
+    def orders(self, road: str = "") -> list[Request]:
+        """Orders that arrived, over "POST" or "WS" or either."""
+        return [request for request in self.sent(CREATE) if road in ("", request.method)]
+
+    def cut_entries(self) -> None:
+        for link in self.entries:
+            transport = link._req.transport if link._req is not None else None
+            if transport is not None:
+                transport.abort()
+
+    async def _entry(self, request: web.Request) -> web.StreamResponse:
+        """https://bybit-exchange.github.io/docs/v5/websocket/trade/guideline"""
+        if request.path != self.entry_path:
+            return web.Response(status=404)
+        link = web.WebSocketResponse()
+        await link.prepare(request)
+        self.entries.append(link)
+        authenticated, answering = False, set()
+        async for message in link:
+            if message.type is not WSMsgType.TEXT:
+                continue
+            asked = json.loads(message.data)
+            if self.muted:
+                continue
+            if asked["op"] == "ping":
+                await link.send_json({"retCode": 0, "retMsg": "OK", "op": "pong", "data": [str(self.now_ms())]})
+            elif asked["op"] == "auth":
+                authenticated = await self._authenticate(link, asked)
+            else:
+                if not authenticated:
+                    self.faults.append("an order before the authentication was answered")
+                task = asyncio.create_task(self._entered(link, asked))
+                answering.add(task)
+                task.add_done_callback(answering.discard)
+        return link
+
+    async def _authenticate(self, link: web.WebSocketResponse, asked: dict[str, Any]) -> bool:
+        key, expires, signature = asked["args"]
+        code = self.auth_code
+        if code is None:
+            return False
+        if not code and (expires <= self.now_ms() or key != KEY):
+            code = 10001
+        if not code and not self._verify(f"GET/realtime{expires}".encode(), signature):
+            code = 10004
+        await link.send_json({"retCode": code, "retMsg": f"said of {key}", "op": "auth", "connId": "c"})
+        return code == 0
+
+    async def _entered(self, link: web.WebSocketResponse, asked: dict[str, Any]) -> None:
+        number, header = asked["reqId"], asked["header"]
+        [params] = asked["args"]
+        if asked["op"] != "order.create" or set(asked) != {"reqId", "header", "op", "args"}:
+            self.faults.append(f"not an order: {asked}")
+        if number in self._request_ids or not 0 < len(number) <= 36:
+            self.faults.append(f"reqId {number}")
+        if not all(isinstance(value, str) for value in header.values()):
+            self.faults.append(f"header {header}")
+        self._request_ids.add(number)
+        stamp = header["X-BAPI-TIMESTAMP"]
+        self.requests.append(Request("WS", CREATE, {}, "", params, self.entries.index(link), stamp))
+        self.arrived.put_nowait(params["orderLinkId"])
+        now = self.now_ms()
+        answers = self._answers[CREATE]
+        late = not now - int(header["X-BAPI-RECV-WINDOW"]) <= int(stamp) < now + 1000
+        answer = Say(10002, "too late") if late else answers.pop(0) if len(answers) > 1 else answers[0]
+        said: dict[str, Any] = {"reqId": number, "retCode": 0, "retMsg": "OK", "op": "order.create", "connId": "c"}
+        said |= {"data": {}, "retExtInfo": {}, "header": {"Timenow": str(now), "Traceid": "t"}}
+        match answer:
+            case Say(code, text, headers):
+                await link.send_json(said | {"retCode": code, "retMsg": text, "header": said["header"] | headers})
+            case Raw(text):
+                await link.send_str(text.replace("{id}", number))
+            case Cut():
+                self.cut_entries()
+            case Hang():
+                self.hanging.set()
+                await self.closing.wait()
+                if not link.closed:
+                    await link.send_json(said | {"data": {"orderId": "late", "orderLinkId": ""}})
+            case dict():
+                await link.send_json(said | {"data": answer})
+            case _:
+                raise AssertionError(answer)
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path, _, raw_query = request.raw_path.partition("?")
         raw = await request.read()
@@ -103,7 +201,8 @@ class BybitServer:
             return self._envelope(0, {"timeSecond": "", "timeNano": ""}, {})
         body = json.loads(raw) if raw else None
         query = dict(parse_qsl(raw_query, strict_parsing=True)) if raw_query else {}
-        self.requests.append(Request(request.method, path, query, raw_query, body, number))
+        stamp = request.headers.get("X-BAPI-TIMESTAMP", "")
+        self.requests.append(Request(request.method, path, query, raw_query, body, number, stamp))
         if not path.startswith("/v5/market/") and (refusal := self._check(request, raw_query, raw)) is not None:
             return self._envelope(refusal.code, {}, {}, refusal.text)
         answers = self._answers[path]
@@ -124,6 +223,8 @@ class BybitServer:
                 self.hanging.set()
                 await self.closing.wait()
                 return web.Response()
+            case Raw(text):
+                return web.Response(text=text)
             case _:
                 return self._envelope(0, answer, {})
 
@@ -166,6 +267,7 @@ def rsa_verifier(public_key: RSAPublicKey) -> Callable[[bytes, str], bool]:
 async def bybit_server(verify: Callable[[bytes, str], bool] | None = None) -> AsyncIterator[BybitServer]:
     server = BybitServer(verify)
     app = web.Application()
+    app.router.add_get("/v5/trade", server._entry)
     app.router.add_route("*", "/{tail:.*}", server._handle)
     async with _serving(app) as origin:
         server.origin = f"http://{origin}"
@@ -173,18 +275,35 @@ async def bybit_server(verify: Callable[[bytes, str], bool] | None = None) -> As
             yield server
         finally:
             server.closing.set()
+            server.cut_entries()
     assert server.faults == []
 
 
 @asynccontextmanager
 async def adapter(
-    origin: str, credentials: Credentials = CREDENTIALS, timeout_s: float = 5.0, gate: Gate | None = None
+    origin: str,
+    credentials: Credentials = CREDENTIALS,
+    timeout_s: float = 5.0,
+    gate: Gate | None = None,
+    ws: str = "",
 ) -> AsyncIterator[BybitVenue]:
-    venue = BybitVenue(credentials, Origins(rest=origin, ws=""), timeout_s=timeout_s, gate=gate)
+    """Orders go over REST unless `ws` names where they may go over a socket."""
+    venue = BybitVenue(credentials, Origins(rest=origin, ws=ws), timeout_s=timeout_s, gate=gate)
     try:
         yield venue
     finally:
         await venue.close()
+
+
+@asynccontextmanager
+async def entering(server: BybitServer, *, up: bool = True, **options: Any) -> AsyncIterator[BybitVenue]:
+    """An adapter that sends orders over the socket, once that is up."""
+    async with adapter(server.origin, ws=server.origin.replace("http", "ws", 1), **options) as venue:
+        assert venue.entry is not None
+        venue.entry.keep_warm()
+        if up:
+            await asyncio.wait_for(venue.entry.ready.wait(), 5)
+        yield venue
 
 
 class SocketServer:

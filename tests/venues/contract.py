@@ -16,6 +16,8 @@ from app.domain.position import Fill
 from app.errors import LevelheadError, OutcomeUnknown, Refused, Transient
 from app.keys import Credentials
 from app.venues.base import NewOrder, Origins, PrivateStream, PublicStream, Trade, Venue
+from app.venues.binance.venue import BinanceVenue
+from app.venues.bybit.venue import BybitVenue
 from app.venues.gate import Gate
 from app.venues.registry import open_public_stream, open_venue
 from simulator.exchange import Config
@@ -93,6 +95,10 @@ FACES = {
 }
 
 
+# How an account's orders are sent: over REST alone, or over the socket for them.
+ROADS = (*FACES, *(f"{name}-socket" for name in FACES))
+
+
 class Simulator:
     """One exchange with an account of each venue in each position mode."""
 
@@ -135,6 +141,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     face: Face
     simulator: Simulator
     hedge: bool = False
+    socket: bool = False  # orders go over it
 
     @property
     def api_key(self) -> str:
@@ -152,8 +159,10 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         gate: Gate | None = None,
         credentials: Credentials | None = None,
         rest: str | None = None,
+        welcome: bool = True,
     ) -> AsyncIterator[Venue]:
-        origins = self.simulator.origins
+        """`welcome` is False where the exchange will not let the key in."""
+        origins = msgspec.structs.replace(self.simulator.origins, ws_orders=None if self.socket else "")
         venue = open_venue(
             self.face.name,
             credentials or self.credentials,
@@ -163,6 +172,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
             timeout_s=timeout_s,
         )
         try:
+            if self.socket and welcome:
+                await _linked(venue)
             yield venue
         finally:
             await venue.close()
@@ -174,7 +185,10 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         await self.simulator.fault(fault, path=self.face.order_path, **fields)
 
     async def sent_orders(self) -> int:
-        return len(await self.simulator.requests(self.face.order_path, "POST"))
+        """How many arrived; none on the other road."""
+        found = await self.simulator.requests(self.face.order_path, "POST")
+        assert {r["channel"] for r in found} <= {"trade" if self.socket else "rest"}
+        return len(found)
 
     async def by_hand(self, side: str, qty: str, **more: Any) -> None:
         await self.simulator.post("positions", api_key=self.api_key, symbol=BTC, side=side, qty=qty, **more)
@@ -196,10 +210,11 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def site(name: str, *, hedge: bool = False) -> AsyncIterator[Site]:
+async def site(road: str, *, hedge: bool = False) -> AsyncIterator[Site]:
+    name, _, socket = road.partition("-")
     config = Config(port=0, prices="manual", api_key="nobody", api_secret="nothing")
     async with running(config) as origin, aiohttp.ClientSession() as http:
-        found = Site(face=FACES[name], simulator=Simulator(origin, http), hedge=hedge)
+        found = Site(face=FACES[name], simulator=Simulator(origin, http), hedge=hedge, socket=bool(socket))
         await found.simulator.post(
             "accounts",
             api_key=found.api_key,
@@ -209,6 +224,14 @@ async def site(name: str, *, hedge: bool = False) -> AsyncIterator[Site]:
         )
         await found.simulator.price(PRICE)
         yield found
+
+
+async def _linked(venue: Venue) -> None:
+    """Wait until orders will go over the socket."""
+    assert isinstance(venue, BybitVenue | BinanceVenue)
+    assert venue.entry is not None
+    venue.entry.keep_warm()
+    await asyncio.wait_for(venue.entry.ready.wait(), SOON_S)
 
 
 class Heard:

@@ -18,7 +18,7 @@ from app.errors import Conflict, LevelheadError, OutcomeUnknown, Refused, Transi
 from app.keys import Credentials
 from app.venues.base import Origins
 from app.venues.binance.codes import CODES, STATUSES
-from app.venues.binance.sign import signer
+from app.venues.binance.sign import Signer
 from app.venues.binance.venue import BinanceVenue
 from app.venues.gate import Ban, Gate, Scope, Urgency
 from app.venues.kinds import Kind
@@ -156,8 +156,8 @@ def test_the_signature_is_that_of_the_documentation() -> None:
         "symbol=BTCUSDT&side=BUY&type=LIMIT&quantity=1&price=9000&timeInForce=GTC&recvWindow=5000"
         "&timestamp=1591702613943"
     )
-    sign = signer(Credentials(api_key="k", api_secret=secret))
-    assert sign(text.encode()) == "3c661234138461fcc7a7d8746c6558c9842d4e10870d2ecbedf7777cad694af9"
+    signer = Signer(Credentials(api_key="k", api_secret=secret))
+    assert signer.sign(text.encode()) == "3c661234138461fcc7a7d8746c6558c9842d4e10870d2ecbedf7777cad694af9"
 
 
 def pem(key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> str:
@@ -244,35 +244,35 @@ async def test_a_close_without_a_position_finds_nothing_to_reduce(
     assert caught.value.kind == "nothing_to_reduce"
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (Fail(-99999, "never heard of"), OutcomeUnknown),
-        (Fail(-99999, "never heard of", status=500), OutcomeUnknown),
-        (Fail(-1000, "Unknown error, please check your request or try again later.", status=503), OutcomeUnknown),
-        (Fail(-1001, "Service Unavailable.", status=503), OutcomeUnknown),
-        (Fail(-1001, "Internal error; unable to process your request. Please try again."), OutcomeUnknown),
-        (Fail(-1008, "Request throttled by system-level protection.", status=503), Transient),
-        (Fail(-1007, "Timeout waiting for response from backend server.", status=408), OutcomeUnknown),
-        (Fail(-2015, "Invalid API-key, IP, or permissions for action.", status=401), Refused),
-        (Http(408), OutcomeUnknown),
-        (Http(400), OutcomeUnknown),
-        (Http(500), OutcomeUnknown),
-        (Http(502), OutcomeUnknown),
-        (Http(503, "Service Unavailable."), OutcomeUnknown),
-        (Http(504), OutcomeUnknown),
-        (Http(307, headers={"Location": "/fapi/v1/order"}), OutcomeUnknown),
-        (Http(401), Refused),
-        (Http(404), Refused),
-        (Http(451), Refused),
-        (Http(403), Transient),
-        (Http(200, "<html>"), OutcomeUnknown),
-        (Http(200, ""), OutcomeUnknown),
-        ({"msg": "no id"}, OutcomeUnknown),
-        (Good({"code": -2019, "msg": "Margin is insufficient."}), Refused),
-        (Cut(), OutcomeUnknown),
-    ],
-)
+ANSWERS: list[tuple[Answer, type[LevelheadError]]] = [
+    (Fail(-99999, "never heard of"), OutcomeUnknown),
+    (Fail(-99999, "never heard of", status=500), OutcomeUnknown),
+    (Fail(-1000, "Unknown error, please check your request or try again later.", status=503), OutcomeUnknown),
+    (Fail(-1001, "Service Unavailable.", status=503), OutcomeUnknown),
+    (Fail(-1001, "Internal error; unable to process your request. Please try again."), OutcomeUnknown),
+    (Fail(-1008, "Request throttled by system-level protection.", status=503), Transient),
+    (Fail(-1007, "Timeout waiting for response from backend server.", status=408), OutcomeUnknown),
+    (Fail(-2015, "Invalid API-key, IP, or permissions for action.", status=401), Refused),
+    (Http(408), OutcomeUnknown),
+    (Http(400), OutcomeUnknown),
+    (Http(500), OutcomeUnknown),
+    (Http(502), OutcomeUnknown),
+    (Http(503, "Service Unavailable."), OutcomeUnknown),
+    (Http(504), OutcomeUnknown),
+    (Http(307, headers={"Location": "/fapi/v1/order"}), OutcomeUnknown),
+    (Http(401), Refused),
+    (Http(404), Refused),
+    (Http(451), Refused),
+    (Http(403), Transient),
+    (Http(200, "<html>"), OutcomeUnknown),
+    (Http(200, ""), OutcomeUnknown),
+    ({"msg": "no id"}, OutcomeUnknown),
+    (Good({"code": -2019, "msg": "Margin is insufficient."}), Refused),
+    (Cut(), OutcomeUnknown),
+]
+
+
+@pytest.mark.parametrize(("answer", "error"), ANSWERS)
 async def test_what_else_an_order_may_be_answered(
     server: BinanceServer, venue: BinanceVenue, answer: Answer, error: type[LevelheadError]
 ) -> None:
@@ -325,18 +325,18 @@ class Bans:
         self.gate = Gate(on_ban=lambda scope, ban: self.told.append((scope, ban)))
 
 
-@pytest.mark.parametrize(
-    ("answer", "scope", "seconds"),
-    [
-        (Fail(-1003, "Too many requests", 429, {"Retry-After": "17"}), Scope.ADDRESS, 17),
-        (Fail(-1003, "Way too many requests", 418, {"Retry-After": "120"}), Scope.ADDRESS, 120),
-        (Fail(-1015, "Too many new orders", 429, {"Retry-After": "4"}), Scope.ACCOUNT, 4),
-        (Http(429, "slow down", {"Retry-After": "9"}), Scope.ADDRESS, 9),
-        (Http(418, "", {"Retry-After": "259200"}), Scope.ADDRESS, 259_200),
-        (Http(403), Scope.ADDRESS, 60),
-        (Fail(-2011, "whatever", 418, {"Retry-After": "33"}), Scope.ADDRESS, 33),
-    ],
-)
+BANS: list[tuple[Answer, Scope, int]] = [
+    (Fail(-1003, "Too many requests", 429, {"Retry-After": "17"}), Scope.ADDRESS, 17),
+    (Fail(-1003, "Way too many requests", 418, {"Retry-After": "120"}), Scope.ADDRESS, 120),
+    (Fail(-1015, "Too many new orders", 429, {"Retry-After": "4"}), Scope.ACCOUNT, 4),
+    (Http(429, "slow down", {"Retry-After": "9"}), Scope.ADDRESS, 9),
+    (Http(418, "", {"Retry-After": "259200"}), Scope.ADDRESS, 259_200),
+    (Http(403), Scope.ADDRESS, 60),
+    (Fail(-2011, "whatever", 418, {"Retry-After": "33"}), Scope.ADDRESS, 33),
+]
+
+
+@pytest.mark.parametrize(("answer", "scope", "seconds"), BANS)
 async def test_a_ban_is_heeded_to_the_second_that_it_states(
     server: BinanceServer, answer: Answer, scope: Scope, seconds: int
 ) -> None:

@@ -134,36 +134,36 @@ def test_an_unusable_key_is_refused_at_once(pem: str | None) -> None:
 # place: what failures are called
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (Say(10006), Transient),
-        (Say(170005), Transient),
-        (Say(10002), Transient),
-        (Http(403, "403, access too frequent"), Transient),
-        (Http(429, "System level frequency protection"), Transient),
-        (Say(10000), OutcomeUnknown),
-        (Say(10016), OutcomeUnknown),
-        (Say(429), OutcomeUnknown),
-        (Say(110079), OutcomeUnknown),
-        (Say(110001), OutcomeUnknown),
-        (Say(424242), OutcomeUnknown),
-        (Http(502), OutcomeUnknown),
-        (Http(200, "<html>all is well</html>"), OutcomeUnknown),
-        (Http(200, '{"retMsg":"an envelope without a code"}'), OutcomeUnknown),
-        (Http(200, '{"retCode":0,"retMsg":"OK","result":{}}'), OutcomeUnknown),
-        (Http(307, "", {"Location": "/v5/order/elsewhere"}), OutcomeUnknown),
-        (Cut(), OutcomeUnknown),
-        (Say(10001, "Qty invalid"), Refused),
-        (Say(110007), Refused),
-        (Say(10003), Refused),
-        (Say(33004), Refused),
-        (Http(401), Refused),
-        (Http(404), Refused),
-        (Say(110072), Conflict),
-        (Say(10014), Conflict),
-    ],
-)
+FAILURES: list[tuple[Answer, type[LevelheadError]]] = [
+    (Say(10006), Transient),
+    (Say(170005), Transient),
+    (Say(10002), Transient),
+    (Http(403, "403, access too frequent"), Transient),
+    (Http(429, "System level frequency protection"), Transient),
+    (Say(10000), OutcomeUnknown),
+    (Say(10016), OutcomeUnknown),
+    (Say(429), OutcomeUnknown),
+    (Say(110079), OutcomeUnknown),
+    (Say(110001), OutcomeUnknown),
+    (Say(424242), OutcomeUnknown),
+    (Http(502), OutcomeUnknown),
+    (Http(200, "<html>all is well</html>"), OutcomeUnknown),
+    (Http(200, '{"retMsg":"an envelope without a code"}'), OutcomeUnknown),
+    (Http(200, '{"retCode":0,"retMsg":"OK","result":{}}'), OutcomeUnknown),
+    (Http(307, "", {"Location": "/v5/order/elsewhere"}), OutcomeUnknown),
+    (Cut(), OutcomeUnknown),
+    (Say(10001, "Qty invalid"), Refused),
+    (Say(110007), Refused),
+    (Say(10003), Refused),
+    (Say(33004), Refused),
+    (Http(401), Refused),
+    (Http(404), Refused),
+    (Say(110072), Conflict),
+    (Say(10014), Conflict),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), FAILURES)
 async def test_each_failure_of_an_order_has_its_name_and_one_request(
     server: BybitServer, venue: BybitVenue, answer: Answer, expected: type[LevelheadError]
 ) -> None:

@@ -15,29 +15,29 @@ from app.domain.order import MarginMode, OrderStatus, PositionMode
 from app.domain.position import FillOrigin
 from app.errors import Conflict, Refused
 from app.venues.base import RestingStop
-from tests.venues.contract import BTC, FACES, LONG, PRICE, QTY, SHORT, Site, protect
+from tests.venues.contract import BTC, LONG, PRICE, QTY, ROADS, SHORT, Site, protect
 from tests.venues.contract import site as open_site
 
 D = Decimal
 MODES = {"one-way": False, "hedge": True}
 
 
-@pytest.fixture(params=[(name, mode) for name in FACES for mode in MODES], ids=lambda param: f"{param[0]}, {param[1]}")
+@pytest.fixture(params=[(name, mode) for name in ROADS for mode in MODES], ids=lambda param: f"{param[0]}, {param[1]}")
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    """Each venue in each position mode."""
+    """Each venue in each position mode, orders by REST and over the socket."""
     name, mode = request.param
     async with open_site(name, hedge=MODES[mode]) as found:
         yield found
 
 
-@pytest.fixture(params=list(FACES))
+@pytest.fixture(params=ROADS)
 async def one_way(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     """Each venue in one-way mode, for what has nothing to do with the mode."""
     async with open_site(request.param) as found:
         yield found
 
 
-@pytest.fixture(params=list(FACES))
+@pytest.fixture(params=ROADS)
 async def hedge(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     async with open_site(request.param, hedge=True) as found:
         yield found

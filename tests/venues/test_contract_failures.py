@@ -18,20 +18,20 @@ from app.keys import Credentials
 from app.venues.base import Origins, RestingStop
 from app.venues.gate import Gate
 from app.venues.registry import open_venue
-from tests.venues.contract import BTC, CHANGES, FACES, LONG, QTY, READS, SHORT, Site, protect
+from tests.venues.contract import BTC, CHANGES, FACES, LONG, QTY, READS, ROADS, SHORT, Site, protect
 from tests.venues.contract import site as open_site
 from tests.venues.contract_proxy import cutter
 
 D = Decimal
 
 
-@pytest.fixture(params=list(FACES))
+@pytest.fixture(params=ROADS)
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     async with open_site(request.param) as found:
         yield found
 
 
-@pytest.fixture(params=list(FACES))
+@pytest.fixture(params=ROADS)
 async def hedge(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     async with open_site(request.param, hedge=True) as found:
         yield found
@@ -140,7 +140,7 @@ async def test_a_wrong_key_or_secret_is_refused_without_quoting_it(site: Site) -
         Credentials(api_key="nobody-at-all", api_secret="x"),
         Credentials(api_key=site.api_key, api_secret="wrong secret"),
     ):
-        async with site.venue(credentials=credentials) as venue:
+        async with site.venue(credentials=credentials, welcome=False) as venue:
             for call in (venue.equity(), venue.place(site.opens())):
                 with pytest.raises(Refused) as caught:
                     await call
@@ -165,7 +165,7 @@ async def test_what_a_key_may_do(site: Site) -> None:
 
 async def test_an_address_that_is_not_on_the_keys_list_is_refused(site: Site) -> None:
     await site.simulator.post("permissions", api_key=site.api_key, ips=["203.0.113.7"])
-    async with site.venue() as venue:
+    async with site.venue(welcome=False) as venue:
         with pytest.raises(Refused):
             await venue.equity()
 
@@ -186,11 +186,14 @@ def _pems(key: Any) -> tuple[str, str]:
     return private.decode(), public.decode()
 
 
-@pytest.mark.parametrize(("name", "make"), [("bybit", _rsa), ("binance", _rsa), ("binance", _ed25519)])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [(road, make) for road in ROADS for make in (_rsa, _ed25519) if "bybit" not in road or make is _rsa],
+)
 async def test_keys_that_sign_with_a_private_key(name: str, make: Any) -> None:
     private, public = make()
     async with open_site(name) as site:
-        await site.simulator.post("accounts", api_key="signer", public_key=public, venue=name)
+        await site.simulator.post("accounts", api_key="signer", public_key=public, venue=site.face.name)
         credentials = Credentials(api_key="signer", private_key=private)
         async with site.venue(credentials=credentials) as venue:
             order = site.opens()
@@ -239,6 +242,8 @@ async def test_a_fault_while_an_order_is_sent(
     site: Site, fault: dict[str, Any], expected: type[LevelheadError], executed: int
 ) -> None:
     order = site.opens()
+    if site.socket and site.face.name == "binance" and fault.get("status") == 403:
+        expected = OutcomeUnknown  # in a frame it comes with a code, and that proves nothing
     async with site.venue(timeout_s=0.5) as venue:
         await venue.server_time()
         await venue.equity()
@@ -257,7 +262,7 @@ async def test_a_fault_while_an_order_is_sent(
 
 @pytest.mark.parametrize(
     ("name", "code", "expected"),
-    [(name, code, expected) for name, face in FACES.items() for code, expected in face.codes.items()],
+    [(name, code, expected) for name in ROADS for code, expected in FACES[name.split("-")[0]].codes.items()],
 )
 async def test_a_code_that_answers_an_order(name: str, code: int, expected: type[LevelheadError]) -> None:
     async with open_site(name) as site, site.venue() as venue:

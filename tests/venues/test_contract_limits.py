@@ -9,13 +9,13 @@ import pytest
 
 from app.errors import Transient
 from app.venues.gate import Ban, Gate, Scope
-from tests.venues.contract import BTC, FACES, Site
+from tests.venues.contract import BTC, ROADS, Site
 from tests.venues.contract import site as open_site
 
 D = Decimal
 
 
-@pytest.fixture(params=list(FACES))
+@pytest.fixture(params=ROADS)
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
     async with open_site(request.param) as found:
         yield found
@@ -72,7 +72,9 @@ async def test_a_rate_limit_says_when_it_ends_and_nothing_is_sent_again(site: Si
     ("name", "path", "setting", "opens"),
     [
         ("bybit", "limits", {"paths": {"/v5/order/create": 1}}, 1),
+        ("bybit-socket", "limits", {"paths": {"/v5/order/create": 1}}, 1),
         ("binance", "binance", {"limits": {"orders_10s": 10}}, 9),
+        ("binance-socket", "binance", {"limits": {"orders_10s": 10}}, 9),
     ],
 )
 async def test_the_last_of_a_budget_is_kept_for_closes(

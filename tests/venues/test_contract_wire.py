@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.venues.contract import BTC, LONG, SHORT, Site
+from tests.venues.contract import BTC, LONG, ROADS, SHORT, Site
 from tests.venues.contract import site as open_site
 
 D = Decimal
@@ -52,8 +52,9 @@ async def a_life(site: Site) -> list[dict[str, Any]]:
 
 
 @MODES
-async def test_what_bybit_is_sent(hedge: bool) -> None:
-    async with open_site("bybit", hedge=hedge) as site:
+@pytest.mark.parametrize("road", ["bybit", "bybit-socket"])
+async def test_what_bybit_is_sent(hedge: bool, road: str) -> None:
+    async with open_site(road, hedge=hedge) as site:
         found = await a_life(site)
     posts = [request for request in found if request["method"] == "POST"]
     assert {request["path"] for request in posts} == {
@@ -152,14 +153,14 @@ def _check_side(given: dict[str, str], hedge: bool) -> None:
         assert given.get("reduceOnly", "true") == "true"
 
 
-@pytest.mark.parametrize("name", ["bybit", "binance"])
+@pytest.mark.parametrize("name", ROADS)
 async def test_a_close_of_hedge_mode_is_bound_to_its_side(name: str) -> None:
     async with open_site(name, hedge=True) as site, site.venue() as venue:
         await venue.place(site.opens(LONG))
         await venue.place(site.opens(SHORT))
         await venue.place(site.closes(SHORT))
         request = (await site.simulator.requests(site.face.order_path, "POST"))[-1]
-    if name == "bybit":
+    if site.face.name == "bybit":
         body = request["body"]
         assert (body["side"], body["positionIdx"], body["reduceOnly"]) == ("Buy", 2, True)
     else:

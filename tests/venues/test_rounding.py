@@ -21,7 +21,7 @@ from app.domain.money import plain
 from app.domain.order import PositionSide
 from app.domain.position import Position, PositionStatus
 from app.domain.refusals import Outcome
-from app.domain.signal import Action, Exits, PriceOrPct, Signal, Size, SizeUnit, TakeProfit
+from app.domain.signal import Action, Exits, PriceOrPct, Signal, Size, SizeUnit, StopLoss, TakeProfit
 from simulator import checks
 from simulator.binance import algo, filters, trading
 from simulator.binance.context import Context
@@ -223,7 +223,7 @@ def test_what_the_domain_rounds_is_never_refused_and_never_rounded_up() -> None:
         case = made(rng)
         faces.list(case)
         exits = Exits(
-            stop_loss=PriceOrPct(pct=case.stop_pct),
+            stop_loss=StopLoss(pct=case.stop_pct),
             take_profit=(
                 TakeProfit(at=PriceOrPct(pct=case.rung_pct), fraction=D("0.35")),
                 TakeProfit(at=PriceOrPct(pct=case.rung_pct * 2), fraction=D("0.65")),
@@ -337,7 +337,7 @@ def _reduce(case: Case, opening: Open, faces: Faces) -> bool:
 
 def _check_levels(case: Case, opening: Open, exits: Exits) -> None:
     """What the watcher would close with later, by the filters alone."""
-    levels = plan_levels(exits, case.side, case.price, opening.qty, case.instrument)
+    levels = plan_levels(exits, case.side, case.price, opening.qty, case.instrument, opened_at=NOW)
     rungs = [level for level in levels if level.kind is LevelKind.TAKE_PROFIT]
     assert sum((level.qty for level in rungs), D(0)) <= opening.qty
     for level in levels:

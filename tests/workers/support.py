@@ -4,20 +4,31 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from app.domain.shards import LEASES
 from app.flows import reconcile
 from app.store import leases
 from tests.support.house import House, eventually
-from workers.watcher import LEASE, Watcher
+from workers.watcher import Watcher
 
 
 @asynccontextmanager
 async def watching(house: House) -> AsyncIterator[Watcher]:
-    """A watcher that has its lease and its streams; stopped as by SIGTERM, with its fires recorded.
+    """A watcher that has its leases and its streams; stopped as by SIGTERM, with its fires recorded.
 
-    Meanwhile the house does not hold the lease.
+    Meanwhile the house does not hold the leases.
     """
     pool = house.resources.pool
-    await pool.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1", LEASE)
+    await pool.execute("UPDATE leases SET expires_at = clock_timestamp() WHERE name = ANY($1)", LEASES)
+    try:
+        async with another(house) as watcher:
+            yield watcher
+    finally:
+        await leases.acquire_all(pool, LEASES, house.worker.id, ttl_s=600)
+
+
+@asynccontextmanager
+async def another(house: House) -> AsyncIterator[Watcher]:
+    """One more watcher, stopped in the same way."""
     watcher = Watcher(house.resources)
     task = asyncio.create_task(watcher.run())
     try:
@@ -28,13 +39,12 @@ async def watching(house: House) -> AsyncIterator[Watcher]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await leases.acquire(pool, LEASE, house.worker.id, ttl_s=600)
 
 
 async def _linked(watcher: Watcher, task: asyncio.Task[None]) -> bool:
     if task.done():
         task.result()
-    return watcher.lease_until > 0 and all(feed.linked for feed in watcher.feeds.values())
+    return watcher.shares.until > 0 and all(feed.linked for feed in watcher.feeds.values())
 
 
 async def armed(watcher: Watcher, count: int) -> None:
@@ -54,19 +64,6 @@ async def closed(house: House, *, within_s: float = 10.0) -> None:
     await eventually(check, within_s=within_s, what="the close")
 
 
-async def private_links(house: House) -> int:
-    """How many private sockets the exchange has."""
-    answer = await house.control.get("/control/health")
-    return int(answer.json()["links"]["private"])
-
-
-class Broken:
-    """A pool whose database is away."""
-
-    def __getattr__(self, name: str) -> object:
-        raise OSError("connection refused")
-
-
 @asynccontextmanager
 async def orders_asked_about(house: House) -> AsyncIterator[None]:
     """As a worker does: whoever settles a fill first leaves its order to be followed up."""
@@ -84,3 +81,16 @@ async def orders_asked_about(house: House) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def private_links(house: House) -> int:
+    """How many private sockets the exchange has."""
+    answer = await house.control.get("/control/health")
+    return int(answer.json()["links"]["private"])
+
+
+class Broken:
+    """A pool whose database is away."""
+
+    def __getattr__(self, name: str) -> object:
+        raise OSError("connection refused")

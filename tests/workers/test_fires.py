@@ -10,10 +10,10 @@ import pytest
 from app.errors import Transient
 from app.flows.orders import closing
 from app.resources import Connected
-from app.store import levels
 from app.store.levels import Armed
 from app.venues.base import NewOrder, OrderReport, Traits
 from tests.support.house import House, eventually
+from tests.support.levels import all_armed
 from tests.workers.support import Broken
 from workers.fires import ASK_TRIES, fire
 
@@ -35,7 +35,7 @@ async def opened(house: House, kind: str, **exits: object) -> tuple[Connected, A
     await house.alert(**LONG, **exits)
     connected = await house.resources.venues.of(house.account_id)
     connected.venue.traits = Traits(attaches_stops=True, refuses_used_ids=False, sets_margin_mode=False)
-    [one] = [one for one in await levels.armed(house.resources.pool) if one.level.kind == kind]
+    [one] = [one for one in await all_armed(house.resources.pool) if one.level.kind == kind]
     return connected, one
 
 
@@ -109,7 +109,7 @@ async def test_a_level_of_our_own_is_sent_before_anything_is_asked(house: House)
 async def test_an_inherited_target_that_changed_during_the_wait_closes_what_it_stands_for_now(house: House) -> None:
     connected, one = await opened(house, "take_profit", **TARGET)
     await house.alert(symbol="BTCUSDT", action="reduce", size={"base": "0.007"})
-    [now] = [other for other in await levels.armed(house.resources.pool) if other.level.id == one.level.id]
+    [now] = [other for other in await all_armed(house.resources.pool) if other.level.id == one.level.id]
     assert now.close_qty < one.close_qty
     before = len(await house.sent())
     await fire(house.resources, connected, one, D("60300"), None, inherited_at=time.monotonic() - 60)

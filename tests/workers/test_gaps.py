@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from app.domain.level import TriggerBy
+from app.domain.level import Level, TriggerBy
+from app.domain.level_book import LevelBook
 from tests.support.house import House, eventually
 from tests.workers.support import armed, closed, watching
 from workers.watcher import Watcher
@@ -78,3 +79,21 @@ async def test_a_silent_socket_has_its_prices_asked_for(house: House) -> None:
     assert (await house.last_position()).close_reason == "stop_loss"
     [level] = await house.rows("SELECT trigger_trade_id FROM levels")
     assert level["trigger_trade_id"] is None
+
+
+async def test_arming_many_levels_does_not_look_through_all_of_them_for_each(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the square of their number, with the watcher standing still."""
+    looks, all_levels = [], LevelBook.levels
+
+    def counted(book: LevelBook) -> list[Level]:
+        looks.append(len(book))
+        return all_levels(book)
+
+    monkeypatch.setattr(LevelBook, "levels", counted)
+    rungs = [{"pct": 1 + number / 10, "fraction": "0.05"} for number in range(20)]
+    async with watching(house) as watcher:
+        await house.alert(**LONG | {"size": {"base": "0.1"}}, **STOP, take_profit=rungs)
+        await armed(watcher, 21)
+    assert len(looks) <= 5

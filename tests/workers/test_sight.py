@@ -163,7 +163,7 @@ async def test_a_watcher_says_that_it_is_blind_and_its_successor_that_it_sees(ea
     long = {"symbol": BTC, "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 5}}
 
     async def is_dark(symbol: str) -> bool:
-        return [(row["market"], row["symbol"]) for row in await rows(house)] == [(market, symbol)]
+        return {(row["market"], row["symbol"]) for row in await rows(house)} == {(market, symbol)}
 
     async def is_seen() -> bool:
         return not await rows(house)
@@ -201,7 +201,9 @@ async def test_a_stale_token_tells_nothing(house: House) -> None:
         [feed] = watcher.feeds.values()
         feed.on_link(False)
         feed.link_changed_at -= sight.UNLINKED_S
-        await sight.Lookout().tell([feed], house.resources.pool, token=watcher.token - 1)
+        tokens = watcher.shares.tokens()
+        stale = {lease: token - 1 for lease, token in tokens.items()}
+        await sight.Lookout().tell([feed], house.resources.pool, stale)
         assert await rows(house) == []
-        await sight.Lookout().tell([feed], house.resources.pool, token=watcher.token)
-        assert [row["symbol"] for row in await rows(house)] == [blind.EVERYTHING]
+        await sight.Lookout().tell([feed], house.resources.pool, tokens)
+        assert [row["symbol"] for row in await rows(house)] == [blind.EVERYTHING] * len(tokens)

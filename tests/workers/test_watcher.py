@@ -1,8 +1,6 @@
 """The watcher against the simulator: levels fire, once, and what is left is protected."""
 
-import asyncio
-from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,11 +10,10 @@ from app.domain.level import TriggerBy
 from app.flows import reconcile
 from app.flows.orders import closing
 from app.ids import new_id
-from app.store import leases
 from tests.support.house import House, eventually
 from tests.workers.support import Broken, armed, closed, orders_asked_about, watching
 from workers.fires import fire
-from workers.watcher import LEASE, Watcher
+from workers.watcher import Watcher
 
 D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}, "stop_loss": {"pct": 1}}
@@ -82,6 +79,37 @@ async def test_a_trailing_stop_follows_and_fires(house: House) -> None:
     assert (await house.last_position()).close_reason == "trailing_stop"
 
 
+async def test_a_trailing_take_profit_takes_the_profit_when_the_price_falls_back(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(
+            **LONG,
+            trailing_take_profit={"activate_pct": 1, "callback_pct": 1, "min_factor": "0.2", "decay_pct": 1},
+        )
+        await armed(watcher, 2)
+        # 3.33 % above 60,600 the callback is at its step of 0.24 %, which is 150 of 62,620.
+        await house.price(60500, 60600, 60300, 62620, 62480)
+        assert await house.position() is not None
+        await house.price("62469")
+        await closed(house)
+    position = await house.last_position()
+    assert position.close_reason == "take_profit"
+    [level] = await house.rows("SELECT * FROM levels WHERE kind = 'trailing_take_profit'")
+    assert (level["status"], level["trigger_price"]) == ("done", D("62469"))
+
+
+async def test_time_ends_a_position_also_one_that_was_over_before_the_start(house: House) -> None:
+    await house.alert(**LONG, time_exit={"after_s": 1})
+    position = await house.position()
+    assert position is not None
+    [level] = await house.rows("SELECT * FROM levels WHERE kind = 'time_exit'")
+    assert level["due_at"] - position.opened_at == timedelta(seconds=1)
+    async with watching(house):
+        await closed(house)
+    assert (await house.last_position()).close_reason == "time_exit"
+    assert await house.held() == ("flat", "0")
+    assert house.resources.now() >= level["due_at"]
+
+
 async def test_levels_crossed_while_nobody_watched_fire_at_the_start(house: House) -> None:
     await house.alert(**LONG)
     await house.price(59300, 60100)  # through the stop and back, with no watcher alive
@@ -121,19 +149,6 @@ async def test_a_native_stop_that_fired_alone_ends_the_position(house: House) ->
     assert (await house.last_position()).close_reason in ("native_stop", "stop_loss")
     fills = await house.rows("SELECT origin FROM fills ORDER BY filled_at")
     assert [f["origin"] for f in fills] == ["order", "native_stop"]
-
-
-async def test_a_second_watcher_waits_for_the_lease(house: House) -> None:
-    async with watching(house) as first:
-        second = Watcher(house.resources)
-        task = asyncio.create_task(second.run())
-        await asyncio.sleep(0)
-        assert await leases.acquire(house.resources.pool, LEASE, second.id, ttl_s=3) is None
-        assert second.lease_until == 0.0
-        assert first.lease_until > 0
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_a_crossed_level_that_was_left_half_way_is_taken_up(house: House) -> None:
@@ -221,7 +236,7 @@ async def test_a_crossing_while_the_lease_was_in_doubt_is_found_afterwards(house
     async with watching(house) as watcher:
         await house.alert(**LONG)
         await armed(watcher, 1)
-        watcher.lease_until = 0.0  # the next renewal comes in a moment
+        watcher.shares.until = 0.0  # the next renewal comes in a moment
         await house.price("59300", "60100")
         await closed(house)
     assert (await house.last_position()).close_reason == "stop_loss"
@@ -330,7 +345,8 @@ async def test_in_hedge_mode_a_stop_closes_its_own_side_alone(hedge_house: House
 async def test_a_watcher_lets_go_of_a_position_when_it_has_ended(house: House) -> None:
     await house.resources.pool.execute("ALTER TABLE positions ALTER released_at DROP DEFAULT")
     async with watching(house) as watcher:
-        watcher.taken_at -= 60  # whoever watched before has nothing on its way any more
+        for shard in watcher.shares.held.values():
+            shard.taken_at -= 60  # whoever watched before has nothing on its way any more
         await house.alert(**LONG)
         await armed(watcher, 1)
         await house.alert(symbol="BTCUSDT", action="close")

@@ -13,7 +13,7 @@ import asyncio
 import re
 import time
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,7 +28,7 @@ from app.keys import Credentials
 from app.venues.binance import wire
 from app.venues.binance.codes import CODES, STATUSES, STATUSES_FIRST, TOO_MANY_ORDERS, kind_of
 from app.venues.binance.limits import ban_s, limits_of, limits_used
-from app.venues.binance.sign import signer
+from app.venues.binance.sign import Signer
 from app.venues.clock import Clock
 from app.venues.failures import Dropped, NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Scope, Urgency
@@ -73,7 +73,7 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
         self, credentials: Credentials, origin: str, *, recv_window_ms: int, timeout_s: float, clock: Clock, gate: Gate
     ) -> None:
         """Sends nothing. Raises Refused when the credentials are of no use to Binance."""
-        self._sign = signer(credentials)
+        self.signer = Signer(credentials)
         super().__init__(api_key=credentials.api_key)
         self.origin = origin.rstrip("/")
         self.FUTURES_URL = f"{self.origin}/fapi"
@@ -93,6 +93,7 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
         self._wrote_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._warming: asyncio.Task[None] | None = None
+        self.on_warm: Callable[[], None] = lambda: None  # when `keep_warm` is first called
 
     def __repr__(self) -> str:
         return f"BinanceHttp({self.origin!r})"
@@ -117,15 +118,17 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
 
         With `signed_ms` (our clock) the request is as old as that, and not sent when its window is over.
         """
-        if signed_ms is not None and time.time() * 1000 - signed_ms > self.REQUEST_RECVWINDOW:
-            raise NotSent("it waited until Binance would have refused it as too old")
-        limits = wire.ORDER_LIMITS if order else ()
-        if urgency is not Urgency.CLOSE:
-            limits = (wire.WEIGHT, *limits)  # an order has no weight of its own, but what follows it has
+        self.check_age(signed_ms)
+        limits = limits_of_write(urgency, order=order)
         self.keep_warm()
         self._wrote_at = time.monotonic()
         call = Call(urgency=urgency, limits=limits, signed_ms=signed_ms, writes=True)
         return await self._stamped(method, call, params)
+
+    def check_age(self, signed_ms: int | None) -> None:
+        """Raises NotSent when the receive window of what was signed then is over."""
+        if signed_ms is not None and time.time() * 1000 - signed_ms > self.REQUEST_RECVWINDOW:
+            raise NotSent("it waited until Binance would have refused it as too old")
 
     async def read_elsewhere(self, method: Method, **params: object) -> bytes:
         """A read of the spot API: it has limits of its own, and bans from it are not heeded here."""
@@ -164,6 +167,7 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
         """Have connections ready from now on, and the clock measured."""
         if self._timer is None:
             self._tick()
+            self.on_warm()
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -182,9 +186,9 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
             self._warming = asyncio.create_task(self._warm())
 
     async def _warm(self) -> None:
-        await asyncio.gather(*(self._measure(writes=True) for _ in range(WARM_CONNECTIONS)))
+        await asyncio.gather(*(self.measure(writes=True) for _ in range(WARM_CONNECTIONS)))
 
-    async def _measure(self, *, writes: bool = False) -> None:
+    async def measure(self, *, writes: bool = False) -> None:
         with suppress(VenueSaid, NotSent, NoAnswer, Transient, msgspec.MsgspecError):
             await self.synchronise(writes=writes)  # the next request will say what is wrong
 
@@ -192,9 +196,9 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
         """Nothing is stamped before clocks were compared once. If that fails, the request will say what is wrong."""
         async with self._measuring:
             if not self.measured:
-                await self._measure()
+                await self.measure()
                 if self.measured:
-                    await self._measure()  # the round trip of the first one was a handshake
+                    await self.measure()  # the round trip of the first one was a handshake
                 else:
                     self._measured = time.monotonic() - CLOCK_EVERY_S
 
@@ -204,12 +208,12 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
         elif time.monotonic() - self._measured > CLOCK_EVERY_S and (
             self._measurement is None or self._measurement.done()
         ):
-            self._measurement = asyncio.create_task(self._measure())
+            self._measurement = asyncio.create_task(self.measure())
         try:
             return await method(self, **params, **{_CALL: call})
         except VenueSaid as said:
             if said.kind is Kind.CLOCK:
-                await self._measure()
+                await self.measure()
             raise
 
     # What follows replaces steps of python-binance.
@@ -253,13 +257,13 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
         error = _error(body) if response.status >= 300 or body.startswith(b'{"code"') else None
         if response.status < 300 and error is None:
             return body
-        raise self._said(response, error, bans=not call.elsewhere)
+        raise self.said(response.status, response.headers, error, bans=not call.elsewhere)
 
     def _signed(self, payload: str, signed_ms: int | None) -> str:
         at_ms = self.clock.now_ms() if signed_ms is None else signed_ms + self.clock.offset_ms
         stamp = f"recvWindow={self.REQUEST_RECVWINDOW}&timestamp={at_ms}"
         text = f"{payload}&{stamp}" if payload else stamp
-        return f"{text}&signature={self._sign(text.encode())}"
+        return f"{text}&signature={self.signer.for_query(text.encode())}"
 
     def _session(self, writes: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(writes)
@@ -277,10 +281,10 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
             session._retry_connection = False  # has no public switch
         return session
 
-    def _said(
-        self, response: aiohttp.ClientResponse, error: wire.ErrorBody | None, *, bans: bool
+    def said(
+        self, status: int, headers: Mapping[str, str], error: wire.ErrorBody | None, *, bans: bool = True
     ) -> VenueSaid | NoAnswer:
-        status = response.status
+        """What an answer that is no success means, over whichever road it came; the gate hears of bans."""
         of_status = STATUSES_FIRST.get(status) or (STATUSES.get(status) if error is None else None)
         if of_status is not None and (error is None or kind_of(error.code) is not Kind.RATE):
             code, kind, text = status, of_status.kind, of_status.meaning
@@ -292,11 +296,17 @@ class BinanceHttp(AsyncClient):  # type: ignore[misc]  # python-binance is untyp
                 text = CODES[code].meaning  # the exchange's own words may quote what was sent, or our address
         wait_s: float | None = None
         if kind is Kind.RATE:
-            wait_s = ban_s(status, response.headers, error, self.clock.now_ms())
+            wait_s = ban_s(status, headers, error, self.clock.now_ms())
             scope = Scope.ACCOUNT if code == TOO_MANY_ORDERS else Scope.ADDRESS
             if bans:
                 self.gate.ban(scope, wait_s, f"Binance: {text}")
         return VenueSaid(kind, code, text[:TEXT_MAX], http=code > 0, retry_after_s=wait_s)
+
+
+def limits_of_write(urgency: Urgency, *, order: bool) -> tuple[str, ...]:
+    """What has to have room: an order has no weight of its own, but what follows it has."""
+    limits = wire.ORDER_LIMITS if order else ()
+    return limits if urgency is Urgency.CLOSE else (wire.WEIGHT, *limits)
 
 
 def _escaped(value: str) -> str:

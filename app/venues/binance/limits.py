@@ -26,6 +26,7 @@ WINDOWS = {
     ("ORDERS", "SECOND", 10): wire.ORDERS_10S,
     ("ORDERS", "MINUTE", 1): wire.ORDERS_1M,
 }
+WINDOW_S = dict(HEADERS.values())
 ATTEMPTS_MAX = 250  # what is left of the limit is for other processes
 ATTEMPTS_WINDOW_S = 300.0
 BAN_S = 120.0  # the shortest that is documented for a 418
@@ -46,6 +47,15 @@ def limits_used(
         text = headers.get(header, "")
         if text.isascii() and text.isdigit():
             yield name, int(text) / limits[name], window_s - now_ms / 1000 % window_s
+
+
+def limits_stated(rows: list[wire.UsedLimit], now_ms: int) -> Iterator[tuple[str, float, float]]:
+    """The same, as the order entry socket states it."""
+    for row in rows:
+        name = WINDOWS.get((row.rateLimitType, row.interval, row.intervalNum))
+        if name is not None and row.limit > 0 and row.count >= 0:
+            window_s = WINDOW_S[name]
+            yield name, row.count / row.limit, window_s - now_ms / 1000 % window_s
 
 
 def ban_s(status: int, headers: Mapping[str, str], error: wire.ErrorBody | None, now_ms: int) -> float:

@@ -13,31 +13,40 @@ from app.errors import Refused
 from app.keys import Credentials
 
 
-def signer(credentials: Credentials) -> Callable[[bytes], str]:
-    """A function that signs what is sent, ready for a query: HMAC in hex, RSA (PKCS #1 v1.5) and Ed25519 in base64.
+class Signer:
+    """Signs what is sent: HMAC in hex, RSA (PKCS #1 v1.5) and Ed25519 in base64.
 
     The key is read once, here. Raises Refused when it is none of these.
     """
-    if credentials.api_secret is not None:
-        secret = credentials.api_secret.encode()
-        return lambda text: hmac.digest(secret, text, "sha256").hex()
-    try:
-        key = serialization.load_pem_private_key((credentials.private_key or "").encode(), password=None)
-    except (ValueError, TypeError):
-        key = None
-    match key:
-        case rsa.RSAPrivateKey():
-            rsa_key = key
-            return lambda text: _escaped(rsa_key.sign(text, padding.PKCS1v15(), hashes.SHA256()))
-        case ed25519.Ed25519PrivateKey():
-            edwards_key = key
-            return lambda text: _escaped(edwards_key.sign(text))
-        case _:
-            raise Refused(
-                Outcome.VENUE_REFUSED,
-                "Binance takes a secret, or an RSA or Ed25519 private key in PEM without a password",
-            )
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.logs_on = False  # whether a session may be opened by it, in which nothing more is signed
+        if credentials.api_secret is not None:
+            secret = credentials.api_secret.encode()
+            self.sign: Callable[[bytes], str] = lambda text: hmac.digest(secret, text, "sha256").hex()
+            return
+        try:
+            key = serialization.load_pem_private_key((credentials.private_key or "").encode(), password=None)
+        except (ValueError, TypeError):
+            key = None
+        match key:
+            case rsa.RSAPrivateKey():
+                rsa_key = key
+                self.sign = lambda text: _base64(rsa_key.sign(text, padding.PKCS1v15(), hashes.SHA256()))
+            case ed25519.Ed25519PrivateKey():
+                edwards_key = key
+                self.sign = lambda text: _base64(edwards_key.sign(text))
+                self.logs_on = True
+            case _:
+                raise Refused(
+                    Outcome.VENUE_REFUSED,
+                    "Binance takes a secret, or an RSA or Ed25519 private key in PEM without a password",
+                )
+
+    def for_query(self, text: bytes) -> str:
+        """The signature as a query has it."""
+        return quote(self.sign(text), safe="")
 
 
-def _escaped(signature: bytes) -> str:
-    return quote(base64.b64encode(signature).decode(), safe="")
+def _base64(signature: bytes) -> str:
+    return base64.b64encode(signature).decode()

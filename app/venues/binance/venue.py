@@ -61,6 +61,7 @@ from app.venues.binance.codes import (
     PERCENT_PRICE,
     POSITION_BLOCKS_MARGIN_MODE,
 )
+from app.venues.binance.entry import BinanceEntry
 from app.venues.binance.failures import changing, no_such_path, order_failure, reading
 from app.venues.binance.fills import Fills
 from app.venues.binance.http import BinanceHttp
@@ -115,6 +116,9 @@ class BinanceVenue:
             clock=self._clock,
             gate=gate or Gate(),
         )
+        self.entry = BinanceEntry(origins.orders, self._http, timeout_s=timeout_s) if origins.orders else None
+        if self.entry is not None:
+            self._http.on_warm = self.entry.keep_warm
         self._rules = Rules(self._http)
         self._setup = Setup(self._http)
         self._fills = Fills(self._http)
@@ -126,6 +130,7 @@ class BinanceVenue:
         return self._clock.offset_ms
 
     async def server_time(self) -> datetime:
+        self._http.keep_warm()  # who asks may be about to trade
         with reading():
             if not self._http.measured:
                 await self._http.synchronise()  # its round trip is a handshake's
@@ -298,6 +303,8 @@ class BinanceVenue:
 
     async def close(self) -> None:
         self._rules.close()
+        if self.entry is not None:
+            await self.entry.close()
         await self._http.close()
 
     async def _positions(self, symbol: str | None = None, *, urgency: Urgency = Urgency.READ) -> list[wire.PositionRow]:
@@ -329,13 +336,7 @@ class BinanceVenue:
     async def _send(self, order: NewOrder, params: dict[str, str]) -> str:
         """Raises VenueSaid, Transient or OutcomeUnknown."""
         try:
-            body = await self._http.write(
-                BinanceHttp.futures_create_order,
-                urgency=Urgency.CLOSE if order.reduce_only else Urgency.OPEN,
-                signed_ms=milliseconds(order.signed_at),
-                order=True,
-                **params,
-            )
+            body = await self._sent(order, params)
             row = wire.PLACED.decode(body)
         except (NotSent, NoAnswer) as exc:
             raise order_failure(exc, order) from None
@@ -343,6 +344,15 @@ class BinanceVenue:
             raise order_failure(NoAnswer("Binance took the order and its answer could not be read"), order) from None
         self._fills.learn(order.symbol, row.orderId, order.client_order_id)
         return str(row.orderId)
+
+    async def _sent(self, order: NewOrder, params: dict[str, str]) -> bytes:
+        """Over the socket if it has room at this moment, else over REST; once."""
+        urgency = Urgency.CLOSE if order.reduce_only else Urgency.OPEN
+        signed_ms = milliseconds(order.signed_at)
+        if self.entry is not None and self.entry.takes(params):
+            return await self.entry.place(params, urgency=urgency, signed_ms=signed_ms)
+        method = BinanceHttp.futures_create_order
+        return await self._http.write(method, urgency=urgency, signed_ms=signed_ms, order=True, **params)
 
     def _order_failure(self, said: VenueSaid, order: NewOrder) -> Exception:
         if said.kind is Kind.REFUSED:

@@ -185,6 +185,31 @@ class ListenKey(msgspec.Struct):
     listenKey: str
 
 
+# order entry
+
+
+class RetryData(msgspec.Struct):
+    retryAfter: int | None = None  # ms since the epoch
+
+
+class EntryError(ErrorBody):
+    data: RetryData | None = None
+
+
+class EntryFrame(msgspec.Struct):
+    """An answer of the order entry socket; `id` is null where it is to no request."""
+
+    id: str | None = None
+    status: int = 0
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    error: EntryError | None = None
+    rateLimits: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class UsedLimit(RateLimitRow):
+    count: int
+
+
 ERROR = msgspec.json.Decoder(ErrorBody, strict=False)  # the code may be a string
 SERVER_TIME = msgspec.json.Decoder(ServerTime)
 EXCHANGE_INFO = msgspec.json.Decoder(ExchangeInfo)
@@ -205,3 +230,5 @@ BOOK_PRICES = msgspec.json.Decoder(BookPrices)
 AGGREGATES = msgspec.json.Decoder(list[AggregateRow])
 CANDLES = msgspec.json.Decoder(list[list[int | str]])
 LISTEN_KEY = msgspec.json.Decoder(ListenKey)
+ENTRY_FRAME = msgspec.json.Decoder(EntryFrame)
+USED_LIMITS = msgspec.json.Decoder(list[UsedLimit])

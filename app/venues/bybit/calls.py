@@ -15,8 +15,10 @@ import msgspec
 from app.domain.refusals import Outcome
 from app.errors import Refused, Transient
 from app.keys import Credentials
+from app.venues.base import Origins
 from app.venues.bybit import wire
 from app.venues.bybit.codes import ADDRESS_LIMIT, CODES, PARAMETER_ERROR
+from app.venues.bybit.entry import BybitEntry
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.lane import Answer, Lane, Method
 from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S
@@ -42,25 +44,33 @@ WRONG_SIDE = re.compile(
 
 
 class Calls:
-    """Orders and settings go through threads and connections of their own, reads through others.
+    """Orders go over a socket while it is up, else as settings do through threads and connections of their own; reads
+    through others.
 
     Whatever the gate turns away raises Transient and was not sent.
     """
 
     def __init__(
-        self, credentials: Credentials, origin: str, *, recv_window_ms: int, timeout_s: float, gate: Gate | None
+        self, credentials: Credentials, origins: Origins, *, recv_window_ms: int, timeout_s: float, gate: Gate | None
     ) -> None:
         """Raises Refused when the credentials are of no use to Bybit."""
         self.clock = clock = Clock()
         self._gate = gate or Gate()
 
         def lane(name: str) -> Lane:
-            http = BybitHttp(credentials, origin, recv_window_ms=recv_window_ms, timeout_s=timeout_s, clock=clock)
+            http = BybitHttp(credentials, origins.rest, recv_window_ms=recv_window_ms, timeout_s=timeout_s, clock=clock)
             return Lane(http, name, count=self._count, may_send=self._may_send, heed_ban=self._heed_ban)
 
         # By symbol: the orders of a book keep their order, and one that hangs holds up a few books, not the account.
         self.writes = [lane(f"orders-{number}") for number in range(LANES)]
         self.reads = [lane(f"reads-{number}") for number in range(LANES)]
+        self.entry = (
+            BybitEntry(
+                origins.orders, credentials, recv_window_ms=recv_window_ms, timeout_s=timeout_s, clock=self.clock
+            )
+            if origins.orders
+            else None
+        )
         self._turn = 0  # reads take the lanes by turns
 
     async def write(
@@ -75,11 +85,26 @@ class Calls:
             raise
         return self._took(method, answer)
 
+    async def place(self, urgency: Urgency, params: dict[str, object], *, signed_ms: int) -> Envelope:
+        """Send an order once: over the socket if it has room at this moment, else over REST. Raises as `write` does."""
+        method = BybitHttp.place_order
+        if self.entry is None or not self.entry.has_room:
+            self._keep_warm()
+            return await self.write(method, urgency, params, signed_ms=signed_ms)
+        self._admit(urgency, method)
+        try:
+            answer = await self.entry.place(params, signed_ms)
+        except VenueSaid as said:
+            self._heed(method, said)
+            if said.kind is Kind.CLOCK:
+                await self.writes[_lane(params)].synchronise()
+            raise
+        return self._took(method, answer)
+
     async def read(self, method: Method, **params: object) -> Envelope:
         """Send, twice if that is the cure. Raises as `write` does."""
         self._admit(Urgency.READ, method)
-        for lane in self.writes:
-            lane.keep_warm()  # who reads may be about to trade
+        self._keep_warm()  # who reads may be about to trade
         self._turn += 1
         try:
             answer = await self.reads[self._turn % LANES].read(method, params)
@@ -114,7 +139,15 @@ class Calls:
         raise Unreadable(f"more than {PAGES_MAX} pages")
 
     async def close(self) -> None:
+        if self.entry is not None:
+            await self.entry.close()
         await asyncio.gather(*(lane.close() for lane in (*self.writes, *self.reads)))
+
+    def _keep_warm(self) -> None:
+        for lane in self.writes:
+            lane.keep_warm()
+        if self.entry is not None:
+            self.entry.keep_warm()
 
     def _admit(self, urgency: Urgency, method: Method) -> None:
         self._gate.admit(urgency, ADDRESS, method.__name__)

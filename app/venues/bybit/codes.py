@@ -12,12 +12,16 @@ SUCCESS = 0
 PARAMETER_ERROR = 10001
 NO_SUCH_PATH = 10017
 ADDRESS_LIMIT = 10018
+# Of the order entry socket alone: https://bybit-exchange.github.io/docs/v5/websocket/trade/guideline
+RESTARTING = 10019
+NO_SUCH_OPERATION = 10404
 
 _K = Kind
 CODES: dict[int, Code] = {
     # rate
     10006: Code(_K.RATE, "too many requests on this endpoint"),
     ADDRESS_LIMIT: Code(_K.RATE, "too many requests from this address (retired)"),
+    10403: Code(_K.RATE, "too many requests from this address, order entry socket"),
     10429: Code(_K.RATE, "too many requests, order entry socket"),
     20003: Code(_K.RATE, "too many requests, order entry socket"),
     170005: Code(_K.RATE, "too many new orders"),
@@ -28,7 +32,8 @@ CODES: dict[int, Code] = {
     429: Code(_K.UNKNOWN, "the exchange is overloaded"),
     10000: Code(_K.UNKNOWN, "time-out inside the exchange"),
     10016: Code(_K.UNKNOWN, "server error"),
-    10019: Code(_K.UNKNOWN, "the order entry service restarts"),
+    RESTARTING: Code(_K.UNKNOWN, "the order entry service restarts"),
+    20006: Code(_K.UNKNOWN, "the request id is a duplicate, order entry socket"),
     170001: Code(_K.UNKNOWN, "internal error"),
     170007: Code(_K.UNKNOWN, "time-out of the backend"),
     170032: Code(_K.UNKNOWN, "network error inside the exchange"),
@@ -83,6 +88,7 @@ CODES: dict[int, Code] = {
     10009: Code(_K.FATAL, "the region is blocked"),
     10010: Code(_K.FATAL, "this address is not on the key's list"),
     NO_SUCH_PATH: Code(_K.FATAL, "no such path"),
+    NO_SUCH_OPERATION: Code(_K.FATAL, "no such operation, order entry socket"),
     10024: Code(_K.FATAL, "blocked by compliance rules"),
     10027: Code(_K.FATAL, "trading is banned"),
     10028: Code(_K.FATAL, "the account has to be a unified one"),

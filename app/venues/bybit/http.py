@@ -10,7 +10,7 @@ pybit names the methods, paths and parameters; four of its steps are replaced, e
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -139,14 +139,20 @@ class BybitHttp(HTTP):  # type: ignore[misc]  # pybit is untyped
             envelope = ENVELOPE.decode(response.content)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise NoAnswer("Bybit's answer could not be read") from None
-        kind = kind_of(envelope.retCode)
-        self.limit = limit = limit_of(response.headers, envelope.time, exceeded=kind is Kind.RATE)
-        if envelope.retCode == SUCCESS:
-            return envelope
-        wait_s = limit.for_s if limit is not None and kind is Kind.RATE else None
-        # A fatal code is told in our words: the exchange's own quote the key (10004 repeats what was signed).
-        text = CODES[envelope.retCode].meaning if kind is Kind.FATAL else (envelope.retMsg or "no reason given")
-        raise VenueSaid(kind, envelope.retCode, text[:TEXT_MAX], limit=limit, retry_after_s=wait_s)
+        self.limit = told(envelope, response.headers)
+        return envelope
+
+
+def told(envelope: Envelope, headers: Mapping[str, str]) -> Limit | None:
+    """What a good answer says of its endpoint's budget, over whichever road it came. Raises VenueSaid for another."""
+    kind = kind_of(envelope.retCode)
+    limit = limit_of(headers, envelope.time, exceeded=kind is Kind.RATE)
+    if envelope.retCode == SUCCESS:
+        return limit
+    wait_s = limit.for_s if limit is not None and kind is Kind.RATE else None
+    # A fatal code is told in our words: the exchange's own quote the key (10004 repeats what was signed).
+    text = CODES[envelope.retCode].meaning if kind is Kind.FATAL else (envelope.retMsg or "no reason given")
+    raise VenueSaid(kind, envelope.retCode, text[:TEXT_MAX], limit=limit, retry_after_s=wait_s)
 
 
 class _Pool:

@@ -64,6 +64,10 @@ class Lane:
         if self._timer is None:
             self._tick()
 
+    async def synchronise(self) -> None:
+        """Compare clocks now; that it failed is told by the next request."""
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._synchronise)
+
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

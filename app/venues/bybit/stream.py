@@ -42,7 +42,7 @@ from app.venues.bybit.frames import (
     TickerFrame,
     TradeRow,
 )
-from app.venues.bybit.wire import signer
+from app.venues.bybit.wire import auth, signer
 from app.venues.link import Bounds, Bundle, Link
 from app.venues.numbers import Unreadable, positive
 
@@ -52,7 +52,6 @@ SYMBOLS_MAX = 200  # of one link
 SILENT_S = 2.0  # a link without any frame for so long is not worth a subscription
 ARGS_CHARS_MAX = 20_000  # quirk 3, and a little air
 PRIVATE_TOPICS = ("order", "execution", "position")
-AUTH_VALID_S = 10
 _TOPIC_IN_TEXT = re.compile(rf"(?:{re.escape(TRADES)}|{re.escape(TICKERS)})([A-Za-z0-9_-]+)")
 
 Wanted = Mapping[str, frozenset[Topic]]
@@ -332,9 +331,7 @@ class BybitPrivateStream(_BybitLink):
         self._deadline: asyncio.TimerHandle | None = None
 
     def _opened(self) -> None:
-        expires_ms = self._now_ms() + AUTH_VALID_S * 1000
-        signature = self._sign(f"GET/realtime{expires_ms}".encode())
-        self._ask({"op": "auth", "args": [self._key, expires_ms, signature]})
+        self._ask(auth(self._key, self._sign, self._now_ms()))
 
     def _lost(self) -> None:
         self.up = False
@@ -384,10 +381,6 @@ class BybitPrivateStream(_BybitLink):
         self._deadline = asyncio.get_running_loop().call_later(
             self._bounds.answer_s, self._drop, f"no answer to {operation['op']}"
         )
-
-    def _refused(self, reason: str) -> None:
-        self._pause_s = self._bounds.refused_pause_s
-        self._drop(reason)
 
     def _answered(self) -> None:
         if self._deadline is not None:

@@ -57,6 +57,7 @@ from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
 from app.venues.bybit.calls import Calls, asking, refusal, sentence, wrong_side
 from app.venues.bybit.codes import NO_SUCH_PATH, PARAMETER_ERROR
+from app.venues.bybit.entry import BybitEntry
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.limits import ADDRESS
 from app.venues.bybit.market import BybitMarket
@@ -93,12 +94,15 @@ class BybitVenue(BybitMarket):
         gate: Gate | None = None,
     ) -> None:
         """Raises Refused when the credentials are of no use to Bybit."""
-        super().__init__(
-            Calls(credentials, origins.rest, recv_window_ms=recv_window_ms, timeout_s=timeout_s, gate=gate)
-        )
+        super().__init__(Calls(credentials, origins, recv_window_ms=recv_window_ms, timeout_s=timeout_s, gate=gate))
         self._credentials = credentials
         self._ws_origin = origins.ws_private or origins.ws
         self._margin_mode: tuple[float, MarginMode | None] = (float("-inf"), None)  # (monotonic time when read, mode)
+
+    @property
+    def entry(self) -> BybitEntry | None:
+        """The socket for orders; None where there is none."""
+        return self._calls.entry
 
     async def permissions(self) -> Permissions:
         with asking():
@@ -156,23 +160,10 @@ class BybitVenue(BybitMarket):
                 )
 
     async def place(self, order: NewOrder) -> str:
-        assert not (order.reduce_only and order.stop_loss is not None)  # quirk 9
-        params: dict[str, object] = {
-            "category": "linear",
-            "symbol": order.symbol,
-            "side": SIDES[order.side],
-            "orderType": "Market",
-            "qty": plain(order.qty),
-            "positionIdx": _index(order.position_side, order.hedge),
-            "reduceOnly": order.reduce_only,
-            "orderLinkId": order.client_order_id,
-        }
-        if order.stop_loss is not None:
-            params |= {"stopLoss": plain(order.stop_loss), "tpslMode": "Full", "slTriggerBy": "LastPrice"}
         urgency = Urgency.CLOSE if order.reduce_only else Urgency.OPEN
+        signed_ms = milliseconds(order.signed_at)
         try:
-            signed_ms = milliseconds(order.signed_at)
-            envelope = await self._calls.write(BybitHttp.place_order, urgency, params, signed_ms=signed_ms)
+            envelope = await self._calls.place(urgency, _params(order), signed_ms=signed_ms)
             return wire.PLACED.decode(envelope.result).orderId
         except VenueSaid as said:
             if said.kind is Kind.REFUSED:
@@ -322,6 +313,24 @@ class BybitVenue(BybitMarket):
             start += width
             if start > now:
                 return
+
+
+def _params(order: NewOrder) -> dict[str, object]:
+    """The same on both roads."""
+    assert not (order.reduce_only and order.stop_loss is not None)  # quirk 9
+    params: dict[str, object] = {
+        "category": "linear",
+        "symbol": order.symbol,
+        "side": SIDES[order.side],
+        "orderType": "Market",
+        "qty": plain(order.qty),
+        "positionIdx": _index(order.position_side, order.hedge),
+        "reduceOnly": order.reduce_only,
+        "orderLinkId": order.client_order_id,
+    }
+    if order.stop_loss is not None:
+        params |= {"stopLoss": plain(order.stop_loss), "tpslMode": "Full", "slTriggerBy": "LastPrice"}
+    return params
 
 
 def _index(side: PositionSide, hedge: bool) -> int:

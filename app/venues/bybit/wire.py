@@ -19,7 +19,7 @@ from app.errors import Refused
 from app.keys import Credentials
 
 T = TypeVar("T")
-
+AUTH_VALID_S = 10
 
 # Signing: https://bybit-exchange.github.io/docs/v5/guide#authentication
 
@@ -37,6 +37,12 @@ def signer(credentials: Credentials) -> Callable[[bytes], str]:
         raise Refused(Outcome.VENUE_REFUSED, "Bybit takes a secret, or an RSA private key in PEM without a password")
     rsa_key = key
     return lambda text: base64.b64encode(rsa_key.sign(text, padding.PKCS1v15(), hashes.SHA256())).decode()
+
+
+def auth(key: str, sign: Callable[[bytes], str], now_ms: int) -> dict[str, object]:
+    """What a socket of the account says first; `now_ms` by the exchange's clock."""
+    expires_ms = now_ms + AUTH_VALID_S * 1000
+    return {"op": "auth", "args": [key, expires_ms, sign(f"GET/realtime{expires_ms}".encode())]}
 
 
 # REST
@@ -180,6 +186,17 @@ class KeyInfo(msgspec.Struct):
     permissions: dict[str, list[str] | None] = {}
 
 
+class EntryFrame(msgspec.Struct):
+    """Any frame of the order entry socket: an order's answer (`reqId`), or that to an operation (`op`)."""
+
+    retCode: int | None = None
+    reqId: str | None = ""
+    retMsg: str | None = ""
+    op: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    header: dict[str, str | int | None] | None = None
+
+
 ENVELOPE = msgspec.json.Decoder(Envelope)
 PLACED = msgspec.json.Decoder(PlacedRow)
 INSTRUMENTS = msgspec.json.Decoder(Page[InstrumentRow])
@@ -193,3 +210,4 @@ TICKERS = msgspec.json.Decoder(Page[TickerRow])
 RECENT_TRADES = msgspec.json.Decoder(Page[RecentTradeRow])
 CANDLES = msgspec.json.Decoder(Page[list[str]])
 KEY_INFO = msgspec.json.Decoder(KeyInfo)
+ENTRY_FRAME = msgspec.json.Decoder(EntryFrame)

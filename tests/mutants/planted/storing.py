@@ -79,8 +79,8 @@ STORING = (
     Bug(
         name="a stale watcher writes its extremes",
         file="app/store/levels.py",
-        old="WHERE name = 'watcher' AND token = $4 AND expires_at > clock_timestamp())",
-        new="WHERE name = 'watcher' AND $4 > 0)",
+        old="   AND held.name = x.lease AND held.token = x.token AND held.expires_at > clock_timestamp()\n",
+        new="   AND held.name = x.lease\n",
         loses="a watcher that was away moves a trailing stop by prices of long ago",
         tests="tests/store/test_guards.py -k extreme",
     ),

@@ -14,7 +14,8 @@ from app.domain.drift import DriftKind
 from app.domain.level import Level, LevelKind, LevelStatus
 from app.domain.order import Order, OrderStatus, PositionMode, PositionSide, Side
 from app.domain.position import CloseReason, Fill, FillOrigin, Position, PositionStatus
-from app.domain.signal import Action, Exits, PriceOrPct, Signal, TakeProfit, Target
+from app.domain.shards import lease_of
+from app.domain.signal import Action, Exits, PriceOrPct, Signal, StopLoss, TakeProfit, Target
 from app.store import (
     accounts,
     bans,
@@ -31,7 +32,7 @@ from app.store import (
     troubles,
 )
 from app.store.books import Book
-from app.store.inbox import CauseKind, Instruction, InstructionStatus, NewAlert
+from app.store.inbox import CauseKind, Instruction, InstructionStatus, NewAlert, NewInstruction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
 from tests.simulation.memory.both import START, Call, call
 
@@ -50,11 +51,11 @@ WORKERS = [id_of("worker", number) for number in range(3)]
 
 
 def exits(number: int) -> Exits:
-    return (Exits(), Exits(stop_loss=PriceOrPct(price=D("59000.50"))), LADDER)[number % 3]
+    return (Exits(), Exits(stop_loss=StopLoss(price=D("59000.50"))), LADDER)[number % 3]
 
 
 LADDER = Exits(
-    stop_loss=PriceOrPct(pct=D("1.5")), take_profit=(TakeProfit(at=PriceOrPct(price=D("61000")), fraction=D("0.5")),)
+    stop_loss=StopLoss(pct=D("1.5")), take_profit=(TakeProfit(at=PriceOrPct(price=D("61000")), fraction=D("0.5")),)
 )
 
 
@@ -66,17 +67,23 @@ def signal(wish: Action | Target, symbol: str = SYMBOLS[0], sent_at: datetime | 
 
 def alert(
     number: int, wish: Action | Target, *, strategy: str = STRATEGIES[0], key: str = "", windowed: bool = False,
-    symbol: str = SYMBOLS[0], sent_at: datetime | None = None,
+    symbol: str = SYMBOLS[0], sent_at: datetime | None = None, more: tuple[Signal, ...] = (),
 ) -> NewAlert:  # fmt: skip
     return NewAlert(
         id=id_of("alert", number), strategy_id=strategy, key=key or f"id:{number}", windowed=windowed,
         body_hash=bytes([number]), body='{"a": "ö"}', content_type="application/json", source="127.0.0.1",
-        format="own", signal=signal(wish, symbol, sent_at), received_at=START + timedelta(seconds=number),
+        format="own", signals=(signal(wish, symbol, sent_at), *more),
+        received_at=START + timedelta(seconds=number),
     )  # fmt: skip
 
 
-def shares(first: int, count: int) -> list[tuple[UUID, UUID, D]]:
-    return [(id_of("instruction", first + place), ACCOUNTS[place], D("1.50")) for place in range(count)]
+def shares(first: int, count: int, leg: int = 0) -> list[NewInstruction]:
+    return [
+        NewInstruction(
+            id=id_of("instruction", first + place), account_id=ACCOUNTS[place], multiplier=D("1.50"), leg=leg
+        )
+        for place in range(count)
+    ]
 
 
 def instruction(number: int, account: int, seq: int, sent_at: datetime | None) -> Instruction:
@@ -87,6 +94,15 @@ def instruction(number: int, account: int, seq: int, sent_at: datetime | None) -
         request=signal(Target.LONG, sent_at=sent_at), position_id=None, status=InstructionStatus.EXECUTING, attempts=1,
         outcome_code=None, outcome_reason=None, created_at=START, received_at=START,
     )  # fmt: skip
+
+
+WATCHES = lease_of("BTCUSDT")
+
+
+def extreme(
+    level_id: UUID, price: D, at: datetime | None = None, *, lease: str = WATCHES, token: int = 1
+) -> levels.Extreme:
+    return levels.Extreme(level_id=level_id, price=price, at=at, lease=lease, token=token)
 
 
 def book(account: int, symbol: str, worker: int, token: int) -> Book:
@@ -173,7 +189,8 @@ async def sealed(connection: Any, account_ids: list[UUID]) -> Any:
 async def create_strategy(connection: Any, strategy_id: str, account_numbers: Sequence[int], multiplier: D) -> Any:
     new = strategies.NewStrategy(
         id=strategy_id, name=strategy_id.upper(), symbols=None if account_numbers else ["BTCUSDT"],
-        defaults={"size": {"unit": "base", "value": 1.5}}, limits=strategies.Limits(max_notional=D("100.0")),
+        defaults={"size": {"unit": "base", "value": 1.5}},
+        limits=strategies.Limits(max_notional=D("100.0"), alert_every_s=3600),
     )  # fmt: skip
     status = await connection.execute(
         strategies.CREATE, new.id, new.name, new.format, new.symbols, new.defaults, new.limits, new.enabled
@@ -182,6 +199,10 @@ async def create_strategy(connection: Any, strategy_id: str, account_numbers: Se
     traded = [(strategy_id, ACCOUNTS[number], multiplier) for number in account_numbers]
     await connection.executemany(strategies.INSERT_SHARE, traded)
     return status, len(known)
+
+
+async def standing(connection: Any) -> list[list[levels.Standing]]:
+    return [page async for page in levels.standing(connection)]
 
 
 async def add_secret(connection: Any, number: int, strategy_id: str) -> Any:
@@ -202,7 +223,7 @@ WORLD = [
     call(add_secret, 1, "one"),
     call(add_secret, 2, "one"),
     call(leases.acquire, f"worker:{WORKERS[0]}", WORKERS[0], ttl_s=60),
-    call(leases.acquire, "watcher", WORKERS[0], ttl_s=60),
+    call(leases.acquire, WATCHES, WORKERS[0], ttl_s=60),
     call(inbox.store, alert(0, Action.OPEN_LONG), shares(0, 2)),
     call(inbox.take, ACCOUNTS[0], SYMBOLS[0], WORKERS[0]),
     call(orders.insert_plan, book(0, SYMBOLS[0], 0, 1), [intent(0, 0, IntentKind.OPEN)], order(0, 0, OrderStatus.SENT)),
@@ -240,6 +261,17 @@ LIFE: list[Call | float] = [
     call(strategies.get, "one"),
     call(strategies.get, "nobody's"),
     call(strategies.get, "unknown"),
+    call(strategies.quiet),
+    call(strategies.silent, "one", START),
+    call(strategies.silent, "one", START),
+    call(strategies.silent, "unknown", START),
+    call(strategies.quiet),
+    call(strategies.heard, "one"),
+    call(strategies.heard, "one"),
+    call(strategies.disable, "nobody's"),
+    call(strategies.disable, "nobody's"),
+    call(strategies.disable, "unknown"),
+    call(strategies.get, "nobody's"),
     call(keep_keys, 1),
     call(keep_keys, 2),
     call(inbox.store, alert(0, Action.OPEN_LONG), shares(10, 2)),  # a duplicate
@@ -314,6 +346,9 @@ LIFE: list[Call | float] = [
     call(positions.set_native_stop, id_of("position", 0), D("58100")),
     call(positions.set_exits, id_of("position", 0), LADDER),
     call(positions.adopt, id_of("position", 0), D("0.25")),
+    call(positions.record, "exits_changed", position_id=id_of("position", 0), detail={"id": WORKERS[0]}),
+    call(positions.was_changed, id_of("position", 0), WORKERS[0]),
+    call(positions.was_changed, id_of("position", 0), WORKERS[1]),
     call(positions.record, "opened", position_id=id_of("position", 0), detail={"qty": D("0.10"), "at": START}),
     call(
         orders.insert_fill, ACCOUNTS[0], fill(1, "lh0", qty=D("0.2"), price=D("60003.07")),
@@ -323,11 +358,12 @@ LIFE: list[Call | float] = [
     call(orders.insert_fill, ACCOUNTS[0], fill(2, None), order_id=None, position_id=WORKERS[0]),  # of no position
     call(orders.known_fills, ACCOUNTS[0], SYMBOLS[0], ["f0", "f1", "f2"]),
     call(levels.of_position, id_of("position", 0)),
-    call(levels.armed),
+    call(standing),
+    call(levels.armed_with_ids, [id_of("level", 0), id_of("level", 1), id_of("level", 7)]),
     call(levels.armed, id_of("position", 0)),
-    call(levels.save_extremes, [(id_of("level", 0), D("60100.5"), START), (WORKERS[0], D(1), None)], token=1),
-    call(levels.save_extremes, [(id_of("level", 0), D("60000"), None)], token=1),
-    call(levels.save_extremes, [(id_of("level", 0), D("70000"), None)], token=2),  # of another watcher
+    call(levels.save_extremes, [extreme(id_of("level", 0), D("60100.5"), START), extreme(WORKERS[0], D(1))]),
+    call(levels.save_extremes, [extreme(id_of("level", 0), D("60000"))]),
+    call(levels.save_extremes, [extreme(id_of("level", 0), D("70000"), token=2)]),  # of another watcher
     call(levels.rearm, [level(0, intent_number=1, order_number=1, qty=D("0.4"))]),
     call(levels.rearm, [level(0, intent_number=1, order_number=1, moved_s=1)]),
     call(levels.insert, [level(2, intent_number=1)]),  # the same kind and rung
@@ -350,6 +386,11 @@ LIFE: list[Call | float] = [
         account_id=ACCOUNTS[0], strategy_id="one", request=signal(Action.CLOSE), position_id=id_of("position", 0),
     ),
     call(inbox.store, alert(4, Target.LONG), shares(60, 1)),  # its number tells that one was left out
+    call(
+        inbox.store,
+        alert(6, Action.CLOSE, more=(signal(Action.OPEN_SHORT), signal(Target.LONG, SYMBOLS[1]))),
+        [*shares(66, 2, leg=2), *shares(62, 2), *shares(64, 2, leg=1)],
+    ),
     call(levels.interrupted, id_of("position", 0)),
     call(levels.done, id_of("level", 0)),
     call(levels.kind, id_of("level", 0)),
@@ -369,35 +410,36 @@ LIFE: list[Call | float] = [
     call(positions.closed_lately, ACCOUNTS[0], since=START - timedelta(seconds=1)),
     call(positions.not_let_go, ACCOUNTS[0], SYMBOLS[0], within_s=12.0),
     call(positions.unreleased, within_s=12.0),
-    call(positions.release, [id_of("position", 0)], token=2),  # of another watcher
-    call(positions.release, [id_of("position", 0)], token=1),
+    call(positions.release, [(id_of("position", 0), WATCHES, 2)]),  # of another watcher
+    call(positions.release, [(id_of("position", 0), WATCHES, 1)]),
     call(positions.unreleased, within_s=12.0),
     call(positions.set_status, id_of("position", 0), "open"),  # a closed one
     call(positions.accounts_in_use),
     call(orders.move, id_of("order", 0), OrderStatus.FILLED),
     call(orders.doubtful, ACCOUNTS[0]),
     call(books.release, book(0, SYMBOLS[0], 0, 1)),
-    call(leases.renew, "watcher", WORKERS[0], 1, ttl_s=30),
-    call(leases.acquire, "watcher", WORKERS[1], ttl_s=30),
-    call(leases.acquire, "watcher", WORKERS[0], ttl_s=30),
-    call(leases.release, "watcher", WORKERS[0], 2),
-    call(leases.acquire, "watcher", WORKERS[1], ttl_s=30),
-    call(leases.expires_at, "watcher"),
-    call(leases.acquire_all, ["watcher", "b", "a"], WORKERS[0], ttl_s=10),
+    call(leases.renew, WATCHES, WORKERS[0], 1, ttl_s=30),
+    call(leases.acquire, WATCHES, WORKERS[1], ttl_s=30),
+    call(leases.acquire, WATCHES, WORKERS[0], ttl_s=30),
+    call(leases.release, WATCHES, WORKERS[0], 2),
+    call(leases.acquire, WATCHES, WORKERS[1], ttl_s=30),
+    call(leases.expires_at, WATCHES),
+    call(leases.acquire_all, [WATCHES, "b", "a"], WORKERS[0], ttl_s=10),
     call(leases.renew_all, {"a": 1, "b": 2, "c": 1}, WORKERS[0], ttl_s=10),
     call(leases.release_all, {"a": 1, "b": 1}, WORKERS[0]),
     call(leases.holders),
+    call(leases.live, "watch"),
     call(leases.free, [WORKERS[1]]),
-    call(leases.acquire, "watcher", WORKERS[1], ttl_s=30),
+    call(leases.acquire, WATCHES, WORKERS[1], ttl_s=30),
     call(bans.tell, "account:1", 10.5, "too many"),
     call(bans.tell, "account:1", 5, "fewer"),
     call(bans.live),
     call(blind.reason, "bybit", "BTCUSDT"),
-    call(blind.tell, "bybit", {"BTCUSDT": "silent", "": "no link"}, token=4),
+    call(blind.tell, "bybit", {(WATCHES, "BTCUSDT"): "silent", (WATCHES, ""): "no", ("b", "X"): "x"}, {WATCHES: 4}),
     call(blind.reason, "bybit", "BTCUSDT"),
-    call(blind.tell, "bybit", {"BTCUSDT": "still silent"}, token=4),
+    call(blind.tell, "bybit", {(WATCHES, "BTCUSDT"): "still silent"}, {WATCHES: 4, "b": 77}),
     call(blind.rows),
-    call(blind.tell, "bybit", {}, token=1),  # of another watcher
+    call(blind.tell, "bybit", {}, {WATCHES: 1}),  # of another watcher
     call(blind.reason, "bybit", "BTCUSDT"),
     call(blind.reason, "bybit", "ETHUSDT"),
     *(
@@ -473,7 +515,7 @@ all_levels = st.builds(
 )  # fmt: skip
 fills = st.builds(fill, numbers, st.none() | st.just("lh0"), qty=quantities, price=prices, side=st.sampled_from(Side))
 endings = st.sampled_from([InstructionStatus.DONE, InstructionStatus.REFUSED, InstructionStatus.NEEDS_OPERATOR])
-leased = st.sampled_from(["watcher", "stream:a", "stream:b", *(f"worker:{worker}" for worker in WORKERS)])
+leased = st.sampled_from([WATCHES, "stream:a", "stream:b", *(f"worker:{worker}" for worker in WORKERS)])
 held_leases = st.dictionaries(leased, tokens, max_size=3)
 seen = st.tuples(symbols, sides, st.sampled_from(DriftKind))
 alerts = st.builds(
@@ -523,14 +565,15 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(leases.release_all, held_leases, worker_ids),
     _calls(leases.expires_at, leased),
     _calls(leases.holders),
+    _calls(leases.live, st.sampled_from(["watch", "stream:"])),
     _calls(leases.free, st.lists(worker_ids, max_size=2)),
     _calls(bans.tell, st.sampled_from(["a", "b"]), seconds, st.just("too many")),
     _calls(bans.live),
     _calls(blind.reason, st.just("bybit"), symbols),
     _calls(blind.rows),
     _calls(
-        blind.tell, st.just("bybit"), st.dictionaries(symbols | st.just(""), st.sampled_from(["dark", "dim"])),
-        token=tokens,
+        blind.tell, st.just("bybit"),
+        st.dictionaries(st.tuples(leased, symbols | st.just("")), st.sampled_from(["dark", "dim"])), held_leases,
     ),
     _calls(orders.insert_intents, st.lists(intents, max_size=2)),
     _calls(orders.insert_orders, st.lists(all_orders, max_size=2)),
@@ -574,7 +617,10 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(positions.closed_lately, account_ids, since=instants.filter(bool)),
     _calls(positions.not_let_go, account_ids, symbols, within_s=seconds),
     _calls(positions.unreleased, within_s=seconds),
-    _calls(positions.release, st.lists(ids("position"), max_size=2), token=tokens),
+    _calls(
+        positions.release,
+        st.lists(st.tuples(ids("position"), leased, tokens), unique_by=lambda row: row[0], max_size=2),
+    ),
     _calls(positions.accounts_in_use),
     _calls(positions.symbols_to_watch),
     _calls(positions.adopt, ids("position"), quantities),
@@ -586,7 +632,9 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(levels.insert, st.lists(all_levels, max_size=2)),
     _calls(levels.rearm, st.lists(all_levels, max_size=2)),
     _calls(levels.of_position, ids("position")),
-    _calls(levels.armed, st.none() | ids("position")),
+    _calls(standing),
+    _calls(levels.armed_with_ids, st.lists(ids("level"), max_size=3)),
+    _calls(levels.armed, ids("position")),
     _calls(levels.disarm, ids("position"), st.none() | st.lists(ids("level"), max_size=2)),
     _calls(levels.trigger, ids("level"), st.none() | prices, st.none() | st.just("t")),
     _calls(levels.done, ids("level")),
@@ -596,7 +644,10 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(levels.interrupted, ids("position")),
     _calls(
         levels.save_extremes,
-        st.lists(st.tuples(ids("level"), prices, instants), unique_by=lambda row: row[0], max_size=3), token=tokens,
+        st.lists(
+            st.builds(extreme, ids("level"), prices, instants, lease=leased, token=tokens),
+            unique_by=lambda row: row.level_id, max_size=3,
+        ),
     ),
     _calls(
         drifts.ask, id=ids("drift"), account_id=account_ids, seen=seen, position_id=st.none() | ids("position"),

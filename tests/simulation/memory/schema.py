@@ -109,6 +109,9 @@ def _apply(found: dict[str, Schema], statement: str) -> None:
         for part in _parts(match[2]):
             _define(schema, part)
         return
+    if match := re.fullmatch(r"DROP TABLE (\w+)", statement):
+        del found[match[1]]
+        return
     if match := re.fullmatch(r"CREATE UNIQUE INDEX (\w+) ON (\w+) \((.*?)\)(?: WHERE (.*))?", statement):
         if "(" not in match[3]:  # an index over an expression is none of the money's
             columns = tuple(map(str.strip, match[3].split(",")))

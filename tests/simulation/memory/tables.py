@@ -338,6 +338,11 @@ class Tables:
         slot = self.leases.find(name)
         return slot is not None and slot.row["expires_at"] > at
 
+    def is_held(self, name: str, token: int, at: datetime) -> bool:
+        """Whether whoever got this token holds the lease yet."""
+        slot = self.leases.find(name)
+        return slot is not None and slot.row["token"] == token and slot.row["expires_at"] > at
+
     def worker_lives(self, holder: UUID, at: datetime) -> bool:
         name = self._worker_leases.get(holder)
         if name is None:

@@ -232,7 +232,7 @@ async def test_a_task_that_would_wait_for_itself_is_told() -> None:
 
 async def test_a_crash_of_the_server_may_undo_what_nobody_waited_for() -> None:
     pool = await make()
-    await leases.acquire(pool, "watcher", WORKERS[0], ttl_s=99)
+    await leases.acquire(pool, "watcher:00", WORKERS[0], ttl_s=99)
     before = contents(pool.tables)
     await inbox.take(pool, ACCOUNTS[0], SYMBOLS[0], WORKERS[0])
     await inbox.begin_next(pool, book(0, SYMBOLS[0], 0, 2))

@@ -1,6 +1,7 @@
 """Accounts and strategies, as far as flows and workers read them, and what it takes to make them."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -124,6 +125,58 @@ def create_strategy(
             "enabled": enabled,
         },
     )
+    return 1
+
+
+@statement(strategies.QUIET)
+def quiet(t: Tables, x: Transaction) -> list[Row]:
+    found = []
+    for row in sorted(t.strategies.rows, key=lambda row: str(row["id"])):
+        every_s = row["limits"].get("alert_every_s")
+        if row["removed_at"] is not None or not row["enabled"] or every_s is None:
+            continue
+        last = max((one for one in t.alerts.rows if one["strategy_id"] == row["id"]), key=_seq, default=None)
+        since = row["updated_at"] if last is None else max(last["received_at"], row["updated_at"])
+        found.append(
+            {
+                "id": row["id"],
+                "told": row["silent_since"] is not None,
+                "since": since,
+                "silent": since < x.clock() - timedelta(seconds=every_s),
+            }
+        )
+    return found
+
+
+def _seq(row: Row) -> int:
+    seq: int = row["seq"]
+    return seq
+
+
+@statement(strategies.SILENT)
+def silent(t: Tables, x: Transaction, strategy_id: str, since: datetime) -> int:
+    slot = t.strategies.find(strategy_id)
+    if slot is None or slot.row["silent_since"] is not None:
+        return 0
+    t.strategies.update(x, slot, {"silent_since": since})
+    return 1
+
+
+@statement(strategies.HEARD)
+def heard(t: Tables, x: Transaction, strategy_id: str) -> int:
+    slot = t.strategies.find(strategy_id)
+    if slot is None or slot.row["silent_since"] is None:
+        return 0
+    t.strategies.update(x, slot, {"silent_since": None})
+    return 1
+
+
+@statement(strategies.DISABLE)
+def disable(t: Tables, x: Transaction, strategy_id: str) -> int:
+    slot = t.strategies.find(strategy_id)
+    if slot is None or not slot.row["enabled"]:
+        return 0
+    t.strategies.update(x, slot, {"enabled": False, "updated_at": x.clock()})
     return 1
 
 

@@ -35,10 +35,11 @@ def store(
     signal: Any,
     sent_at: datetime | None,
     received_at: datetime,
-    symbol: str,
+    more: Sequence[Any],
     ids: Sequence[UUID],
     account_ids: Sequence[UUID],
     multipliers: Sequence[Decimal],
+    legs: Sequence[int],
 ) -> list[Row]:
     held = t.alert_keys.find((strategy_id, key))
     if held is None:
@@ -56,7 +57,7 @@ def store(
         t.alert_keys.update(x, held, {"body_hash": body_hash, "alert_id": alert_id, "claimed_at": x.now})
     else:
         return []
-    request = stored_json(signal)
+    requests = [stored_json(one) for one in (signal, *more)]
     alert = {
         "id": alert_id,
         "strategy_id": strategy_id,
@@ -64,7 +65,8 @@ def store(
         "content_type": content_type,
         "source": source,
         "format": str(format),
-        "signal": request,
+        "signal": requests[0],
+        "more_signals": requests[1:],
         "sent_at": sent_at,
         "received_at": received_at,
         "marks": {"received": instant_text(received_at)},
@@ -78,7 +80,8 @@ def store(
             "finished_at": received_at,
         }
     t.alerts.insert(x, alert)
-    for instruction_id, account_id, multiplier in zip(ids, account_ids, multipliers, strict=True):
+    instructions = sorted(zip(legs, ids, account_ids, multipliers, strict=True), key=lambda one: one[0])
+    for leg, instruction_id, account_id, multiplier in instructions:
         t.instructions.insert(
             x,
             {
@@ -86,10 +89,11 @@ def store(
                 "cause_kind": "alert",
                 "cause_id": alert_id,
                 "account_id": account_id,
-                "symbol": symbol,
+                "symbol": requests[leg]["symbol"],
                 "strategy_id": strategy_id,
                 "multiplier": multiplier,
-                "request": request,
+                "request": requests[leg],
+                "leg": leg,
             },
         )
     return [{"id": alert_id}]
@@ -114,8 +118,8 @@ def instruct(
     request: Any,
     position_id: UUID,
 ) -> int:
-    cause = (str(cause_kind), cause_id, account_id, symbol)
-    if t.instructions.uniques["instructions_cause_kind_cause_id_account_id_symbol_key"].get(cause) is not None:
+    cause = (str(cause_kind), cause_id, account_id, symbol, 0)
+    if t.instructions.uniques["instructions_cause"].get(cause) is not None:
         t.instructions.skip_identity()
         return 0
     t.instructions.insert(
@@ -162,7 +166,7 @@ def neighbours(
     last = sorted(t.instructions_of_book.get((account_id, symbol)), key=_seq)[-NEIGHBOURS_MAX:]
     found = []
     for row in last:
-        if row["cause_kind"] != "alert" or row["strategy_id"] != strategy_id or row["id"] == but:
+        if row["cause_kind"] != "alert" or row["strategy_id"] != strategy_id or row["cause_id"] == but:
             continue
         request, status = row["request"], row["status"]
         waits = status == "pending"
@@ -179,6 +183,7 @@ def neighbours(
                 "request": request,
                 "received_at": row["created_at"],
                 "waits": waits,
+                "done": done,
                 "closed": (done and closes) or not acted.isdisjoint(("reduce", "close")),
                 "opened": (done and not closes and request.get("target") is not None)
                 or not acted.isdisjoint(("open", "add")),
@@ -338,7 +343,8 @@ def finish_alert(t: Tables, x: Transaction, alert_id: UUID, marks: Any) -> int:
     reason = gravest["outcome_reason"]
     if len(others) > 1:
         done = sum(row["status"] == "done" for row in others)
-        reason = f"{done} of {len(others)} accounts done; {reason or ''}"
+        kind = "orders" if any(row["leg"] for row in others) else "accounts"
+        reason = f"{done} of {len(others)} {kind} done; {reason or ''}"
     now = x.clock()
     ended = {
         "status": gravest["status"],

@@ -83,6 +83,16 @@ def last_seen(t: Tables, x: Transaction, name: str) -> list[Row]:
     return [] if slot is None else [{"expires_at": slot.row["expires_at"]}]
 
 
+@statement(leases.LIVE)
+def live(t: Tables, x: Transaction, beginning: str) -> list[Row]:
+    now = x.clock()
+    return [
+        {"name": row["name"], "holder": row["holder"], "remaining_s": (row["expires_at"] - now).total_seconds()}
+        for row in t.leases.rows
+        if row["name"].startswith(beginning) and row["expires_at"] > now
+    ]
+
+
 @statement(leases.HOLDERS)
 def holders(t: Tables, x: Transaction) -> list[Row]:
     now = x.clock()
@@ -130,15 +140,15 @@ def live_bans(t: Tables, x: Transaction) -> list[Row]:
 
 @statement(blind.ROWS)
 def blind_rows(t: Tables, x: Transaction) -> list[Row]:
-    return [{"market": row["market"], "symbol": row["symbol"]} for row in t.blind.rows]
+    return [{name: row[name] for name in ("market", "lease", "symbol")} for row in t.blind.rows]
 
 
 @statement(blind.REASON)
-def blind_reason(t: Tables, x: Transaction, market: str, symbol: str) -> list[Row]:
-    if not t.lease_lives("watcher", x.clock()):
-        return [{"case": "no watcher is running, so nobody would see the stop"}]
+def blind_reason(t: Tables, x: Transaction, market: str, symbol: str, lease: str) -> list[Row]:
+    if not t.lease_lives(lease, x.clock()):
+        return [{"case": "no watcher follows it, so nobody would see the stop"}]
     for asked in ("", symbol):
-        slot = t.blind.find((market, asked))
+        slot = t.blind.find((market, lease, asked))
         if slot is not None:
             return [{"case": slot.row["why"]}]
     return [{"case": None}]
@@ -146,18 +156,28 @@ def blind_reason(t: Tables, x: Transaction, market: str, symbol: str) -> list[Ro
 
 @statement(blind.TELL)
 def tell_blind(
-    t: Tables, x: Transaction, market: str, symbols: Sequence[str], whys: Sequence[str], token: int
+    t: Tables,
+    x: Transaction,
+    market: str,
+    told_leases: Sequence[str],
+    symbols: Sequence[str],
+    whys: Sequence[str],
+    names: Sequence[str],
+    tokens: Sequence[int],
 ) -> list[Row]:
-    watcher = t.leases.find("watcher")
-    if watcher is None or watcher.row["token"] != token or watcher.row["expires_at"] <= x.clock():
-        return [{"exists": False}]
+    now = x.clock()
+    held = {name for name, token in zip(names, tokens, strict=True) if t.is_held(name, token, now)}
+    told = {
+        (lease, symbol): why for lease, symbol, why in zip(told_leases, symbols, whys, strict=True) if lease in held
+    }
     for slot in list(t.blind.slots):
-        if slot.row["market"] == market and slot.row["symbol"] not in symbols:
+        row = slot.row
+        if row["market"] == market and row["lease"] in held and (row["lease"], row["symbol"]) not in told:
             t.blind.delete(x, slot)
-    for symbol, why in zip(symbols, whys, strict=True):
-        told = t.blind.find((market, symbol))
-        if told is None:
-            t.blind.insert(x, {"market": market, "symbol": symbol, "why": why})
+    for (lease, symbol), why in told.items():
+        known = t.blind.find((market, lease, symbol))
+        if known is None:
+            t.blind.insert(x, {"market": market, "lease": lease, "symbol": symbol, "why": why})
         else:
-            t.blind.update(x, told, {"why": why})
-    return [{"exists": True}]
+            t.blind.update(x, known, {"why": why})
+    return [{"?column?": len(held) == len(names)}]

@@ -15,7 +15,8 @@ from tests.simulation.memory.values import EXACT
 
 COLUMNS = (
     "id", "position_id", "kind", "rung", "fraction", "qty", "price", "activation_price", "distance", "distance_pct",
-    "extreme", "extreme_at", "trigger_by", "armed_at", "order_id", "intent_id", "status",
+    "min_factor", "decay_pct", "due_at", "extreme", "extreme_at", "trigger_by", "armed_at", "order_id", "intent_id",
+    "status",
 )  # fmt: skip
 
 
@@ -31,9 +32,22 @@ def of_position(t: Tables, x: Transaction, position_id: UUID) -> list[Row]:
     return [] if position is None else [_level(row, position) for row in t.levels_of.get(position_id)]
 
 
-@statement(levels.ARMED)
-def armed(t: Tables, x: Transaction) -> list[Row]:
-    return [row for position_id in list(t.armed.entries) for row in armed_of_position(t, x, position_id)]
+@statement(levels.ARMED_PAGE)
+def armed_page(t: Tables, x: Transaction, position_id: UUID, level_id: UUID, limit: int) -> list[Row]:
+    found = []
+    for of in sorted(t.armed.entries):
+        position = t.positions.row(of)
+        if position is not None and position["status"] != "closed":
+            found += [(of, row["id"], row["order_id"], position["symbol"]) for row in t.armed.get(of)]
+    names = ("position_id", "id", "order_id", "symbol")
+    page = [one for one in sorted(found) if one[:2] > (position_id, level_id)][:limit]
+    return [dict(zip(names, one, strict=True)) for one in page]
+
+
+@statement(levels.ARMED_WITH_IDS)
+def armed_with_ids(t: Tables, x: Transaction, ids: Sequence[UUID]) -> list[Row]:
+    found = [row for of in list(t.armed.entries) for row in armed_of_position(t, x, of)]
+    return [row for row in found if row["id"] in ids]
 
 
 @statement(levels.ARMED_OF_POSITION)
@@ -71,6 +85,10 @@ def insert(
     activation_price: Decimal | None,
     distance: Decimal | None,
     distance_pct: Decimal | None,
+    min_factor: Decimal,
+    decay_pct: Decimal | None,
+    due_at: datetime | None,
+    trigger_by: str,
     extreme: Decimal | None,
     status: str,
     intent_id: UUID,
@@ -90,6 +108,10 @@ def insert(
             "activation_price": activation_price,
             "distance": distance,
             "distance_pct": distance_pct,
+            "min_factor": min_factor,
+            "decay_pct": decay_pct,
+            "due_at": due_at,
+            "trigger_by": str(trigger_by),
             "extreme": extreme,
             "status": str(status),
             "intent_id": intent_id,
@@ -110,6 +132,10 @@ def rearm(
     activation_price: Decimal | None,
     distance: Decimal | None,
     distance_pct: Decimal | None,
+    min_factor: Decimal,
+    decay_pct: Decimal | None,
+    due_at: datetime | None,
+    trigger_by: str,
     extreme: Decimal | None,
     order_id: UUID,
     armed_at: datetime,
@@ -123,6 +149,10 @@ def rearm(
         "activation_price": activation_price,
         "distance": distance,
         "distance_pct": distance_pct,
+        "min_factor": min_factor,
+        "decay_pct": decay_pct,
+        "due_at": due_at,
+        "trigger_by": str(trigger_by),
         "extreme": extreme,
         "extreme_at": slot.row["extreme_at"] if slot.row["armed_at"] == armed_at else None,
         "order_id": order_id,
@@ -175,15 +205,13 @@ def save_extremes(
     ids: Sequence[UUID],
     extremes: Sequence[Decimal],
     instants: Sequence[datetime | None],
-    token: int,
+    names: Sequence[str],
+    tokens: Sequence[int],
 ) -> int:
-    watcher = t.leases.row("watcher")
-    if watcher is None or watcher["token"] != token or watcher["expires_at"] <= x.clock():
-        return 0
-    count = 0
-    for level_id, extreme, at in zip(ids, extremes, instants, strict=True):
+    count, now = 0, x.clock()
+    for level_id, extreme, at, name, token in zip(ids, extremes, instants, names, tokens, strict=True):
         slot = t.levels.find(level_id)
-        if slot is None or slot.row["status"] != "armed":
+        if slot is None or slot.row["status"] != "armed" or not t.is_held(name, token, now):
             continue
         position = t.positions.row(slot.row["position_id"])
         assert position is not None, "levels refer to positions"

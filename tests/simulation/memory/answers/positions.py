@@ -148,18 +148,17 @@ def _is_held_on(row: Row, after: datetime) -> bool:
 def unreleased(t: Tables, x: Transaction, within_s: float) -> list[Row]:
     after = x.clock() - seconds(within_s)
     closed = [row for account_id in t.closed.entries for row in t.closed.get(account_id)]
-    return [{"id": row["id"]} for row in closed if _is_held_on(row, after)]
+    return [{"id": row["id"], "symbol": row["symbol"]} for row in closed if _is_held_on(row, after)]
 
 
 @statement(positions.RELEASE)
-def release(t: Tables, x: Transaction, position_ids: list[UUID], token: int) -> int:
-    lease = t.leases.find("watcher")
-    if lease is None or lease.row["token"] != token or lease.row["expires_at"] <= x.clock():
-        return 0
-    released = 0
-    for position_id in position_ids:
+def release(t: Tables, x: Transaction, ended: list[UUID], names: list[str], tokens: list[int]) -> int:
+    released, now = 0, x.clock()
+    for position_id, name, token in zip(ended, names, tokens, strict=True):
         slot = t.positions.find(position_id)
-        if slot is not None and slot.row["status"] == "closed" and slot.row["released_at"] is None:
+        if slot is None or not t.is_held(name, token, now):
+            continue
+        if slot.row["status"] == "closed" and slot.row["released_at"] is None:
             t.positions.update(x, slot, {"released_at": x.clock()})
             released += 1
     return released
@@ -250,3 +249,12 @@ def event(
         },
     )
     return 1
+
+
+@statement(positions.WAS_CHANGED)
+def was_changed(t: Tables, x: Transaction, position_id: UUID, change_id: str) -> list[Row]:
+    found = any(
+        row["position_id"] == position_id and row["kind"] == "exits_changed" and row["detail"].get("id") == change_id
+        for row in t.events.rows
+    )
+    return [{"exists": found}]

@@ -1,0 +1,61 @@
+"""Bugs between an adapter and its exchange: an order sent on both roads, or trusted where nothing is known."""
+
+from tests.mutants.planted.bug import Bug
+
+SENDING = (
+    Bug(
+        name="an order that the socket lost goes over REST",
+        file="app/venues/bybit/calls.py",
+        old="            answer = await self.entry.place(params, signed_ms)\n        except VenueSaid",
+        new="""            answer = await self.entry.place(params, signed_ms)
+        except NoAnswer:
+            return await self.write(method, urgency, params, signed_ms=signed_ms)
+        except VenueSaid""",
+        loses="the order may have arrived: it is doubled",
+        tests="tests/venues/test_bybit_entry.py -k 'cut_with_many or cannot_be_matched'",
+    ),
+    Bug(
+        name="an order that Binance's socket lost goes over REST",
+        file="app/venues/binance/venue.py",
+        old="            return await self.entry.place(params, urgency=urgency, signed_ms=signed_ms)\n",
+        new="""            try:
+                return await self.entry.place(params, urgency=urgency, signed_ms=signed_ms)
+            except NoAnswer:
+                pass
+""",
+        loses="the order may have arrived, and Binance takes the id of one that has ended again",
+        tests="tests/venues/test_binance_entry.py -k 'cut_with_many or cannot_be_matched'",
+    ),
+    Bug(
+        name="what the socket lost counts as not sent",
+        file="app/venues/entry.py",
+        old='future.set_exception(Dropped(f"the order',
+        new='from app.venues.failures import NotSent\n                future.set_exception(NotSent(f"the order',
+        loses="an opening that arrived is sent once more",
+        tests="tests/venues/test_bybit_entry.py -k cut_with_many",
+    ),
+    Bug(
+        name="orders are written before the key was taken",
+        file="app/venues/bybit/entry.py",
+        old="        self._deadline = asyncio.get_running_loop().call_later(",
+        new="        self._rise()\n        self._deadline = asyncio.get_running_loop().call_later(",
+        loses="orders are refused that REST would have taken",
+        tests="tests/venues/test_bybit_entry.py -k 'without_the_socket or refused_key'",
+    ),
+    Bug(
+        name="an order over the socket is stamped when it leaves",
+        file="app/venues/bybit/entry.py",
+        old='"X-BAPI-TIMESTAMP": str(signed_ms + self._clock.offset_ms)',
+        new='"X-BAPI-TIMESTAMP": str(self._clock.now_ms())',
+        loses="an opening that was given up meanwhile is taken",
+        tests="tests/venues/test_bybit_entry.py -k 'instant_that_was_committed or arrives_late'",
+    ),
+    Bug(
+        name="any answer of the socket is the waited one",
+        file="app/venues/entry.py",
+        old="        _, future = self._in_flight.pop(request_id, (0.0, None))\n",
+        new="        _, future = self._in_flight.popitem()[1] if self._in_flight else (0.0, None)\n",
+        loses="one order's refusal is told of another one, which was filled",
+        tests="tests/venues/test_bybit_entry.py -k 'cannot_be_matched or in_any_order'",
+    ),
+)
