@@ -6,9 +6,17 @@ import pytest
 import redis.asyncio
 
 from app.domain.order import PositionMode
+from app.log import TextFormatter
 from tests.support.databases import Databases, MakeDatabase
 from tests.support.house import REST, SOCKET, House, open_house, over_rest
 from tests.support.servers import Servers, servers
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What the program told before a failure is shown with its facts."""
+    told = session.config.pluginmanager.get_plugin("logging-plugin")
+    assert told is not None
+    told.report_handler.setFormatter(TextFormatter("test"))
 
 
 @pytest.fixture(scope="session")

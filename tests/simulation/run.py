@@ -91,9 +91,12 @@ def _sized_chunk(seeds: range) -> tuple[int, list[tuple[int, str]]]:
 
 
 def start_pool(processes: int = PROCESSES) -> Pool:
-    """Processes whose strings hash alike in every run: a set of names has one order then."""
+    """Processes whose strings hash alike in every run: a set of names has one order then.
+
+    They have no clock to keep up with, and let tests that do go first.
+    """
     os.environ["PYTHONHASHSEED"] = "0"
-    return multiprocessing.get_context("spawn").Pool(processes)
+    return multiprocessing.get_context("spawn").Pool(processes, initializer=os.nice, initargs=(10,))
 
 
 def main() -> int:

@@ -250,6 +250,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch, *kinds: DriftKind) -> None:
 
 async def eventually(check: Callable[[], Awaitable[bool]], *, within_s: float = 10.0, what: str = "") -> None:
     """Wait for something that another task or process does; a bound, not a duration."""
-    async with asyncio.timeout(within_s):
-        while not await check():  # noqa: ASYNC110 - the other side may be another process
-            await asyncio.sleep(0.02)
+    try:
+        async with asyncio.timeout(within_s):
+            while not await check():  # noqa: ASYNC110 - the other side may be another process
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {within_s} s: {what}") from None
