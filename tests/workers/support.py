@@ -31,10 +31,12 @@ async def another(house: House) -> AsyncIterator[Watcher]:
     """One more watcher, stopped in the same way."""
     watcher = Watcher(house.resources)
     task = asyncio.create_task(watcher.run())
+    house.watchers += 1
     try:
         await eventually(lambda: _linked(watcher, task), what="stream")
         yield watcher
     finally:
+        house.watchers -= 1
         await watcher.drain()
         task.cancel()
         with suppress(asyncio.CancelledError):

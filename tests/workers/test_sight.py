@@ -194,11 +194,16 @@ async def test_a_watcher_says_that_it_is_blind_and_its_successor_that_it_sees(ea
         await eventually(is_seen, what="sight of the one after")
 
 
-async def test_a_stale_token_tells_nothing(house: House) -> None:
+async def _nothing(*_: object) -> None:
+    """Instead of what is told each quarter of a second."""
+
+
+async def test_a_stale_token_tells_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async with watching(house) as watcher:
         await house.alert(symbol=BTC, action="buy", size={"base": "0.01"}, stop_loss={"pct": 5})
         await armed(watcher, 1)
         [feed] = watcher.feeds.values()
+        monkeypatch.setattr(watcher.lookout, "tell", _nothing)  # its own token is not stale
         feed.on_link(False)
         feed.link_changed_at -= sight.UNLINKED_S
         tokens = watcher.shares.tokens()
