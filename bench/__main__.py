@@ -1,6 +1,6 @@
 """`python -m bench`, `make bench`: both paths beside the floor and the steps they are made of; how many alerts the door
-takes; what an adapter adds to an order; the socket clients; a frame's way into the level book; the level book; a fire beside a bare socket and the
-SDK, fifty at once, and those of a recorded crash.
+takes; what an adapter adds to an order; the socket clients; a frame's way into the level book; the level book; a fire
+beside a bare socket and the SDK, fifty at once, and those of a recorded crash.
 
 One position per book and round: an alert opens it (measured), a tick through its stop closes it (measured).
 """
@@ -19,7 +19,20 @@ import msgspec
 import uvloop
 
 from app.errors import LevelheadError
-from bench import alert_path, burst, crash, door, emulator, environment, fire, levels, order_overhead, pipeline, readers, tick_path
+from bench import (
+    alert_path,
+    burst,
+    crash,
+    door,
+    emulator,
+    environment,
+    fire,
+    levels,
+    order_overhead,
+    pipeline,
+    readers,
+    tick_path,
+)
 from bench.background import arm_far_away
 from bench.floor import Floor, references
 from bench.report import Summary, table, verdict

@@ -5,6 +5,6 @@ from fastapi import FastAPI
 app = FastAPI()
 
 
-@app.post("/webhook/{strategy}", status_code=202)
+@app.post("/webhook/{strategy}", status_code=202)  # type: ignore[untyped-decorator]
 async def empty(strategy: str) -> None:
     return None

@@ -5,6 +5,6 @@ from flask import Flask
 app = Flask(__name__)
 
 
-@app.post("/webhook/<strategy>")
+@app.post("/webhook/<strategy>")  # type: ignore[untyped-decorator]
 def empty(strategy: str) -> tuple[str, int]:
     return "", 202

@@ -97,9 +97,7 @@ async def measure(rounds: int, seconds: float, folder: Path | None) -> Measured:
     return Measured(turns=found, at_rate=at_rate)
 
 
-def _order(
-    house: House, name: str, tag: str, connections: int, seconds: float, rate: float | None = None
-) -> Order:
+def _order(house: House, name: str, tag: str, connections: int, seconds: float, rate: float | None = None) -> Order:
     return Order(
         url=f"http://{HOST}:{house.ports[name]}",
         path=f"/webhook/{STRATEGY}",
@@ -236,7 +234,9 @@ def told(found: Measured) -> str:
     for connections, of in found.turns.items():
         lines.append(f"door, {connections} connections {'':{width - 16}} requests/s   CPU µs       p50     p99 ms")
         for name, turns in of.items():
-            middle = {field: statistics.median(getattr(turn, field) for turn in turns) for field in Turn.__struct_fields__}
+            middle = {
+                field: statistics.median(getattr(turn, field) for turn in turns) for field in Turn.__struct_fields__
+            }
             lines.append(
                 f"  {SERVERS[name]:{width}} {middle['rate']:12,.0f} {middle['cpu_us']:8.0f}"
                 f" {middle['p50_ms']:9.2f} {middle['p99_ms']:10.2f}"

@@ -131,7 +131,7 @@ class Sender(asyncio.Protocol):
         while not self._all.over.is_set():
             try:
                 await asyncio.get_running_loop().create_connection(
-                    lambda: self, self._all.host.hostname, self._all.host.port
+                    lambda: self, self._all.host.hostname or "", self._all.host.port or 80
                 )
             except OSError:
                 await asyncio.sleep(PAUSE_S)
@@ -201,7 +201,7 @@ async def send(order: Order) -> Load:
     if pace is not None:
         await pace
     deadline = asyncio.get_running_loop().time() + LEFT_S
-    while senders.under_way and asyncio.get_running_loop().time() < deadline:
+    while senders.under_way and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # not worth an event
         await asyncio.sleep(0.01)
     for one in connections:
         one.close()
