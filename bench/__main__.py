@@ -28,6 +28,7 @@ from bench import (
     environment,
     fire,
     levels,
+    load_kill,
     order_overhead,
     pipeline,
     readers,
@@ -41,7 +42,7 @@ from bench.wire import Wire
 
 WARM_UP_ROUNDS = 2
 ALERT_AIM, TICK_AIM = 5.0, 1.0
-PARTS = ("paths", "door", "fire", "burst", "orders", "readers", "crash", "pipeline", "levels")
+PARTS = ("paths", "door", "kill", "fire", "burst", "orders", "readers", "crash", "pipeline", "levels")
 MARKET_ENV = "LEVELHEAD_SHARED_MARKET"  # a folder of recorded market data: bench/frames.py
 
 
@@ -65,6 +66,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     bursts: int
     door_rounds: int
     door_seconds: float
+    kill_alerts: int
     market: Path | None
     emulator: bool
 
@@ -91,6 +93,7 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--bursts", type=int, default=burst.ROUNDS, help="ticks that cross fifty stops")
     parser.add_argument("--door-rounds", type=int, default=3, help="rounds of each server in the part door")
     parser.add_argument("--door-seconds", type=float, default=3, help="of each of them")
+    parser.add_argument("--kill-alerts", type=int, default=100_000, help="stored when everything is killed")
     parser.add_argument("--emulator", action="store_true", help="NautilusTrader's beside the level book; installs it")
     folder = os.environ.get(MARKET_ENV)
     parser.add_argument(
@@ -159,6 +162,9 @@ async def measure(options: Options) -> dict[str, Any]:
             print(door.told(found["door"]), end="\n\n", flush=True)
         except environment.NotInstalled as error:
             print(f"bench: {error}", file=sys.stderr)
+    if "kill" in options.only:
+        found["kill"] = await load_kill.measure(options.kill_alerts, load_kill.CONNECTIONS, options.dir)
+        print(load_kill.told(found["kill"]), end="\n\n", flush=True)
     if "fire" in options.only:
         far = fire.LEVELS if options.levels is None else options.levels
         found["fire_ms"] = {}

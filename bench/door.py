@@ -32,6 +32,7 @@ from bench.environment import install
 from bench.load import Load, Order
 from bench.report import aimed
 from bench.stack import HOST, STRATEGY, answers, free_ports
+from bench.up import with_children
 
 OURS, FRAMEWORK, FASTAPI, FLASK = "levelhead", "litestar", "fastapi", "flask"
 SERVERS: Final = {
@@ -110,19 +111,26 @@ def _order(house: House, name: str, tag: str, connections: int, seconds: float, 
     )
 
 
-async def load(order: Order, core: int | None = None) -> Load:
-    """Send from a process of its own, on the second core if there is one."""
-    argv = on_core(1 if core is None else core, sys.executable, "-m", "bench.load", msgspec.json.encode(order).decode())
+async def load(order: Order) -> Load:
+    """Send until the end of the order."""
+    async with loading(order) as senders:
+        told, _ = await senders.communicate()
+    if senders.returncode:
+        raise RuntimeError(f"the senders ended with {senders.returncode}")
+    return msgspec.json.decode(told, type=Load)
+
+
+@asynccontextmanager
+async def loading(order: Order) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Senders in a process of its own, on the second core if there is one."""
+    argv = on_core(1, sys.executable, "-m", "bench.load", msgspec.json.encode(order).decode())
     process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
     try:
-        told, _ = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode:
-        raise RuntimeError(f"the senders ended with {process.returncode}")
-    return msgspec.json.decode(told, type=Load)
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def _turn(pid: int, order: Order) -> Turn:
@@ -151,11 +159,10 @@ def on_core(core: int, *argv: str) -> list[str]:
 
 def _cpu_s(pid: int) -> float:
     """What a process and its children have used."""
-    ticks, pids = 0, [pid]
-    for one in pids:
+    ticks = 0
+    for one in with_children(pid):
         fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
-        pids += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -7,9 +7,11 @@ Each alert gets an `id` and an instrument of its own. A closed loop sends the ne
 """
 
 import asyncio
+import signal
 import sys
 import time
 from collections import Counter, deque
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
@@ -37,7 +39,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     symbols: int = 20
     tag: str = "load"
-    answers: Path | None = None  # where to note each alert that was answered: its id, the status, what was answered
+    answers: str | None = (
+        None  # a file where to note each alert that was answered: its id, the status, what was answered
+    )
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,11 +188,11 @@ class Sender(asyncio.Protocol):
 _opening: set[asyncio.Future[None]] = set()
 
 
-async def send(order: Order) -> Load:
-    notes = None if order.answers is None else order.answers.open("w")
+async def send(order: Order, notes: TextIO | None) -> Load:
     senders = Senders(order, notes)
     connections = [Sender(senders) for _ in range(order.connections)]
     await asyncio.gather(*(one.open() for one in connections))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, senders.over.set)
     pace = None if order.rate is None else asyncio.create_task(senders.paced())
     try:
         async with asyncio.timeout(order.warm_up_s + order.seconds):
@@ -205,8 +209,6 @@ async def send(order: Order) -> Load:
         await asyncio.sleep(0.01)
     for one in connections:
         one.close()
-    if notes is not None:
-        notes.close()
     return Load(
         answered=answered,
         seconds=counted_s,
@@ -218,7 +220,10 @@ async def send(order: Order) -> Load:
 
 def main() -> int:
     order = msgspec.json.decode(sys.argv[1], type=Order)
-    sys.stdout.write(msgspec.json.encode(uvloop.run(send(order))).decode() + "\n")
+    with ExitStack() as open_files:
+        notes = None if order.answers is None else open_files.enter_context(Path(order.answers).open("w"))
+        done = uvloop.run(send(order, notes))
+    sys.stdout.write(msgspec.json.encode(done).decode() + "\n")
     return 0
 
 
