@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -15,13 +16,16 @@ from arq.connections import ArqRedis
 from app.domain.refusals import Outcome
 from app.errors import Conflict, Refused, VenueError
 from app.gates import Gates
+from app.gather import Gather
 from app.keys import Credentials, Keys, SealBroken
 from app.log import event
 from app.queue import Doorbell, Prices, open_redis
 from app.settings import Settings, require_servers
-from app.store import accounts, installation, migrate
+from app.store import accounts, inbox, installation, migrate, strategies
 from app.store.accounts import AccountRow
 from app.store.db import Pool, open_pool, store_errors
+from app.store.inbox import New, Stored, key_of
+from app.store.strategies import WebhookStrategy
 from app.venues import registry
 from app.venues.base import Origins, Permissions, Venue
 from app.venues.gate import Gate
@@ -218,6 +222,8 @@ class Resources:
         self.prices = Prices(redis)
         self.gates = Gates(pool, redis, self.bell, address_name=settings.address_name)
         self.venues = Venues(settings, pool, keys, self.gates)
+        self.addressed: Gather[str, WebhookStrategy | None] = Gather(partial(strategies.for_webhooks, pool))
+        self.inbox: Gather[New, Stored] = Gather(partial(inbox.store_all, pool), apart=lambda new: key_of(new[0]))
 
 
 @asynccontextmanager

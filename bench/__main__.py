@@ -1,6 +1,6 @@
-"""`python -m bench`, `make bench`: both paths beside the floor and the steps they are made of; what an adapter adds to
-an order; the socket clients; a frame's way into the level book; the level book; a fire beside a bare socket and the
-SDK, fifty at once, and those of a recorded crash.
+"""`python -m bench`, `make bench`: both paths beside the floor and the steps they are made of; how many alerts the door
+takes; what an adapter adds to an order; the socket clients; a frame's way into the level book; the level book; a fire
+beside a bare socket and the SDK, fifty at once, and those of a recorded crash.
 
 One position per book and round: an alert opens it (measured), a tick through its stop closes it (measured).
 """
@@ -19,7 +19,21 @@ import msgspec
 import uvloop
 
 from app.errors import LevelheadError
-from bench import alert_path, burst, crash, emulator, fire, levels, order_overhead, pipeline, readers, tick_path
+from bench import (
+    alert_path,
+    burst,
+    crash,
+    door,
+    emulator,
+    environment,
+    fire,
+    levels,
+    load_kill,
+    order_overhead,
+    pipeline,
+    readers,
+    tick_path,
+)
 from bench.background import arm_far_away
 from bench.floor import Floor, references
 from bench.report import Summary, table, verdict
@@ -28,7 +42,7 @@ from bench.wire import Wire
 
 WARM_UP_ROUNDS = 2
 ALERT_AIM, TICK_AIM = 5.0, 1.0
-PARTS = ("paths", "fire", "burst", "orders", "readers", "crash", "pipeline", "levels")
+PARTS = ("paths", "door", "kill", "fire", "burst", "orders", "readers", "crash", "pipeline", "levels")
 MARKET_ENV = "LEVELHEAD_SHARED_MARKET"  # a folder of recorded market data: bench/frames.py
 
 
@@ -50,6 +64,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     reader_rounds: int
     reader_seconds: float
     bursts: int
+    door_rounds: int
+    door_seconds: float
+    kill_alerts: int
     market: Path | None
     emulator: bool
 
@@ -74,6 +91,9 @@ def parse(argv: list[str]) -> Options:
     parser.add_argument("--reader-rounds", type=int, default=3, help="rounds of the socket clients")
     parser.add_argument("--reader-seconds", type=float, default=1, help="of each of them")
     parser.add_argument("--bursts", type=int, default=burst.ROUNDS, help="ticks that cross fifty stops")
+    parser.add_argument("--door-rounds", type=int, default=3, help="rounds of each server in the part door")
+    parser.add_argument("--door-seconds", type=float, default=3, help="of each of them")
+    parser.add_argument("--kill-alerts", type=int, default=100_000, help="stored when everything is killed")
     parser.add_argument("--emulator", action="store_true", help="NautilusTrader's beside the level book; installs it")
     folder = os.environ.get(MARKET_ENV)
     parser.add_argument(
@@ -136,6 +156,15 @@ async def measure(options: Options) -> dict[str, Any]:
     rng = random.Random(options.seed)
     if "paths" in options.only:
         found["paths_ms"] = await run(options)
+    if "door" in options.only:
+        try:
+            found["door"] = await door.measure(options.door_rounds, options.door_seconds, options.dir)
+            print(door.told(found["door"]), end="\n\n", flush=True)
+        except environment.NotInstalled as error:
+            print(f"bench: {error}", file=sys.stderr)
+    if "kill" in options.only:
+        found["kill"] = await load_kill.measure(options.kill_alerts, load_kill.CONNECTIONS, options.dir)
+        print(load_kill.told(found["kill"]), end="\n\n", flush=True)
     if "fire" in options.only:
         far = fire.LEVELS if options.levels is None else options.levels
         found["fire_ms"] = {}
@@ -187,7 +216,7 @@ def main() -> int:
         if options.emulator:
             try:
                 rows |= emulator.measure()
-            except emulator.NotInstalled as error:
+            except environment.NotInstalled as error:
                 print(f"bench: {error}", file=sys.stderr)
         found["level_book_ns"] = rows
         print(levels.table(rows), levels.verdicts(rows), sep="\n")

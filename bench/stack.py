@@ -163,7 +163,7 @@ def _line(port: int, exchange_url: str, delay_ms: float, place: DataDir) -> Serv
 
 def _at_exchange(name: str, argv: Sequence[str], port: int, place: DataDir) -> Service:
     async def ready() -> bool:
-        return await _answers(f"http://{HOST}:{port}", "/control/health")
+        return await answers(f"http://{HOST}:{port}", "/control/health")
 
     return Service(name=name, argv=argv, env=handed_on(), ready=ready, log=place.logs / f"{name}.log")
 
@@ -187,16 +187,17 @@ async def _furnish(resources: Resources, secret: str, venue: accounts.VenueName)
 
 async def _ready(port: int) -> bool:
     """Each of the three counts as started when all of them are."""
-    return await _answers(f"http://{HOST}:{port}", "/health/ready")
+    return await answers(f"http://{HOST}:{port}", "/health/ready")
 
 
-async def _answers(url: str, path: str) -> bool:
+async def answers(url: str, path: str, ok: int = 200) -> bool:
+    """Whether a server is there and says so."""
     try:
         wire = await Wire.open(url)
     except OSError:
         return False
     try:
-        return (await wire.get(path))[0] == 200
+        return (await wire.get(path))[0] == ok
     except (OSError, EOFError):
         return False
     finally:

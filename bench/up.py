@@ -165,6 +165,13 @@ class Up:
             return True
         return False
 
+    async def kill_everything(self) -> None:
+        """kill -9 of all that runs, `up` first so that it starts nothing anew; also of each process of PostgreSQL's."""
+        for pid in with_children(self._process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self._process.wait()
+
     async def connect(self) -> Connection:
         """Our tables, without the house in between. Raises what NO_DATABASE names while it is away."""
         return await open_connection(self.place.database_url().reveal())
@@ -204,6 +211,15 @@ async def running(folder: Path, *flags: str) -> AsyncIterator[Up]:
         yield up
     finally:
         await up.stop()
+
+
+def with_children(pid: int) -> list[int]:
+    """A process and all below it, from the top."""
+    pids = [pid]
+    for one in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            pids += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
+    return pids
 
 
 async def until(check: Callable[[], Awaitable[bool]], within_s: float, every_s: float = 0.02) -> bool:

@@ -20,13 +20,10 @@ from app.domain.order import PositionSide
 from app.errors import InvalidInput, StoreUnavailable
 from app.flows.explain import Explanation, WhatIf, explain
 from app.flows.receive import Delivery, receive
-from app.flows.receive import Receipt as Stored
 from app.resources import Resources
 
 HANDLER_TIMEOUT_S = 2.5
 """The chart hangs up after 3 s and then takes the alert for lost, so it has to hear of it before."""
-
-_storing: set[asyncio.Task[Stored]] = set()  # the loop alone would forget a task that nobody awaits
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,21 +106,12 @@ def _held(text: str) -> tuple[PositionSide, Decimal]:
 async def _deliver(
     request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
 ) -> Response[Receipt]:
-    """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again.
-
-    What is out of time is cancelled and not waited for: with PostgreSQL silent its connection is given back only
-    seconds later, and the sender would have hung up by then.
-    """
-    storing = asyncio.create_task(_store(request, resources, strategy, secret))
-    storing.add_done_callback(_forget)
-    _storing.add(storing)
+    """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again."""
     try:
-        await asyncio.wait({storing}, timeout=HANDLER_TIMEOUT_S)
-        if not storing.done():
-            raise StoreUnavailable(f"the alert was not stored within {HANDLER_TIMEOUT_S} s")
-        receipt = storing.result()
-    finally:
-        storing.cancel()
+        async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            receipt = await receive(resources, await _delivery(request, strategy, secret))
+    except TimeoutError:
+        raise StoreUnavailable(f"the alert was not stored within {HANDLER_TIMEOUT_S} s") from None
     return Response(
         Receipt(
             alert_id=receipt.alert_id,
@@ -132,16 +120,6 @@ async def _deliver(
         ),
         status_code=200 if receipt.duplicate else 202,
     )
-
-
-def _forget(storing: asyncio.Task[Stored]) -> None:
-    _storing.discard(storing)
-    if not storing.cancelled():
-        storing.exception()  # of one that ended too late, nobody asks
-
-
-async def _store(request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None) -> Stored:
-    return await receive(resources, await _delivery(request, strategy, secret))
 
 
 async def _delivery(request: Request[Any, Any, State], strategy: str, secret: str | None) -> Delivery:

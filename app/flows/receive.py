@@ -15,7 +15,7 @@ from app.ids import new_id
 from app.keys import same
 from app.log import event
 from app.resources import Resources
-from app.store import inbox, strategies
+from app.store import strategies
 from app.store.db import store_errors
 from app.store.inbox import NewAlert, NewInstruction
 from app.store.strategies import WebhookStrategy
@@ -92,7 +92,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     symbol = alert.signals[0].symbol
     crash.point("receive.before_commit", symbol)
     with store_errors():
-        stored = await inbox.store(resources.pool, alert, instructions)
+        stored = await resources.inbox((alert, instructions))
     crash.point("receive.after_commit", symbol)
     if stored.duplicate:
         if not same(stored.body_hash, body_hash):
@@ -123,7 +123,7 @@ async def _ring(resources: Resources, alert: NewAlert, account_ids: list[UUID]) 
 async def addressed(resources: Resources, delivery: Delivery, body: Body) -> WebhookStrategy:
     """The strategy that a delivery is for. Raises Unauthorized."""
     with store_errors():
-        strategy = await strategies.for_webhook(resources.pool, delivery.strategy_id)
+        strategy = await resources.addressed(delivery.strategy_id)
     await _authenticate(resources, strategy, body.secret if delivery.path_secret is None else delivery.path_secret)
     assert strategy is not None
     return strategy

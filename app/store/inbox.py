@@ -1,9 +1,10 @@
 """The inbox: alerts as they came, and the instructions (one per order and book) that they became."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -102,14 +103,37 @@ class Instruction(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime  # of the alert; what no alert asked for is received when it is made
 
 
-HASH_WINDOW_S = 30
+New: TypeAlias = tuple[NewAlert, Sequence[NewInstruction]]
+Row = Any
 
-# One statement, so one round trip and one commit: claim the key, store the alert, and write one instruction for each of
-# its orders and each account that the strategy trades. Nothing is written when the key is taken.
+HASH_WINDOW_S = 30
+LOCKED_MAX_MS = 1000
+
+
+def key_of(alert: NewAlert) -> tuple[str, str]:
+    return alert.strategy_id, alert.key
+
+
+# One statement, so one round trip and one commit for all alerts that are given: claim their keys, store them, and write
+# one instruction for each of their orders and each account that the strategy trades. Of an alert whose key is taken
+# nothing is written. Keys are claimed in one order by everybody, so that two processes never wait for each other; and
+# a row that is held for long (a strategy that is being removed) does not hold up all that came with it.
 STORE = f"""
-WITH claimed AS (
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '{LOCKED_MAX_MS}', true) AS set
+), given AS MATERIALIZED (
+    SELECT place, id, strategy_id, key, body_hash, windowed, body, content_type, source, format,
+           signals::jsonb AS signals, sent_at, received_at
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bool[], $6::text[], $7::text[], $8::text[],
+                  $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[])
+           WITH ORDINALITY AS g (id, strategy_id, key, body_hash, windowed, body, content_type, source, format, signals,
+                                 sent_at, received_at, place)
+), wanted AS MATERIALIZED (
+    SELECT * FROM unnest($13::uuid[], $14::int[], $15::uuid[], $16::numeric[], $17::int[])
+                  WITH ORDINALITY AS w (id, place, account_id, multiplier, leg, number)
+), claimed AS (
     INSERT INTO alert_keys AS k (strategy_id, key, body_hash, alert_id, windowed)
-    VALUES ($2::text, $3, $4, $1::uuid, $5)
+    SELECT strategy_id, key, body_hash, id, windowed FROM patience, given ORDER BY strategy_id, key
     ON CONFLICT (strategy_id, key) DO UPDATE
        SET body_hash = excluded.body_hash, alert_id = excluded.alert_id, claimed_at = now()
      WHERE k.windowed AND k.claimed_at < now() - interval '{HASH_WINDOW_S} seconds'
@@ -117,59 +141,81 @@ WITH claimed AS (
 ), stored AS (
     INSERT INTO alerts (id, strategy_id, body, content_type, source, format, signal, more_signals, sent_at, received_at,
                         marks, status, outcome_code, outcome_reason, finished_at)
-    SELECT alert_id, $2::text, $6::text, $7::text, $8::text, $9::text, $10::jsonb, $13::jsonb, $11::timestamptz,
-           $12::timestamptz, jsonb_build_object('received', $12::timestamptz),
+    SELECT id, strategy_id, body, content_type, source, format, signals->0, signals - 0, sent_at, received_at,
+           jsonb_build_object('received', received_at),
            CASE WHEN nobody THEN 'refused' ELSE 'received' END,
            CASE WHEN nobody THEN '{Outcome.NO_ACCOUNT}' END,
            CASE WHEN nobody THEN 'the strategy trades no account: add one to it' END,
-           CASE WHEN nobody THEN $12::timestamptz END
-      FROM claimed, (SELECT cardinality($14::uuid[]) = 0 AS nobody) AS empty
+           CASE WHEN nobody THEN received_at END
+      FROM claimed JOIN given ON given.id = claimed.alert_id
+     CROSS JOIN LATERAL (SELECT NOT EXISTS (SELECT FROM wanted w WHERE w.place = given.place) AS nobody) AS empty
+     ORDER BY place
     RETURNING id
 ), instructed AS (
     INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, multiplier, request, leg)
-    SELECT i.id, 'alert', stored.id, i.account_id, wish.request->>'symbol', $2::text, i.multiplier, wish.request, i.leg
-      FROM stored, unnest($14::uuid[], $15::uuid[], $16::numeric[], $17::int[]) AS i (id, account_id, multiplier, leg),
-           LATERAL (SELECT CASE WHEN i.leg = 0 THEN $10::jsonb ELSE $13::jsonb->(i.leg - 1) END AS request) AS wish
-     ORDER BY i.leg
+    SELECT w.id, 'alert', stored.id, w.account_id, given.signals->w.leg->>'symbol', given.strategy_id, w.multiplier,
+           given.signals->w.leg, w.leg
+      FROM stored JOIN given USING (id) JOIN wanted w USING (place)
+     ORDER BY place, w.leg, w.number
 )
 SELECT id FROM stored
 """
 
-KEY_HOLDER = "SELECT alert_id, body_hash FROM alert_keys WHERE strategy_id = $1 AND key = $2"
+KEY_HOLDERS = """
+SELECT k.strategy_id, k.key, k.alert_id, k.body_hash
+  FROM unnest($1::text[], $2::text[]) AS g (strategy_id, key) JOIN alert_keys k USING (strategy_id, key)
+"""
 
 
-async def store(connection: Connection | Pool, alert: NewAlert, instructions: list[NewInstruction]) -> Stored:
-    """Store an alert with its instructions, all or none of it, unless its key is taken.
+async def store_all(connection: Connection | Pool, news: Sequence[New]) -> list[Stored]:
+    """Store alerts with their instructions, each of them all or none of it, unless its key is taken.
 
-    One for which there is no account is stored as refused.
+    No two may have the same key. One for which there is no account is stored as refused.
 
     Returns only after the commit. `duplicate` with an equal body hash is a resend; with another, a conflict.
     """
-    first, *more = alert.signals
-    stored = await connection.fetchval(
+    alerts = [alert for alert, _ in news]
+    wanted = [(place, one) for place, (_, instructions) in enumerate(news, 1) for one in instructions]
+    rows = await connection.fetch(
         STORE,
-        alert.id,
-        alert.strategy_id,
-        alert.key,
-        alert.body_hash,
-        alert.windowed,
-        alert.body,
-        alert.content_type,
-        alert.source,
-        alert.format,
-        first,
-        first.sent_at,
-        alert.received_at,
-        more,
-        [one.id for one in instructions],
-        [one.account_id for one in instructions],
-        [one.multiplier for one in instructions],
-        [one.leg for one in instructions],
+        [one.id for one in alerts],
+        [one.strategy_id for one in alerts],
+        [one.key for one in alerts],
+        [one.body_hash for one in alerts],
+        [one.windowed for one in alerts],
+        [one.body for one in alerts],
+        [one.content_type for one in alerts],
+        [one.source for one in alerts],
+        [one.format for one in alerts],
+        [msgspec.json.encode(one.signals).decode() for one in alerts],
+        [one.signals[0].sent_at for one in alerts],
+        [one.received_at for one in alerts],
+        [one.id for _, one in wanted],
+        [place for place, _ in wanted],
+        [one.account_id for _, one in wanted],
+        [one.multiplier for _, one in wanted],
+        [one.leg for _, one in wanted],
     )
-    if stored is not None:
+    stored = {row["id"] for row in rows}
+    taken = [one for one in alerts if one.id not in stored]
+    holders = {}
+    if taken:
+        rows = await connection.fetch(KEY_HOLDERS, [one.strategy_id for one in taken], [one.key for one in taken])
+        holders = {(row["strategy_id"], row["key"]): row for row in rows}
+    return [_stored(one, holders.get(key_of(one))) for one in alerts]
+
+
+def _stored(alert: NewAlert, holder: Row | None) -> Stored:
+    """An alert that holds its key itself was stored by an attempt whose answer was lost."""
+    if holder is None or holder["alert_id"] == alert.id:
         return Stored(alert_id=alert.id, duplicate=False, body_hash=alert.body_hash)
-    holder = await connection.fetchrow(KEY_HOLDER, alert.strategy_id, alert.key)
     return Stored(alert_id=holder["alert_id"], duplicate=True, body_hash=holder["body_hash"])
+
+
+async def store(connection: Connection | Pool, alert: NewAlert, instructions: list[NewInstruction]) -> Stored:
+    """As `store_all`, for one."""
+    [stored] = await store_all(connection, [(alert, instructions)])
+    return stored
 
 
 INSTRUCT = """
@@ -317,8 +363,6 @@ SELECT begun.*, coalesce((SELECT received_at FROM alerts WHERE id = begun.cause_
   FROM unhurried, begun
 """
 )
-
-Row = Any
 
 
 async def take(

@@ -13,7 +13,7 @@ from app.domain.money import ONE
 from app.domain.signal import Missed, Repeat, Sides
 from app.errors import Conflict, InvalidInput
 from app.ids import new_id
-from app.store.db import Connection, Pool, affected, as_struct_or_none, as_structs
+from app.store.db import Connection, Pool, affected, as_struct, as_struct_or_none, as_structs
 
 SECRETS_MAX = 10
 """Secrets of one strategy that hold at the same time: each is compared with at each alert."""
@@ -79,20 +79,28 @@ COLUMNS = f"""
 s.id, s.name, s.format, s.symbols, s.defaults, s.limits, s.enabled, s.created_at, s.updated_at, {SHARES}
 """
 
-FOR_WEBHOOK = f"""
+FOR_WEBHOOKS = f"""
 SELECT s.id, s.enabled, s.format, s.symbols, s.defaults, s.limits,
        ARRAY(SELECT secret_hash FROM strategy_secrets x
               WHERE x.strategy_id = s.id AND (x.expires_at IS NULL OR x.expires_at > now())
               ORDER BY x.id DESC) AS secret_hashes,
        {SHARES}
   FROM strategies s
- WHERE s.id = $1 AND s.removed_at IS NULL
+ WHERE s.id = ANY($1) AND s.removed_at IS NULL
 """
 
 
+async def for_webhooks(connection: Connection | Pool, strategy_ids: Sequence[str]) -> list[WebhookStrategy | None]:
+    """Of each the strategy with its live secrets (newest first) and accounts; None if there is none."""
+    rows = await connection.fetch(FOR_WEBHOOKS, list(set(strategy_ids)))
+    found = {row["id"]: as_struct(row, WebhookStrategy) for row in rows}
+    return [found.get(strategy_id) for strategy_id in strategy_ids]
+
+
 async def for_webhook(connection: Connection | Pool, strategy_id: str) -> WebhookStrategy | None:
-    """The strategy with its live secrets (newest first) and accounts; None if there is none."""
-    return as_struct_or_none(await connection.fetchrow(FOR_WEBHOOK, strategy_id), WebhookStrategy)
+    """As `for_webhooks`, for one."""
+    [found] = await for_webhooks(connection, [strategy_id])
+    return found
 
 
 GET = f"SELECT {COLUMNS} FROM strategies s WHERE s.id = $1 AND s.removed_at IS NULL"

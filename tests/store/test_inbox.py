@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -230,6 +231,72 @@ async def test_an_alert_for_no_account_is_stored_as_refused(pool: Pool, account:
     row = await state(pool, new.id)
     assert (row["status"], row["outcome_code"]) == ("refused", "no_account")
     assert row["finished_at"] is not None
+
+
+async def together(pool: Pool, news: Sequence[NewAlert], *account_ids: UUID) -> list[Stored]:
+    return await inbox.store_all(pool, [(new, [instructed(one) for one in account_ids]) for new in news])
+
+
+async def test_many_at_once_are_each_stored_once_and_in_their_order(pool: Pool, account: UUID) -> None:
+    other = await rows.account(pool, "other")
+    news = [alert(f"id:{9 - number}", strategy=("demo", "other")[number % 2]) for number in range(9)]
+    stored = await together(pool, news, account, other)
+    assert stored == [Stored(alert_id=one.id, duplicate=False, body_hash=one.body_hash) for one in news]
+    found = await pool.fetch("SELECT id FROM alerts ORDER BY seq")
+    assert [row["id"] for row in found] == [one.id for one in news]
+    found = await pool.fetch("SELECT cause_id, account_id FROM instructions ORDER BY seq")
+    assert [tuple(row) for row in found] == [(one.id, to) for one in news for to in (account, other)]
+
+
+async def test_among_many_each_is_told_of_its_own_duplicate(pool: Pool, account: UUID) -> None:
+    known = alert("id:1")
+    await store(pool, known, account)
+    new, resent, other_body = alert("id:2"), alert("id:1"), alert("hash:x", "x", strategy="other", windowed=True)
+    stored = await together(pool, [resent, new, other_body], account)
+    assert [one.duplicate for one in stored] == [True, False, False]
+    assert [one.alert_id for one in stored] == [known.id, new.id, other_body.id]
+    assert await counts(pool) == (3, 3, 3)
+
+
+async def test_one_that_cannot_be_stored_takes_the_others_with_it(pool: Pool, account: UUID) -> None:
+    """All or nothing: who stores many has to try them apart then."""
+    with pytest.raises(asyncpg.PostgresError):
+        await together(pool, [alert("id:1"), alert("id:2", strategy="nobody's")], account)
+    assert await counts(pool) == (0, 0, 0)
+
+
+async def test_an_attempt_whose_answer_was_lost_is_no_duplicate_of_itself(pool: Pool, account: UUID) -> None:
+    new = alert()
+    assert await store(pool, new, account) == await store(pool, new, account)
+    assert not (await store(pool, new, account)).duplicate
+    assert await counts(pool) == (1, 1, 1)
+
+
+async def test_two_processes_with_the_same_keys_in_another_order_do_not_wait_for_each_other(
+    pool: Pool, account: UUID
+) -> None:
+    keys = [f"id:{number}" for number in range(60)]
+    both = await asyncio.gather(
+        *(together(pool, [alert(key) for key in order], account) for order in (keys, keys[::-1]) * 4)
+    )
+    assert await counts(pool) == (60, 60, 60)
+    told = [one for stored in both for one in stored]
+    assert (sum(not one.duplicate for one in told), len(told)) == (60, 480)
+
+
+async def test_a_strategy_that_is_held_does_not_hold_up_an_alert_for_ever(
+    pool: Pool, account: UUID, database_url: str
+) -> None:
+    holding = await asyncpg.connect(database_url)
+    try:
+        await holding.execute("BEGIN; SELECT FROM strategies WHERE id = 'demo' FOR UPDATE")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await store(pool, alert(), account)
+        assert not (await store(pool, alert(strategy="other"), account)).duplicate
+    finally:
+        await holding.close()
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("SHOW lock_timeout") == "0"
 
 
 # ---------------------------------------------------------------------------------------------------------------- ends

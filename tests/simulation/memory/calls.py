@@ -464,6 +464,15 @@ LIFE: list[Call | float] = [
     call(troubles.accounts),
     call(troubles.end, ACCOUNTS[0], "BTCUSDT"),
     call(troubles.end, ACCOUNTS[0], "BTCUSDT"),
+    call(
+        inbox.store_all,
+        [
+            (alert(93, Action.CLOSE, more=(signal(Target.LONG, SYMBOLS[1]),)), [*shares(70, 1), *shares(71, 2, leg=1)]),
+            (alert(0, Action.OPEN_LONG), shares(73, 2)),  # a duplicate
+            (alert(92, Target.FLAT, strategy="nobody's"), []),
+            (alert(91, Target.FLAT, strategy="two", windowed=True), shares(75, 1)),
+        ],
+    ),
 ]  # fmt: skip
 """After WORLD: every statement at least once, with its refusals; numbers are seconds that go by."""
 

@@ -79,18 +79,17 @@ def _strategy(t: Tables, strategy_id: str) -> Row | None:
     return None if row is None or row["removed_at"] is not None else row
 
 
-@statement(strategies.FOR_WEBHOOK)
-def for_webhook(t: Tables, x: Transaction, strategy_id: str) -> list[Row]:
-    row = _strategy(t, strategy_id)
-    if row is None:
-        return []
+@statement(strategies.FOR_WEBHOOKS)
+def for_webhooks(t: Tables, x: Transaction, strategy_ids: Sequence[str]) -> list[Row]:
+    return [_for_webhook(t, x, row) for one in strategy_ids if (row := _strategy(t, one)) is not None]
+
+
+def _for_webhook(t: Tables, x: Transaction, row: Row) -> Row:
     secrets = [
-        secret
-        for secret in t.secrets_of.get(strategy_id)
-        if secret["expires_at"] is None or secret["expires_at"] > x.now
+        secret for secret in t.secrets_of.get(row["id"]) if secret["expires_at"] is None or secret["expires_at"] > x.now
     ]
     hashes = [secret["secret_hash"] for secret in sorted(secrets, key=lambda one: -int(one["id"].int))]
-    return [{name: row[name] for name in WEBHOOK} | {"secret_hashes": hashes, "accounts": _shares(t, strategy_id)}]
+    return {name: row[name] for name in WEBHOOK} | {"secret_hashes": hashes, "accounts": _shares(t, row["id"])}
 
 
 @statement(strategies.GET)

@@ -13,7 +13,7 @@ from tests.simulation.memory.schema import Row
 from tests.simulation.memory.statements import statement
 from tests.simulation.memory.tables import WAITING, Tables
 from tests.simulation.memory.transaction import Slot, Transaction
-from tests.simulation.memory.values import instant_text, seconds, stored_json, word
+from tests.simulation.memory.values import decoded, instant_text, seconds, stored_json, word
 
 NEIGHBOURS_MAX = 50
 GRAVEST_FIRST = ("needs_operator", "refused", "expired", "superseded", "done")
@@ -23,86 +23,94 @@ GRAVEST_FIRST = ("needs_operator", "refused", "expired", "superseded", "done")
 def store(
     t: Tables,
     x: Transaction,
-    alert_id: UUID,
-    strategy_id: str,
-    key: str,
-    body_hash: bytes,
-    windowed: bool,
-    body: str,
-    content_type: str,
-    source: str,
-    format: str,
-    signal: Any,
-    sent_at: datetime | None,
-    received_at: datetime,
-    more: Sequence[Any],
+    alert_ids: Sequence[UUID],
+    strategy_ids: Sequence[str],
+    keys: Sequence[str],
+    body_hashes: Sequence[bytes],
+    windowed: Sequence[bool],
+    bodies: Sequence[str],
+    content_types: Sequence[str],
+    sources: Sequence[str],
+    formats: Sequence[str],
+    signals: Sequence[str],
+    sent_at: Sequence[datetime | None],
+    received_at: Sequence[datetime],
     ids: Sequence[UUID],
+    places: Sequence[int],
     account_ids: Sequence[UUID],
     multipliers: Sequence[Decimal],
     legs: Sequence[int],
 ) -> list[Row]:
-    held = t.alert_keys.find((strategy_id, key))
-    if held is None:
-        t.alert_keys.insert(
-            x,
-            {
-                "strategy_id": strategy_id,
-                "key": key,
-                "body_hash": body_hash,
-                "alert_id": alert_id,
-                "windowed": windowed,
-            },
-        )
-    elif held.row["windowed"] and held.row["claimed_at"] < x.now - timedelta(seconds=inbox.HASH_WINDOW_S):
-        t.alert_keys.update(x, held, {"body_hash": body_hash, "alert_id": alert_id, "claimed_at": x.now})
-    else:
-        return []
-    requests = [stored_json(one) for one in (signal, *more)]
-    alert = {
-        "id": alert_id,
-        "strategy_id": strategy_id,
-        "body": body,
-        "content_type": content_type,
-        "source": source,
-        "format": str(format),
-        "signal": requests[0],
-        "more_signals": requests[1:],
-        "sent_at": sent_at,
-        "received_at": received_at,
-        "marks": {"received": instant_text(received_at)},
-        "status": "received",
-    }
-    if not ids:
-        alert |= {
-            "status": "refused",
-            "outcome_code": str(Outcome.NO_ACCOUNT),
-            "outcome_reason": "the strategy trades no account: add one to it",
-            "finished_at": received_at,
+    given = list(zip(strategy_ids, keys, body_hashes, alert_ids, windowed, strict=True))
+    claimed = {one[3] for one in sorted(given, key=lambda one: one[:2]) if _claim(t, x, *one)}
+    found = list(zip(alert_ids, strategy_ids, bodies, content_types, sources, formats, sent_at, strict=True))
+    wanted = sorted(zip(places, legs, ids, account_ids, multipliers, strict=True), key=lambda one: one[:2])
+    for place, (alert_id, strategy_id, body, content_type, source, format, sent) in enumerate(found, 1):
+        if alert_id not in claimed:
+            continue
+        requests = decoded(signals[place - 1])
+        alert = {
+            "id": alert_id,
+            "strategy_id": strategy_id,
+            "body": body,
+            "content_type": content_type,
+            "source": source,
+            "format": str(format),
+            "signal": requests[0],
+            "more_signals": requests[1:],
+            "sent_at": sent,
+            "received_at": received_at[place - 1],
+            "marks": {"received": instant_text(received_at[place - 1])},
+            "status": "received",
         }
-    t.alerts.insert(x, alert)
-    instructions = sorted(zip(legs, ids, account_ids, multipliers, strict=True), key=lambda one: one[0])
-    for leg, instruction_id, account_id, multiplier in instructions:
+        if place not in places:
+            alert |= {
+                "status": "refused",
+                "outcome_code": str(Outcome.NO_ACCOUNT),
+                "outcome_reason": "the strategy trades no account: add one to it",
+                "finished_at": received_at[place - 1],
+            }
+        t.alerts.insert(x, alert)
+    for place, leg, instruction_id, account_id, multiplier in wanted:
+        if alert_ids[place - 1] not in claimed:
+            continue
+        request = decoded(signals[place - 1])[leg]
         t.instructions.insert(
             x,
             {
                 "id": instruction_id,
                 "cause_kind": "alert",
-                "cause_id": alert_id,
+                "cause_id": alert_ids[place - 1],
                 "account_id": account_id,
-                "symbol": requests[leg]["symbol"],
-                "strategy_id": strategy_id,
+                "symbol": request["symbol"],
+                "strategy_id": strategy_ids[place - 1],
                 "multiplier": multiplier,
-                "request": requests[leg],
+                "request": request,
                 "leg": leg,
             },
         )
-    return [{"id": alert_id}]
+    return [{"id": alert_id} for alert_id in alert_ids if alert_id in claimed]
 
 
-@statement(inbox.KEY_HOLDER)
-def key_holder(t: Tables, x: Transaction, strategy_id: str, key: str) -> list[Row]:
-    slot = t.alert_keys.find((strategy_id, key))
-    return [] if slot is None else [{name: slot.row[name] for name in ("alert_id", "body_hash")}]
+def _claim(
+    t: Tables, x: Transaction, strategy_id: str, key: str, body_hash: bytes, alert_id: UUID, windowed: bool
+) -> bool:
+    held = t.alert_keys.find((strategy_id, key))
+    claim = {"body_hash": body_hash, "alert_id": alert_id}
+    if held is None:
+        t.alert_keys.insert(x, {"strategy_id": strategy_id, "key": key, "windowed": windowed, **claim})
+    elif held.row["windowed"] and held.row["claimed_at"] < x.now - timedelta(seconds=inbox.HASH_WINDOW_S):
+        t.alert_keys.update(x, held, {**claim, "claimed_at": x.now})
+    else:
+        return False
+    return True
+
+
+@statement(inbox.KEY_HOLDERS)
+def key_holders(t: Tables, x: Transaction, strategy_ids: Sequence[str], keys: Sequence[str]) -> list[Row]:
+    slots = [t.alert_keys.find(one) for one in zip(strategy_ids, keys, strict=True)]
+    columns = ("strategy_id", "key", "alert_id", "body_hash")
+    return [{name: slot.row[name] for name in columns} for slot in slots if slot is not None]
 
 
 @statement(inbox.INSTRUCT)
