@@ -18,9 +18,10 @@ from app.api.problems import Problem
 from app.domain.money import ZERO
 from app.domain.order import PositionSide
 from app.errors import InvalidInput, StoreUnavailable
+from app.flows.door import Delivery
 from app.flows.explain import Explanation, WhatIf, explain
-from app.flows.receive import Delivery, receive
 from app.flows.receive import Receipt as Stored
+from app.flows.receive import receive
 from app.resources import Resources
 
 HANDLER_TIMEOUT_S = 2.5

@@ -6,7 +6,6 @@ from typing import Literal
 
 import msgspec
 
-from app.alerts.body import Body
 from app.alerts.defaults import read_defaults
 from app.alerts.recognise import Reading, beyond_us, in_time, open_alert, understand
 from app.domain.decide import Close, Leg, Open, Plan, Situation, decide, needs_equity, too_old
@@ -19,8 +18,8 @@ from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import Action, Exits, PriceOrPct, Signal, Target
 from app.errors import InvalidInput, OutcomeUnknown, Refused, Transient
 from app.flows import preflight
+from app.flows.door import Delivery, addressed
 from app.flows.plan import rules_of
-from app.flows.receive import Delivery, addressed
 from app.ids import new_id
 from app.resources import Connected, Resources
 from app.store import positions
@@ -96,9 +95,9 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
     except InvalidInput as error:
         if delivery.path_secret is None:
             raise
-        await addressed(resources, delivery, Body(obj={}, secret=None, repairs=()))
+        await addressed(resources, delivery)
         return _unread(error, None)
-    strategy = await addressed(resources, delivery, body)
+    strategy = await addressed(resources, delivery, body.secret)
     now = what_if.at or resources.now()
     try:
         defaults = read_defaults(strategy.defaults, "defaults.")

@@ -28,6 +28,7 @@ from app.store import (
     levels,
     orders,
     positions,
+    rejected,
     strategies,
     troubles,
 )
@@ -172,6 +173,14 @@ def fill(
         venue_fill_id=f"f{number}", venue_order_id=f"v{number}", client_order_id=client_order_id,
         origin=FillOrigin.ORDER, symbol=SYMBOLS[0], side=side, position_side=PositionSide.LONG if number % 2 else None,
         qty=qty, price=price, fee=D("0.01"), fee_currency="USDT", filled_at=START,
+    )  # fmt: skip
+
+
+def turned_away(number: int, strategy: str = STRATEGIES[0]) -> rejected.Rejected:
+    return rejected.Rejected(
+        id=id_of("reject", number), strategy_id=strategy, code="not_json", reason="The body is not JSON.", field=None,
+        body="{", body_bytes=1, content_type="text/plain", source="127.0.0.1",
+        received_at=START + timedelta(days=number - 40),
     )  # fmt: skip
 
 
@@ -464,6 +473,11 @@ LIFE: list[Call | float] = [
     call(troubles.accounts),
     call(troubles.end, ACCOUNTS[0], "BTCUSDT"),
     call(troubles.end, ACCOUNTS[0], "BTCUSDT"),
+    call(rejected.keep, turned_away(0, "unknown")),
+    *(call(rejected.keep, turned_away(number)) for number in range(rejected.KEPT_MAX + 2)),
+    call(rejected.keep, turned_away(1)),  # twice
+    call(rejected.keep, turned_away(200, "two")),
+    call(rejected.forget),
 ]  # fmt: skip
 """After WORLD: every statement at least once, with its refusals; numbers are seconds that go by."""
 
@@ -508,10 +522,11 @@ all_positions = st.builds(
     position, numbers, st.integers(1, 3), account=account_numbers, symbol=symbols, side=sides,
     status=st.sampled_from(PositionStatus), qty=quantities, hedge=st.booleans(),
 )  # fmt: skip
+other_intents = numbers.filter(lambda number: number != 1)  # which is a level's already, and asked for by that
 all_levels = st.builds(
     level, numbers, of=st.integers(0, 1), kind=st.sampled_from(LevelKind), rung=st.integers(0, 1),
-    intent_number=numbers, order_number=numbers, status=st.sampled_from(LevelStatus), moved_s=st.sampled_from([0, 1]),
-    qty=quantities, extreme=st.none() | prices,
+    intent_number=other_intents, order_number=numbers, status=st.sampled_from(LevelStatus),
+    moved_s=st.sampled_from([0, 1]), qty=quantities, extreme=st.none() | prices,
 )  # fmt: skip
 fills = st.builds(fill, numbers, st.none() | st.just("lh0"), qty=quantities, price=prices, side=st.sampled_from(Side))
 endings = st.sampled_from([InstructionStatus.DONE, InstructionStatus.REFUSED, InstructionStatus.NEEDS_OPERATOR])
@@ -665,6 +680,8 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(troubles.symbols, account_ids),
     _calls(troubles.held, account_ids),
     _calls(troubles.accounts),
+    _calls(rejected.keep, st.builds(turned_away, numbers, st.sampled_from(STRATEGIES))),
+    _calls(rejected.forget),
 ]  # fmt: skip
 ANY_CALL = st.one_of(CALLS)
 ALL_CALLS = st.tuples(st.tuples(*CALLS), st.randoms(use_true_random=False)).map(lambda drawn: shuffled(*drawn))
