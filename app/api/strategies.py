@@ -41,6 +41,7 @@ SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 SLUG_CHARS_MAX = 64
 SLUG_TRIES_MAX = 20
 
+ALERTS_PER_MINUTE_MAX = 1000
 ALERT_EVERY_S_MIN, ALERT_EVERY_S_MAX = 60, 31 * 86_400
 
 
@@ -295,6 +296,13 @@ def _checked_limits(limits: Limits) -> Limits:
     most = limits.max_notional
     if most is not None and not (most.is_finite() and most > ZERO):
         raise InvalidInput("bad_value", "max_notional must be above 0: correct it.", "limits.max_notional")
+    per_minute = limits.alerts_per_minute
+    if per_minute is not None and not 1 <= per_minute <= ALERTS_PER_MINUTE_MAX:
+        raise InvalidInput(
+            "bad_value",
+            f"alerts_per_minute must be 1 to {ALERTS_PER_MINUTE_MAX}: correct it.",
+            "limits.alerts_per_minute",
+        )
     every_s = limits.alert_every_s
     if every_s is not None and not ALERT_EVERY_S_MIN <= every_s <= ALERT_EVERY_S_MAX:
         raise InvalidInput(

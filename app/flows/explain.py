@@ -233,7 +233,7 @@ async def _of_signal(
         available=None if equity is None else equity.available,
         received_at=now,
         now=now,
-        unfit=None if signal.only_closes else await preflight.in_the_way(resources, connected, signal.symbol),
+        unfit=None if signal.only_closes else await _unfit(resources, connected, strategy, signal, now),
     )
     ours = next((one for one in held if one.strategy_id == strategy.id), None)
     word, side = meaning(signal, rules, ours)
@@ -245,6 +245,13 @@ async def _of_signal(
         plan = decide(signal, rules, situation)
     orders = [_order(connected, leg, held) for leg in plan.legs]
     return _Told(plan=plan, meaning=word, side=side, venue=connected.account.venue, orders=orders)
+
+
+async def _unfit(
+    resources: Resources, connected: Connected, strategy: WebhookStrategy, signal: Signal, now: datetime
+) -> Refusal | None:
+    crowded = await preflight.crowded(resources, strategy, at=now, before=None)
+    return crowded or await preflight.in_the_way(resources, connected, signal.symbol)
 
 
 def _after(

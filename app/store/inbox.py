@@ -172,6 +172,25 @@ async def store(connection: Connection | Pool, alert: NewAlert, instructions: li
     return Stored(alert_id=holder["alert_id"], duplicate=True, body_hash=holder["body_hash"])
 
 
+# How many of a strategy's alerts came in the minute up to an instant, before an alert (or all of them); not counted
+# further than asked for. By the order and time of their arrival alone, so that it is the same whenever it is asked.
+ALERTS_BEFORE = """
+SELECT count(*)
+  FROM (SELECT received_at FROM alerts
+         WHERE strategy_id = $1 AND ($2::uuid IS NULL OR seq < (SELECT seq FROM alerts WHERE id = $2))
+         ORDER BY seq DESC LIMIT $4) AS latest
+ WHERE received_at > $3::timestamptz - interval '1 minute'
+"""
+
+
+async def too_many(
+    connection: Connection | Pool, strategy_id: str, most: int, *, at: datetime, before: UUID | None
+) -> bool:
+    """Whether `most` alerts of the strategy came already in the minute up to `at`, before the alert `before`."""
+    found: int = await connection.fetchval(ALERTS_BEFORE, strategy_id, before, at, most)
+    return found >= most
+
+
 INSTRUCT = """
 INSERT INTO instructions (id, cause_kind, cause_id, account_id, symbol, strategy_id, request, position_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

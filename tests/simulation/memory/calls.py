@@ -296,6 +296,11 @@ LIFE: list[Call | float] = [
     call(inbox.store, alert(3, Action.CLOSE_LONG, sent_at=START + timedelta(seconds=5)), shares(4, 1)),
     call(inbox.closing_waits, ACCOUNTS[0], SYMBOLS[0], id_of("instruction", 0)),
     call(inbox.neighbours, instruction(0, 0, 1, START)),
+    call(inbox.too_many, "one", 2, at=START + timedelta(seconds=2), before=id_of("alert", 2)),
+    call(inbox.too_many, "one", 1, at=START + timedelta(seconds=2), before=id_of("alert", 2)),
+    call(inbox.too_many, "one", 3, at=START + timedelta(seconds=60), before=None),
+    call(inbox.too_many, "one", 3, at=START + timedelta(seconds=59), before=None),
+    call(inbox.too_many, "one", 1, at=START, before=WORKERS[0]),
     call(inbox.waiting_books, limit=10),
     call(inbox.next_id, ACCOUNTS[0], SYMBOLS[0]),
     call(inbox.take, ACCOUNTS[0], SYMBOLS[0], WORKERS[1]),  # W0 has it
@@ -680,6 +685,10 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(troubles.symbols, account_ids),
     _calls(troubles.held, account_ids),
     _calls(troubles.accounts),
+    _calls(
+        inbox.too_many, st.sampled_from(STRATEGIES), st.integers(1, 3), at=instants.filter(bool),
+        before=st.none() | ids("alert"),
+    ),
     _calls(rejected.keep, st.builds(turned_away, numbers, st.sampled_from(STRATEGIES))),
     _calls(rejected.forget),
 ]  # fmt: skip
