@@ -59,6 +59,7 @@ TITLES: Final = {
 }
 
 STATUS_OF_CODE: Final = {
+    "source_not_allowed": 403,
     "email_taken": 409,
     "name_taken": 409,
     "id_taken": 409,

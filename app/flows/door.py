@@ -2,7 +2,8 @@
 
 import msgspec
 
-from app.errors import LevelheadError
+from app import addresses
+from app.errors import InvalidInput, LevelheadError
 from app.keys import same
 from app.resources import Resources
 from app.store import strategies
@@ -21,7 +22,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     path_secret: str | None
     raw: bytes
     content_type: str
-    source: str  # peer address
+    source: str  # the address that it comes from
 
     def __repr__(self) -> str:
         return f"Delivery({self.strategy_id!r}, {len(self.raw)} bytes)"
@@ -38,6 +39,21 @@ async def addressed(resources: Resources, delivery: Delivery, *in_body: str | No
     await _authenticate(resources, strategy, [secret for secret in given if secret])
     assert strategy is not None
     return strategy
+
+
+def admit(resources: Resources, strategy: WebhookStrategy, delivery: Delivery) -> None:
+    """Whether alerts of the strategy may come this way; asked of whoever has its secret, so strangers learn nothing of
+    it. Raises InvalidInput.
+    """
+    sources = strategy.limits.sources
+    if sources is None:
+        sources = addresses.split(resources.settings.alert_sources)
+    if sources and not addresses.among(addresses.read(delivery.source), addresses.networks(sources)):
+        raise InvalidInput(
+            "source_not_allowed",
+            f"The alert came from {delivery.source}, and only {', '.join(sources)} may send: add the address to the "
+            "list; if it is a proxy of yours, name it in LEVELHEAD_TRUSTED_PROXIES.",
+        )
 
 
 async def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secrets: list[str]) -> None:

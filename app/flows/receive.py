@@ -12,7 +12,7 @@ from app.alerts.recognise import in_time, open_alert, read_body
 from app.domain.refusals import Outcome
 from app.errors import InvalidInput, LevelheadError
 from app.flows import rejected
-from app.flows.door import Delivery, addressed
+from app.flows.door import Delivery, addressed, admit
 from app.ids import new_id
 from app.keys import same
 from app.log import event
@@ -56,6 +56,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
         raise
     strategy = await addressed(resources, delivery, body.secret)
     try:
+        admit(resources, strategy, delivery)
         defaults = read_defaults(strategy.defaults, "defaults.")
         reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
         reading = in_time(reading, received_at)
