@@ -19,6 +19,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
+from app import addresses
 from app.api.access import PUBLIC, require_access
 from app.api.accounts import AccountController
 from app.api.alerts import AlertController
@@ -93,6 +94,7 @@ def create_app(resources: Resources) -> Litestar:
     )
     app.state.resources = resources
     app.state.throttle = Throttle()
+    app.state.proxies = addresses.networks(addresses.split(resources.settings.trusted_proxies))
     return app
 
 
@@ -141,7 +143,7 @@ def server_config(app: Litestar, host: str, port: int) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        forwarded_allow_ips="127.0.0.1",
+        proxy_headers=False,  # see api.proxies
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )

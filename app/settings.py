@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from app import addresses
 from app.errors import SettingsError
 
 PREFIX: Final = "LEVELHEAD_"
@@ -81,6 +82,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     public_url: str | None = None
     """Origin under which the outside reaches the API, like `https://bot.example.com`; in webhook URLs."""
+
+    trusted_proxies: str | None = None
+    """Addresses and networks of proxies, with commas: what they say of their clients (X-Forwarded-For) is believed."""
+
+    alert_sources: str | None = None
+    """Addresses and networks that alerts may come from, with commas; `tradingview` stands for those that it publishes.
+    Any if not set."""
 
     simulator_url: str | None = None
     """Origin that accounts with environment "simulator" talk to, like `http://127.0.0.1:8090`."""
@@ -226,6 +234,24 @@ def _origin(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _addresses(*words: str) -> Callable[[str], str]:
+    """A list with commas; of the words that stand for addresses it may have `words`."""
+    cure = "must be addresses such as 10.0.0.5 or networks such as 10.0.0.0/8, with commas"
+    also = "".join(f", or {word}" for word in words)
+
+    def parse(value: str) -> str:
+        written = addresses.split(value)
+        try:
+            addresses.networks(written)
+        except addresses.BadAddress as bad:
+            raise ValueError(f"{cure}{also}, not {str(bad)!r}") from None
+        if not written or (addresses.TRADINGVIEW in written and addresses.TRADINGVIEW not in words):
+            raise ValueError(f"{cure}{also}, not {value!r}")
+        return ",".join(written)
+
+    return parse
+
+
 def _database_url(value: str) -> Secret:
     parts = _split(value)
     if parts is None or parts.scheme not in ("postgresql", "postgres"):
@@ -280,6 +306,8 @@ PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "host": _text,
     "port": _integer(1, 65_535),
     "public_url": _origin,
+    "trusted_proxies": _addresses(),
+    "alert_sources": _addresses(addresses.TRADINGVIEW),
     "simulator_url": _origin,
     "log_format": _one_of("text", "json"),
     "log_level": _one_of("debug", "info", "warning", "error"),

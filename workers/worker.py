@@ -24,7 +24,7 @@ from app.log import event
 from app.queue import QUEUE, Rung, deserialize, forget, serialize, wait_for_ring
 from app.resources import Resources, open_resources
 from app.settings import Settings
-from app.store import inbox, leases
+from app.store import inbox, leases, rejected
 from app.store.db import store_errors
 from workers import tasks
 from workers.stop import end_all, heed_cancellation, until_asked_to_stop
@@ -39,6 +39,7 @@ SWEEP_BOOKS_MAX = 200
 ASK_ORDERS_S = 2.0  # about orders whose end is not known
 RECONCILE_S = 6.0  # all that is held
 NOTICE_S = 5.0  # keys that are refused, instruments that are halted
+FORGET_S = 3600.0  # what is kept for a while only
 RECONCILER_TTL_S = 8.0
 POLL_S = 1.0  # a look at the queue without a ring: for jobs that were put off
 JOB_TIMEOUT_S = 60
@@ -155,6 +156,7 @@ class Process:
                 group.create_task(self._every(ASK_ORDERS_S, self._ask_orders))
                 group.create_task(self._every(RECONCILE_S, self._reconcile))
                 group.create_task(self._every(NOTICE_S, self._notice))
+                group.create_task(self._every(FORGET_S, self._forget))
                 group.create_task(queue.main())
         finally:
             await end_all(self._sweeping)
@@ -222,6 +224,10 @@ class Process:
         if await self._is_reconciler():
             await notices.all_accounts(self.resources)
             await notices.all_strategies(self.resources)
+
+    async def _forget(self) -> None:
+        with store_errors():
+            await rejected.forget(self.resources.pool)
 
     async def _is_reconciler(self) -> bool:
         """One worker of all compares with the exchanges at a time."""

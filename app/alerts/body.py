@@ -6,7 +6,7 @@ wrong trade in silence, so each is refused or read exactly here.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
@@ -14,6 +14,7 @@ import msgspec
 
 from app.alerts.codes import AlertCode
 from app.alerts.mend import mend
+from app.alerts.redact import REMOVED, SECRET_FIELDS, cut, is_secret, secrets_in, without_secrets
 from app.errors import InvalidInput
 
 BODY_BYTES_MAX = 64 * 1024  # more than a legal message in Latin letters needs
@@ -21,21 +22,7 @@ DEPTH_MAX = 16  # ours are 3 deep, the deepest known template 4
 
 LEGS_MAX = 10  # orders in one body
 
-# In the order in which they are looked at, in capitals or not; all of them are kept out of what is stored, at any
-# depth. The later ones are what other services call theirs.
-SECRET_FIELDS = (
-    "secret", "passphrase", "password", "key", "token",
-    "api_secret", "apisecret", "signaltoken", "email_token", "connector_secret", "api_key", "apikey", "license_id",
-    "licenseid",
-)  # fmt: skip
-REMOVED = "***"
-# A secret inside a text: a command of plain text, or JSON inside of a JSON string. Group 2 is the secret.
-_NAMED = re.compile(rf"(?i)(?<![a-z0-9])({'|'.join(SECRET_FIELDS)})\\?[\"']?\s*[=:]\s*\\?[\"']?([^\s\"'\\,;|&}}]+)")
-# PineConnector: the licence stands in front, without a name.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
-_SECRET_NAMES = frozenset(SECRET_FIELDS)
-_ENDINGS = ("secret", "passphrase", "password", "token")
-_LICENCE = re.compile(r"\s*([0-9]{8,20})\s*,")
 # A secret is also cut out of other fields that repeat it; a shorter one would cut up ordinary words.
 SECRET_LENGTH_MIN = 8
 
@@ -80,20 +67,27 @@ def open_body(raw: bytes) -> Body:
 
 def text_without_secrets(body: Body, path_secret: str | None) -> str:
     """The body for storing: JSON in the order in which it came, or the text; the values of secrets are removed."""
-    secrets = _long_secrets(body, path_secret)
+    secrets = long_secrets(_secrets_in(body.obj), path_secret)
     if isinstance(body.obj, str):
-        return _cut(_without_named(body.obj), secrets)
+        return cut(without_secrets(body.obj), secrets)
     return _encoder.encode(_redacted(body.obj, secrets)).decode()
+
+
+def text_of(raw: bytes) -> str:
+    """A body that could not be opened as text, whatever it is. NULs are left out: PostgreSQL takes none, and UTF-16
+    becomes readable.
+    """
+    return raw[:BODY_BYTES_MAX].decode("utf-8", "replace").replace("\x00", "")
 
 
 def scrub(text: str, body: Body, path_secret: str | None) -> str:
     """`text` without any secret of this delivery, for sentences that quote what was sent."""
-    return _cut(text, _long_secrets(body, path_secret))
+    return cut(text, long_secrets(_secrets_in(body.obj), path_secret))
 
 
-def _long_secrets(body: Body, path_secret: str | None) -> list[str]:
+def long_secrets(named: Iterable[str], path_secret: str | None) -> list[str]:
     """Those that are cut out wherever they stand, the longest first: one may be the beginning of another."""
-    found = {text for text in (*_secrets_in(body.obj), path_secret) if text and len(text) >= SECRET_LENGTH_MIN}
+    found = {text for text in (*named, path_secret) if text and len(text) >= SECRET_LENGTH_MIN}
     return sorted(found, key=len, reverse=True)
 
 
@@ -226,11 +220,6 @@ def _check_string(text: str) -> None:
         )
 
 
-def _is_secret(name: str) -> bool:
-    lowered = name.lower()
-    return lowered in _SECRET_NAMES or lowered.endswith(_ENDINGS)
-
-
 def _as_secret(value: object) -> str | None:
     if isinstance(value, Decimal):
         return str(value)
@@ -256,7 +245,7 @@ def _secret_of(obj: dict[str, object] | list[dict[str, object]] | str) -> str | 
 def _secrets_in(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for name, child in value.items():
-            text = _as_secret(child) if _is_secret(name) else None
+            text = _as_secret(child) if is_secret(name) else None
             if text is not None:
                 yield text
             else:
@@ -265,40 +254,19 @@ def _secrets_in(value: object) -> Iterator[str]:
         for child in value:
             yield from _secrets_in(child)
     elif isinstance(value, str):
-        yield from _named_in(value)
-
-
-def _named_in(text: str) -> Iterator[str]:
-    if "=" in text or ":" in text:
-        yield from (found[2] for found in _NAMED.finditer(text))
-    if "," in text and (licence := _LICENCE.match(text)) is not None:
-        yield licence[1]
+        yield from secrets_in(value)
 
 
 def _redacted(value: object, secrets: list[str]) -> object:
     if isinstance(value, dict):
         return {
-            _cut(name, secrets): REMOVED if _is_secret(name) else _redacted(child, secrets)
+            cut(name, secrets): REMOVED if is_secret(name) else _redacted(child, secrets)
             for name, child in value.items()
         }
     if isinstance(value, list):
         return [_redacted(child, secrets) for child in value]
     if isinstance(value, str):
-        return _cut(_without_named(value), secrets)
+        return cut(without_secrets(value), secrets)
     if isinstance(value, Decimal) and any(secret in str(value) for secret in secrets):
         return REMOVED
     return value
-
-
-def _without_named(text: str) -> str:
-    if "=" in text or ":" in text:
-        text = _NAMED.sub(lambda found: found[0][: found.start(2) - found.start(0)] + REMOVED, text)
-    if "," in text and (licence := _LICENCE.match(text)) is not None:
-        text = text[: licence.start(1)] + REMOVED + text[licence.end(1) :]
-    return text
-
-
-def _cut(text: str, secrets: list[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, REMOVED)
-    return text

@@ -12,8 +12,9 @@ from app.api.access import at_least
 from app.api.inject import Injected
 from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, one_page, read_cursor
 from app.api.problems import not_found
-from app.store import views
+from app.store import rejected, views
 from app.store.inbox import AlertStatus
+from app.store.rejected import Rejected
 from app.store.users import Role
 from app.store.views import AlertView, EventView, FillView, InstructionView, OrderView, OutcomeView, reading
 
@@ -43,6 +44,21 @@ class AlertDetail(AlertView, frozen=True, kw_only=True):
     events: list[EventView]
 
 
+class RejectedJson(msgspec.Struct, frozen=True, kw_only=True):
+    """`body` is the beginning of what was sent, without secrets; `body_bytes` counts all of it."""
+
+    id: UUID
+    strategy: str
+    code: str
+    reason: str
+    field: str | None
+    body: str
+    body_bytes: int
+    content_type: str
+    source: str
+    received_at: datetime
+
+
 class AlertController(Controller):
     path = "/alerts"
     tags = ("alerts",)
@@ -62,6 +78,22 @@ class AlertController(Controller):
         async with reading(resources.pool) as db:
             found = await views.alerts(db, before_seq=before, strategy=strategy, status=status, limit=limit + 1)
         return one_page(found, limit, lambda row: row.alert, lambda row: str(row.seq))
+
+    @get("/rejected")
+    async def list_rejected(
+        self,
+        resources: Injected,
+        limit: Limit = LIMIT_DEFAULT,
+        cursor: Cursor = None,
+        strategy: FromQuery[str | None] = None,
+    ) -> Page[RejectedJson]:
+        """What came with the right secret and was refused at the door, so that no alert came of it. The newest first:
+        the last hundred of each strategy, of the last thirty days.
+        """
+        before = read_cursor(cursor, UUID)
+        async with reading(resources.pool) as db:
+            found = await rejected.page(db, before=before, strategy=strategy, limit=limit + 1)
+        return one_page(found, limit, _rejected, lambda row: str(row.id))
 
     @get("/{alert_id:uuid}")
     async def get_alert(self, alert_id: FromPath[UUID], resources: Injected) -> AlertDetail:
@@ -85,6 +117,11 @@ class AlertController(Controller):
 
 def _account_outcome(instruction: InstructionView) -> AccountOutcome:
     return AccountOutcome(**{name: getattr(instruction, name) for name in AccountOutcome.__struct_fields__})
+
+
+def _rejected(row: Rejected) -> RejectedJson:
+    given = msgspec.structs.asdict(row)
+    return RejectedJson(strategy=given.pop("strategy_id"), **given)
 
 
 def _seq(place: str) -> int:

@@ -9,7 +9,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, SerializationException, ValidationException
 
 from app.errors import Conflict, InvalidInput, LevelheadError, Refused, StoreUnavailable, VenueError
-from app.flows.receive import KeyConflict, Unauthorized
+from app.flows.door import Unauthorized
+from app.flows.receive import KeyConflict
 from app.log import event
 from app.store.db import UNAVAILABLE
 
@@ -58,6 +59,7 @@ TITLES: Final = {
 }
 
 STATUS_OF_CODE: Final = {
+    "source_not_allowed": 403,
     "email_taken": 409,
     "name_taken": 409,
     "id_taken": 409,

@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
+from app import addresses
 from app.alerts.defaults import read_defaults
 from app.alerts.recognise import AUTO, FORMATS
 from app.alerts.symbols import normalise
@@ -20,6 +21,7 @@ from app.api.access import at_least
 from app.api.inject import Injected
 from app.api.paging import LIMIT_DEFAULT, Cursor, Limit, Page, one_page, read_cursor
 from app.api.problems import not_found
+from app.api.proxies import base_url_of
 from app.domain.money import ONE, ZERO, plain
 from app.errors import InvalidInput
 from app.keys import new_secret
@@ -34,6 +36,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 ACCOUNTS_MAX = 50
 SYMBOLS_MAX = 1000
+SOURCES_MAX = 100
 MULTIPLIER_MAX = Decimal(1000)
 OVERLAP_DEFAULT_S = 24 * 3600
 OVERLAP_MAX_S = 30 * 24 * 3600
@@ -41,6 +44,7 @@ SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 SLUG_CHARS_MAX = 64
 SLUG_TRIES_MAX = 20
 
+ALERTS_PER_MINUTE_MAX = 1000
 ALERT_EVERY_S_MIN, ALERT_EVERY_S_MAX = 60, 31 * 86_400
 
 
@@ -251,7 +255,7 @@ async def _create(db: Any, new: NewStrategy, secret_hash: bytes, *, exact: bool)
 
 
 def _base(request: Request[Any, Any, State], resources: Resources) -> str:
-    return resources.settings.public_url or str(request.base_url).rstrip("/")
+    return resources.settings.public_url or base_url_of(request)
 
 
 def _json(row: Strategy, base: str) -> StrategyJson:
@@ -295,6 +299,15 @@ def _checked_limits(limits: Limits) -> Limits:
     most = limits.max_notional
     if most is not None and not (most.is_finite() and most > ZERO):
         raise InvalidInput("bad_value", "max_notional must be above 0: correct it.", "limits.max_notional")
+    if limits.sources is not None:
+        _check_sources(limits.sources)
+    per_minute = limits.alerts_per_minute
+    if per_minute is not None and not 1 <= per_minute <= ALERTS_PER_MINUTE_MAX:
+        raise InvalidInput(
+            "bad_value",
+            f"alerts_per_minute must be 1 to {ALERTS_PER_MINUTE_MAX}: correct it.",
+            "limits.alerts_per_minute",
+        )
     every_s = limits.alert_every_s
     if every_s is not None and not ALERT_EVERY_S_MIN <= every_s <= ALERT_EVERY_S_MAX:
         raise InvalidInput(
@@ -303,6 +316,20 @@ def _checked_limits(limits: Limits) -> Limits:
             "limits.alert_every_s",
         )
     return limits
+
+
+def _check_sources(sources: Sequence[str]) -> None:
+    if not 1 <= len(sources) <= SOURCES_MAX:
+        raise InvalidInput("bad_value", f"sources are 1 to {SOURCES_MAX}, or null for any.", "limits.sources")
+    for place, word in enumerate(sources):
+        try:
+            addresses.networks((word,))
+        except addresses.BadAddress:
+            raise InvalidInput(
+                "bad_value",
+                "A source is an address such as 10.0.0.5, a network such as 10.0.0.0/8, or tradingview: correct it.",
+                f"limits.sources[{place}]",
+            ) from None
 
 
 def _checked_shares(shares: Sequence[Share]) -> list[AccountShare]:

@@ -15,11 +15,13 @@ from app.alerts.fields import read_positive, read_time
 from app.api.access import PUBLIC
 from app.api.inject import Injected
 from app.api.problems import Problem
+from app.api.proxies import client_of
 from app.domain.money import ZERO
 from app.domain.order import PositionSide
 from app.errors import InvalidInput, StoreUnavailable
+from app.flows.door import Delivery
 from app.flows.explain import Explanation, WhatIf, explain
-from app.flows.receive import Delivery, receive
+from app.flows.receive import receive
 from app.resources import Resources
 
 HANDLER_TIMEOUT_S = 2.5
@@ -128,7 +130,7 @@ async def _delivery(request: Request[Any, Any, State], strategy: str, secret: st
         path_secret=secret,
         raw=await _body(request),
         content_type=request.headers.get("content-type", ""),
-        source=request.client.host if request.client else "",
+        source=client_of(request),
     )
 
 

@@ -17,6 +17,7 @@ class Outcome(StrEnum):
     NOT_TRADING = "not_trading"  # the exchange has halted or delisted the instrument
     SYMBOL_NOT_ALLOWED = "symbol_not_allowed"  # the strategy does not trade this symbol
     SIDE_NOT_ALLOWED = "side_not_allowed"  # the strategy does not open this side
+    TOO_MANY_ALERTS = "too_many_alerts"  # more alerts came within a minute than the strategy's alerts_per_minute
     MISSED_ALERT = "missed_alert"  # another position is held than the chart says, and the strategy wants that told
     STRATEGY_DISABLED = "strategy_disabled"  # the strategy is switched off; closes still go through
     NO_ACCOUNT = "no_account"  # the strategy has no account to trade on

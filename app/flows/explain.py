@@ -6,7 +6,6 @@ from typing import Literal
 
 import msgspec
 
-from app.alerts.body import Body
 from app.alerts.defaults import read_defaults
 from app.alerts.recognise import Reading, beyond_us, in_time, open_alert, understand
 from app.domain.decide import Close, Leg, Open, Plan, Situation, decide, needs_equity, too_old
@@ -19,8 +18,8 @@ from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import Action, Exits, PriceOrPct, Signal, Target
 from app.errors import InvalidInput, OutcomeUnknown, Refused, Transient
 from app.flows import preflight
+from app.flows.door import Delivery, addressed
 from app.flows.plan import rules_of
-from app.flows.receive import Delivery, addressed
 from app.ids import new_id
 from app.resources import Connected, Resources
 from app.store import positions
@@ -96,9 +95,9 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
     except InvalidInput as error:
         if delivery.path_secret is None:
             raise
-        await addressed(resources, delivery, Body(obj={}, secret=None, repairs=()))
+        await addressed(resources, delivery)
         return _unread(error, None)
-    strategy = await addressed(resources, delivery, body)
+    strategy = await addressed(resources, delivery, body.secret)
     now = what_if.at or resources.now()
     try:
         defaults = read_defaults(strategy.defaults, "defaults.")
@@ -234,7 +233,7 @@ async def _of_signal(
         available=None if equity is None else equity.available,
         received_at=now,
         now=now,
-        unfit=None if signal.only_closes else await preflight.in_the_way(resources, connected, signal.symbol),
+        unfit=None if signal.only_closes else await _unfit(resources, connected, strategy, signal, now),
     )
     ours = next((one for one in held if one.strategy_id == strategy.id), None)
     word, side = meaning(signal, rules, ours)
@@ -246,6 +245,13 @@ async def _of_signal(
         plan = decide(signal, rules, situation)
     orders = [_order(connected, leg, held) for leg in plan.legs]
     return _Told(plan=plan, meaning=word, side=side, venue=connected.account.venue, orders=orders)
+
+
+async def _unfit(
+    resources: Resources, connected: Connected, strategy: WebhookStrategy, signal: Signal, now: datetime
+) -> Refusal | None:
+    crowded = await preflight.crowded(resources, strategy, at=now, before=None)
+    return crowded or await preflight.in_the_way(resources, connected, signal.symbol)
 
 
 def _after(

@@ -70,6 +70,9 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     instrument = await connected.venue.instrument(symbol)
     if price is None and signal.size is not None:
         price = await price_of(resources, connected, symbol)
+    crowded = None
+    if opens and strategy is not None and instruction.cause_kind is CauseKind.ALERT:
+        crowded = await preflight.crowded(resources, strategy, at=instruction.received_at, before=instruction.cause_id)
     wealth: Equity | None = await connected.venue.equity() if needs_equity(signal, rules) else None
     situation = Situation(
         held=tuple(held),
@@ -80,7 +83,7 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
         available=None if wealth is None else wealth.available,
         received_at=instruction.received_at,
         now=resources.now(),
-        unfit=unfit,
+        unfit=crowded or unfit,
     )
     made = decide(signal, rules, situation, await _close_reason(resources, instruction))
     if not made.legs and made.refusal is not None and made.refusal.code in preflight.PASSES:

@@ -5,6 +5,7 @@ Closes never come here.
 
 import asyncio
 import time
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -15,8 +16,9 @@ from app.domain.refusals import Outcome, Refusal
 from app.errors import OutcomeUnknown, Refused, Transient
 from app.flows import reconcile
 from app.resources import Connected, Resources
-from app.store import blind, drifts, positions
+from app.store import blind, drifts, inbox, positions
 from app.store.db import store_errors
+from app.store.strategies import Strategy, WebhookStrategy
 from app.venues.base import Holding, Permissions, Standing
 
 HEARD_S = 7.0  # after a position's end its watcher has read the tables anew
@@ -64,6 +66,26 @@ async def in_the_way(resources: Resources, connected: Connected, symbol: str) ->
             reason=f"{symbol} is not as it should be ({drift}): adopt the difference or take it back at the exchange",
         )
     return None
+
+
+async def crowded(
+    resources: Resources, strategy: Strategy | WebhookStrategy, *, at: datetime, before: UUID | None
+) -> Refusal | None:
+    """Why nothing is opened for an alert of `at` although nothing is wrong with it: too many came in the minute before.
+
+    Those that were refused count too: a chart that runs wild opens nothing until it has calmed down.
+    """
+    most = strategy.limits.alerts_per_minute
+    if most is None:
+        return None
+    with store_errors():
+        if not await inbox.too_many(resources.pool, strategy.id, most, at=at, before=before):
+            return None
+    return Refusal(
+        code=Outcome.TOO_MANY_ALERTS,
+        reason=f"{most} alerts of strategy {strategy.id} came in the minute before this one, and its limit "
+        "alerts_per_minute lets no more of them open anything; closes are carried out",
+    )
 
 
 def lets_go_s(resources: Resources) -> float:

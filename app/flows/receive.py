@@ -6,25 +6,21 @@ from uuid import UUID
 import msgspec
 
 from app import crash
-from app.alerts.body import Body
+from app.alerts.body import text_without_secrets
 from app.alerts.defaults import read_defaults
 from app.alerts.recognise import in_time, open_alert, read_body
 from app.domain.refusals import Outcome
-from app.errors import LevelheadError
+from app.errors import InvalidInput, LevelheadError
+from app.flows import rejected
+from app.flows.door import Delivery, addressed, admit
 from app.ids import new_id
 from app.keys import same
 from app.log import event
 from app.resources import Resources
-from app.store import strategies
 from app.store.db import store_errors
 from app.store.inbox import NewAlert, NewInstruction
-from app.store.strategies import WebhookStrategy
 
 log = logging.getLogger("receive")
-
-
-class Unauthorized(LevelheadError):
-    """The secret is wrong, or there is no such strategy: the sender is told the same."""
 
 
 class KeyConflict(LevelheadError):
@@ -36,19 +32,6 @@ class KeyConflict(LevelheadError):
             "give each alert an id of its own, for example {{strategy.order.id}} {{timenow}}"
         )
         self.alert_id = alert_id
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A POST as it came."""
-
-    strategy_id: str
-    path_secret: str | None
-    raw: bytes
-    content_type: str
-    source: str  # peer address
-
-    def __repr__(self) -> str:
-        return f"Delivery({self.strategy_id!r}, {len(self.raw)} bytes)"
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +48,21 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     Raises InvalidInput (the sender's mistake, with its cure), Unauthorized, KeyConflict, StoreUnavailable.
     """
     received_at = resources.now()
-    body = open_alert(delivery.raw)
-    strategy = await addressed(resources, delivery, body)
-    defaults = read_defaults(strategy.defaults, "defaults.")
-    reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
-    reading = in_time(reading, received_at)
+    try:
+        body = open_alert(delivery.raw)
+    except InvalidInput as error:
+        await rejected.keep_unopened(resources, delivery, error, received_at)
+        raise
+    strategy = await addressed(resources, delivery, body.secret)
+    try:
+        admit(resources, strategy, delivery)
+        defaults = read_defaults(strategy.defaults, "defaults.")
+        reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
+        reading = in_time(reading, received_at)
+    except InvalidInput as error:
+        shown = text_without_secrets(body, delivery.path_secret)
+        await rejected.keep(resources, delivery, strategy.id, shown, error, received_at)
+        raise
     body_hash = resources.keys.body_hash(delivery.raw)
     alert = NewAlert(
         id=new_id(),
@@ -97,7 +90,10 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     if stored.duplicate:
         if not same(stored.body_hash, body_hash):
             event(log, logging.WARNING, "same id, other body", strategy=strategy.id, alert=stored.alert_id)
-            raise KeyConflict(stored.alert_id)
+            conflict = KeyConflict(stored.alert_id)
+            said = InvalidInput("key_conflict", str(conflict))
+            await rejected.keep(resources, delivery, strategy.id, reading.body, said, received_at)
+            raise conflict
         event(log, logging.INFO, "alert is a duplicate", strategy=strategy.id, alert=stored.alert_id)
         return Receipt(alert_id=stored.alert_id, duplicate=True, repairs=reading.repairs)
     await _ring(resources, alert, [share.account_id for share in strategy.accounts])
@@ -118,27 +114,3 @@ async def _ring(resources: Resources, alert: NewAlert, account_ids: list[UUID]) 
     for symbol in others:
         for account_id in account_ids:
             await resources.bell.book(account_id, symbol, str(alert.id))
-
-
-async def addressed(resources: Resources, delivery: Delivery, body: Body) -> WebhookStrategy:
-    """The strategy that a delivery is for. Raises Unauthorized."""
-    with store_errors():
-        strategy = await resources.addressed(delivery.strategy_id)
-    await _authenticate(resources, strategy, body.secret if delivery.path_secret is None else delivery.path_secret)
-    assert strategy is not None
-    return strategy
-
-
-async def _authenticate(resources: Resources, strategy: WebhookStrategy | None, secret: str | None) -> None:
-    """Compare with every live secret in constant time; an unknown strategy costs the same as a wrong secret.
-
-    A secret that was hashed before a rotation of the master key is hashed anew, so that it outlives the overlap.
-    """
-    given = [keys.secret_hash(secret or "") for keys in resources.keys.valid]
-    known = strategy.secret_hashes if strategy is not None else (bytes(len(given[0])),)
-    matches = [one for one in given if any([same(one, other) for other in known])]
-    if strategy is None or secret is None or not matches:
-        raise Unauthorized("the secret is wrong, or there is no such strategy")
-    if given[0] not in matches:
-        with store_errors():
-            await strategies.rehash_secret(resources.pool, strategy.id, matches[0], given[0])

@@ -12,6 +12,7 @@ import msgspec
 from app.domain.refusals import Outcome
 from app.domain.sequence import Neighbour
 from app.domain.signal import Signal
+from app.errors import StoreUnavailable
 from app.store.books import Book, lost
 from app.store.db import Connection, Pool, as_struct, as_structs
 
@@ -202,13 +203,19 @@ async def store_all(connection: Connection | Pool, news: Sequence[New]) -> list[
     if taken:
         rows = await connection.fetch(KEY_HOLDERS, [one.strategy_id for one in taken], [one.key for one in taken])
         holders = {(row["strategy_id"], row["key"]): row for row in rows}
-    return [_stored(one, holders.get(key_of(one))) for one in alerts]
+    return [_stored(one) if one.id in stored else _taken(one, holders.get(key_of(one))) for one in alerts]
 
 
-def _stored(alert: NewAlert, holder: Row | None) -> Stored:
+def _stored(alert: NewAlert) -> Stored:
+    return Stored(alert_id=alert.id, duplicate=False, body_hash=alert.body_hash)
+
+
+def _taken(alert: NewAlert, holder: Row | None) -> Stored:
     """An alert that holds its key itself was stored by an attempt whose answer was lost."""
-    if holder is None or holder["alert_id"] == alert.id:
-        return Stored(alert_id=alert.id, duplicate=False, body_hash=alert.body_hash)
+    if holder is None:
+        raise StoreUnavailable("the alert's key was taken and is free again: it was not stored")
+    if holder["alert_id"] == alert.id:
+        return _stored(alert)
     return Stored(alert_id=holder["alert_id"], duplicate=True, body_hash=holder["body_hash"])
 
 
@@ -216,6 +223,25 @@ async def store(connection: Connection | Pool, alert: NewAlert, instructions: li
     """As `store_all`, for one."""
     [stored] = await store_all(connection, [(alert, instructions)])
     return stored
+
+
+# How many of a strategy's alerts came in the minute up to an instant, before an alert (or all of them); not counted
+# further than asked for. By the order and time of their arrival alone, so that it is the same whenever it is asked.
+ALERTS_BEFORE = """
+SELECT count(*)
+  FROM (SELECT received_at FROM alerts
+         WHERE strategy_id = $1 AND ($2::uuid IS NULL OR seq < (SELECT seq FROM alerts WHERE id = $2))
+         ORDER BY seq DESC LIMIT $4) AS latest
+ WHERE received_at > $3::timestamptz - interval '1 minute'
+"""
+
+
+async def too_many(
+    connection: Connection | Pool, strategy_id: str, most: int, *, at: datetime, before: UUID | None
+) -> bool:
+    """Whether `most` alerts of the strategy came already in the minute up to `at`, before the alert `before`."""
+    found: int = await connection.fetchval(ALERTS_BEFORE, strategy_id, before, at, most)
+    return found >= most
 
 
 INSTRUCT = """

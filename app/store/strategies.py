@@ -28,6 +28,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sides: Sides = Sides.BOTH
     repeat: Repeat = Repeat.IGNORE
     missed_alert: Missed = Missed.HEAL
+    sources: tuple[str, ...] | None = None
+    """Addresses and networks that its alerts may come from, in place of those of the settings."""
+    alerts_per_minute: int | None = None
+    """So many alerts within a minute may open something; those beyond it only close."""
     alert_every_s: int | None = None
     """An alert is expected in every so many seconds; when none comes people are told."""
 

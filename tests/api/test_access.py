@@ -33,6 +33,7 @@ PUBLIC = {
 }
 LEAST_ROLE = {
     ("GET", "/api/v1/alerts"): Role.VIEWER,
+    ("GET", "/api/v1/alerts/rejected"): Role.VIEWER,
     ("GET", "/api/v1/alerts/{alert_id}"): Role.VIEWER,
     ("GET", "/api/v1/positions"): Role.VIEWER,
     ("GET", "/api/v1/positions/{position_id}"): Role.VIEWER,

@@ -46,7 +46,7 @@ async def test_a_strategy_is_made_read_changed_and_removed(
         accounts=[{"account": account, "multiplier": "1.50"}],
         symbols=["BYBIT:BTCUSDT.P", "ETH/USDT:USDT", "BTCUSDT"],
         defaults=DEFAULTS,
-        limits={"trade_without_stop": True, "max_notional": "1000.0"},
+        limits={"trade_without_stop": True, "max_notional": "1000.0", "alerts_per_minute": 20},
     )
     secret = made.pop("secret")
     assert len(secret) == 43
@@ -59,7 +59,7 @@ async def test_a_strategy_is_made_read_changed_and_removed(
     assert made["accounts"] == [{"account": account, "multiplier": "1.5"}]
     assert made["symbols"] == ["BTCUSDT", "ETHUSDT"]
     assert made["defaults"] == DEFAULTS
-    assert made["limits"] == {"trade_without_stop": True, "max_notional": "1000.0"}
+    assert made["limits"] == {"trade_without_stop": True, "max_notional": "1000.0", "alerts_per_minute": 20}
     assert (made["format"], made["enabled"]) == ("auto", True)
     assert (await admin.get("/strategies/my-1st-strategy")).json() == made
     assert made in (await admin.get("/strategies")).json()["items"]
@@ -157,6 +157,8 @@ def test_slugs(name: str, slug: str) -> None:
         ({"limits": {"repeat": "twice"}}, "bad_value", "limits.repeat"),
         ({"limits": {"alert_every_s": 59}}, "bad_value", "limits.alert_every_s"),
         ({"limits": {"alert_every_s": 2678401}}, "bad_value", "limits.alert_every_s"),
+        ({"limits": {"alerts_per_minute": 0}}, "bad_value", "limits.alerts_per_minute"),
+        ({"limits": {"alerts_per_minute": 1001}}, "bad_value", "limits.alerts_per_minute"),
         ({"limits": {"sides": "up"}}, "bad_value", "limits.sides"),
         ({"limits": {"max_notional": "NaN"}}, "bad_value", "limits.max_notional"),
         ({"limits": {"max_notional": "much"}}, "bad_value", "limits.max_notional"),

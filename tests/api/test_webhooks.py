@@ -10,7 +10,7 @@ import pytest
 from arq.connections import ArqRedis
 
 from app.api import webhooks
-from app.flows.receive import Delivery
+from app.flows.door import Delivery
 from app.queue import open_redis
 from app.resources import Resources, open_resources
 from app.store.accounts import Environment, VenueName, create

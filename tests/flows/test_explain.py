@@ -9,8 +9,8 @@ import pytest
 
 from app.domain.order import PositionSide
 from app.errors import InvalidInput
+from app.flows.door import Delivery, Unauthorized
 from app.flows.explain import Explanation, WhatIf, explain
-from app.flows.receive import Delivery, Unauthorized
 from app.store.strategies import AccountShare
 from tests.support.house import House
 

@@ -17,8 +17,9 @@ import msgspec
 from app.domain.order import PositionMode
 from app.errors import Conflict, InvalidInput, LevelheadError
 from app.flows import execute
+from app.flows.door import Delivery
 from app.flows.manual import close_position
-from app.flows.receive import Delivery, KeyConflict, receive
+from app.flows.receive import KeyConflict, receive
 from app.keys import Credentials
 from app.store import accounts, strategies
 from app.store.db import transaction

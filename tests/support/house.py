@@ -15,8 +15,9 @@ from app.domain.drift import DRIFTS, DriftKind
 from app.domain.order import PositionMode
 from app.domain.position import Position
 from app.domain.shards import LEASES
+from app.flows.door import Delivery
 from app.flows.execute import Worker, execute_book
-from app.flows.receive import Delivery, Receipt, receive
+from app.flows.receive import Receipt, receive
 from app.ids import new_id
 from app.keys import Credentials, new_secret
 from app.resources import Resources, open_resources, origins_of

@@ -33,6 +33,8 @@ def test_nothing_written_means_the_defaults() -> None:
         ("LEVELHEAD_PORT", "", "port", 8000),  # empty is not set
         ("LEVELHEAD_PUBLIC_URL", "https://bot.example.com/", "public_url", "https://bot.example.com"),
         ("LEVELHEAD_SIMULATOR_URL", "http://127.0.0.1:8090", "simulator_url", "http://127.0.0.1:8090"),
+        ("LEVELHEAD_TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", "10.0.0.0/8,::1"),
+        ("LEVELHEAD_ALERT_SOURCES", "TradingView,10.0.0.5,", "alert_sources", "tradingview,10.0.0.5"),
         ("LEVELHEAD_LOG_FORMAT", "JSON", "log_format", "json"),
         ("LEVELHEAD_LOG_LEVEL", "warning", "log_level", "warning"),
         ("LEVELHEAD_CLOCK_DRIFT_MAX_MS", "250", "clock_drift_max_ms", 250),
@@ -58,6 +60,11 @@ def test_a_good_value_is_taken(name: str, text: str, field: str, value: object) 
         ("LEVELHEAD_PORT", "-1", "from 1 to 65535"),
         ("LEVELHEAD_PORT", "²", "from 1 to 65535"),  # isdigit() alone takes it
         ("LEVELHEAD_PUBLIC_URL", "bot.example.com", "must be an origin"),
+        ("LEVELHEAD_TRUSTED_PROXIES", "tradingview", "or networks such as 10.0.0.0/8, with commas, not 'tradingview'"),
+        ("LEVELHEAD_TRUSTED_PROXIES", "10.0.0.1/8", "not '10.0.0.1/8'"),
+        ("LEVELHEAD_TRUSTED_PROXIES", "*", "not '*'"),
+        ("LEVELHEAD_ALERT_SOURCES", ",", "or tradingview, not ','"),
+        ("LEVELHEAD_ALERT_SOURCES", "10.0.0.5,proxy.local", "not 'proxy.local'"),
         ("LEVELHEAD_PUBLIC_URL", "https://bot.example.com/hook", "without a path"),
         ("LEVELHEAD_SIMULATOR_URL", "ftp://h", "must be an origin"),
         ("LEVELHEAD_LOG_FORMAT", "xml", "one of text, json"),

@@ -28,6 +28,7 @@ from app.store import (
     levels,
     orders,
     positions,
+    rejected,
     strategies,
     troubles,
 )
@@ -175,6 +176,14 @@ def fill(
     )  # fmt: skip
 
 
+def turned_away(number: int, strategy: str = STRATEGIES[0]) -> rejected.Rejected:
+    return rejected.Rejected(
+        id=id_of("reject", number), strategy_id=strategy, code="not_json", reason="The body is not JSON.", field=None,
+        body="{", body_bytes=1, content_type="text/plain", source="127.0.0.1",
+        received_at=START + timedelta(days=number - 40),
+    )  # fmt: skip
+
+
 async def create_account(connection: Any, number: int, name: str) -> Any:
     return await connection.fetchrow(
         accounts.CREATE, ACCOUNTS[number], name, accounts.VenueName.BYBIT, accounts.Environment.SIMULATOR, None, None,
@@ -287,6 +296,11 @@ LIFE: list[Call | float] = [
     call(inbox.store, alert(3, Action.CLOSE_LONG, sent_at=START + timedelta(seconds=5)), shares(4, 1)),
     call(inbox.closing_waits, ACCOUNTS[0], SYMBOLS[0], id_of("instruction", 0)),
     call(inbox.neighbours, instruction(0, 0, 1, START)),
+    call(inbox.too_many, "one", 2, at=START + timedelta(seconds=2), before=id_of("alert", 2)),
+    call(inbox.too_many, "one", 1, at=START + timedelta(seconds=2), before=id_of("alert", 2)),
+    call(inbox.too_many, "one", 3, at=START + timedelta(seconds=60), before=None),
+    call(inbox.too_many, "one", 3, at=START + timedelta(seconds=59), before=None),
+    call(inbox.too_many, "one", 1, at=START, before=WORKERS[0]),
     call(inbox.waiting_books, limit=10),
     call(inbox.next_id, ACCOUNTS[0], SYMBOLS[0]),
     call(inbox.take, ACCOUNTS[0], SYMBOLS[0], WORKERS[1]),  # W0 has it
@@ -473,6 +487,11 @@ LIFE: list[Call | float] = [
             (alert(91, Target.FLAT, strategy="two", windowed=True), shares(75, 1)),
         ],
     ),
+    call(rejected.keep, turned_away(0, "unknown")),
+    *(call(rejected.keep, turned_away(number)) for number in range(rejected.KEPT_MAX + 2)),
+    call(rejected.keep, turned_away(1)),  # twice
+    call(rejected.keep, turned_away(200, "two")),
+    call(rejected.forget),
 ]  # fmt: skip
 """After WORLD: every statement at least once, with its refusals; numbers are seconds that go by."""
 
@@ -517,10 +536,11 @@ all_positions = st.builds(
     position, numbers, st.integers(1, 3), account=account_numbers, symbol=symbols, side=sides,
     status=st.sampled_from(PositionStatus), qty=quantities, hedge=st.booleans(),
 )  # fmt: skip
+other_intents = numbers.filter(lambda number: number != 1)  # which is a level's already, and asked for by that
 all_levels = st.builds(
     level, numbers, of=st.integers(0, 1), kind=st.sampled_from(LevelKind), rung=st.integers(0, 1),
-    intent_number=numbers, order_number=numbers, status=st.sampled_from(LevelStatus), moved_s=st.sampled_from([0, 1]),
-    qty=quantities, extreme=st.none() | prices,
+    intent_number=other_intents, order_number=numbers, status=st.sampled_from(LevelStatus),
+    moved_s=st.sampled_from([0, 1]), qty=quantities, extreme=st.none() | prices,
 )  # fmt: skip
 fills = st.builds(fill, numbers, st.none() | st.just("lh0"), qty=quantities, price=prices, side=st.sampled_from(Side))
 endings = st.sampled_from([InstructionStatus.DONE, InstructionStatus.REFUSED, InstructionStatus.NEEDS_OPERATOR])
@@ -674,6 +694,12 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(troubles.symbols, account_ids),
     _calls(troubles.held, account_ids),
     _calls(troubles.accounts),
+    _calls(
+        inbox.too_many, st.sampled_from(STRATEGIES), st.integers(1, 3), at=instants.filter(bool),
+        before=st.none() | ids("alert"),
+    ),
+    _calls(rejected.keep, st.builds(turned_away, numbers, st.sampled_from(STRATEGIES))),
+    _calls(rejected.forget),
 ]  # fmt: skip
 ANY_CALL = st.one_of(CALLS)
 ALL_CALLS = st.tuples(st.tuples(*CALLS), st.randoms(use_true_random=False)).map(lambda drawn: shuffled(*drawn))

@@ -23,6 +23,7 @@ from app.store import (
     levels,
     orders,
     positions,
+    rejected,
     strategies,
     troubles,
 )
@@ -33,7 +34,8 @@ Does = Callable[..., Answer]
 F = TypeVar("F", bound=Does)
 
 MODULES = (
-    accounts, bans, blind, books, drifts, inbox, installation, leases, levels, orders, positions, strategies, troubles,
+    accounts, bans, blind, books, drifts, inbox, installation, leases, levels, orders, positions, rejected, strategies,
+    troubles,
 )  # fmt: skip
 
 

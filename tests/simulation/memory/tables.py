@@ -305,6 +305,7 @@ class Tables:
         self.drifts = self.by_name["drifts"]
         self.troubles = self.by_name["troubles"]
         self.installation = self.by_name["installation"]
+        self.rejected = self.by_name["rejected_alerts"]
         self.secrets_of = self.secrets.index("strategy_id")
         self.shares_of = self.shares.index("strategy_id")
         self.waiting = self.instructions.index(

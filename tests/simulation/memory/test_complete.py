@@ -32,6 +32,7 @@ LEFT_OUT = {
     "app.store.accounts.UPDATE": CHANGES,
     "app.store.accounts.REMOVE": CHANGES,
     "app.store.drifts.PAGE": READS,
+    "app.store.rejected.PAGE": READS,
     "app.store.strategies.LIST": READS,
     "app.store.strategies.UPDATE": CHANGES,
     "app.store.strategies.DELETE_SHARES": CHANGES,

@@ -113,6 +113,19 @@ def key_holders(t: Tables, x: Transaction, strategy_ids: Sequence[str], keys: Se
     return [{name: slot.row[name] for name in columns} for slot in slots if slot is not None]
 
 
+@statement(inbox.ALERTS_BEFORE)
+def alerts_before(
+    t: Tables, x: Transaction, strategy_id: str, before: UUID | None, at: datetime, most: int
+) -> list[Row]:
+    alert = None if before is None else t.alerts.row(before)
+    seq = None if alert is None else alert["seq"]
+    ours = [row for row in t.alerts.rows if row["strategy_id"] == strategy_id]
+    if before is not None:
+        ours = [row for row in ours if seq is not None and row["seq"] < seq]
+    latest = sorted(ours, key=lambda row: row["seq"], reverse=True)[:most]
+    return [{"count": sum(row["received_at"] > at - timedelta(minutes=1) for row in latest)}]
+
+
 @statement(inbox.INSTRUCT)
 def instruct(
     t: Tables,
