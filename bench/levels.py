@@ -1,6 +1,7 @@
 """What a tick costs in the level book, by the number of levels that it does not cross."""
 
 import gc
+import random
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -45,6 +46,23 @@ def trailing(number: int) -> Level:
     return armed_level(LevelKind.TRAILING_STOP, extreme=extreme, distance=Decimal(10) + Decimal(number) / 1_000_000)
 
 
+def armed_over_time(number: int) -> Level:
+    """Trailing stops of either side, each armed at another price and so with an extreme of its own: many groups, of
+    which a price that goes on passes one after the other.
+    """
+    away = Decimal(number) / 200
+    side, extreme = (PositionSide.LONG, 105 + away) if number % 2 else (PositionSide.SHORT, 105 - away / 1000)
+    return armed_level(LevelKind.TRAILING_STOP, extreme=extreme, distance=away + 8, side=side)
+
+
+def shrinking(number: int) -> Level:
+    """Trailing take profits that woke, whose callback is smaller the higher the price has been."""
+    return armed_level(
+        LevelKind.TRAILING_TAKE_PROFIT, extreme=Decimal(101), activation_price=100 + Decimal(number % 1000) / 10**6,
+        distance_pct=Decimal(20), min_factor=Decimal("0.5"), decay_pct=5 + Decimal(number) / 10**9,
+    )  # fmt: skip
+
+
 def armed_level(
     kind: LevelKind,
     *,
@@ -52,11 +70,16 @@ def armed_level(
     extreme: Decimal | None = None,
     distance: Decimal | None = None,
     side: PositionSide = PositionSide.LONG,
+    activation_price: Decimal | None = None,
+    distance_pct: Decimal | None = None,
+    min_factor: Decimal = ONE,
+    decay_pct: Decimal | None = None,
 ) -> Level:
     unused: UUID = new_id()
     return Level(
         id=new_id(), position_id=new_id(), kind=kind, side=side, fraction=ONE, qty=ONE, price=price,
         extreme=extreme, distance=distance, armed_at=ARMED_AT, order_id=unused, intent_id=unused,
+        activation_price=activation_price, distance_pct=distance_pct, min_factor=min_factor, decay_pct=decay_pct,
     )  # fmt: skip
 
 
@@ -75,6 +98,20 @@ def climbing(count: int, round_number: int) -> Ticks:
     return [price if step % 2 else price - 1 for step, price in enumerate(rising(count, round_number))]
 
 
+def passing(count: int, round_number: int) -> Ticks:
+    """A new high with each tick, which goes on where the round before ended."""
+    return [105 + Decimal(round_number * count + step) / 100_000 for step in range(count)]
+
+
+def walking(count: int, round_number: int) -> Ticks:
+    """At random, up as often as down, some steps larger than others."""
+    rng, price, ticks = random.Random(round_number), Decimal(105), []
+    for _ in range(count):
+        price += Decimal(round(rng.gauss(0, 3))) / 1000
+        ticks.append(price)
+    return ticks
+
+
 class Case(msgspec.Struct, frozen=True):
     make: Callable[[int], Level]
     walk: Callable[[int, int], Ticks]
@@ -86,6 +123,9 @@ CASES = {
     "trailing, below the highs": Case(trailing, inside, {"book": LevelBook, "loop": Loop, "sorted": Sorted}),
     "trailing, a new high each tick": Case(trailing, rising, {"book": LevelBook, "loop": Loop, "sorted": Sorted}),
     "trailing, every second a new high": Case(trailing, climbing, {"book": LevelBook}),
+    "trailing, a walk among them": Case(armed_over_time, walking, {"book": LevelBook}),
+    "trailing, a new high among them": Case(armed_over_time, passing, {"book": LevelBook}),
+    "shrinking, a new high each tick": Case(shrinking, rising, {"book": LevelBook}),
 }
 
 

@@ -11,7 +11,7 @@ import msgspec
 from app.domain.level import Level, LevelKind
 from app.domain.money import INFINITY
 from app.domain.order import PositionSide
-from app.domain.trailing import Group, Trail
+from app.domain.trailing import NOBODY, Trail
 
 
 class LevelBook:
@@ -21,6 +21,15 @@ class LevelBook:
     Fired levels leave the book; what becomes of them is the store's affair, and so is disarming the others of a
     position that is gone.
     """
+
+    # Between `_below` and `_above` nothing happens. Beyond them, up to `_ride_above` and down to `_ride_below`, nothing
+    # but a new extreme of one group. Between `_down` and `_up` nothing but to that group and the other side's.
+    _above: Decimal
+    _below: Decimal
+    _ride_above: Decimal
+    _ride_below: Decimal
+    _up: Decimal
+    _down: Decimal
 
     def __init__(self, levels: Iterable[Level] = ()) -> None:
         self._levels: dict[UUID, Level] = {}  # the extremes of trailing ones are in their trail
@@ -32,8 +41,7 @@ class LevelBook:
         self._waking = {1: _Heap(), -1: _Heap()}  # activation prices, and where a callback shrinks
         self._trails = {1: Trail(1), -1: Trail(-1)}
         self._changed: dict[UUID, None] = {}
-        self._group = Group(INFINITY)  # the one that moves, while `_riding` is the sign of its side
-        self._before = INFINITY, INFINITY  # bounds of the other direction when it began to
+        self._rising = self._sinking = NOBODY  # what a new high moves, and a new low
         self._unbind()
         for level in levels:
             self.arm(level)
@@ -89,7 +97,15 @@ class LevelBook:
 
         Once a stop of a position fires, nothing else of that position does: all its levels are for the same holding.
         """
-        if self._below < price < self._above:
+        # Nearly every tick ends here, in nothing or in one new extreme. A comparison more would be a third of its cost.
+        if price < self._above:
+            if price > self._below:
+                return []
+        elif price < self._ride_above:
+            self._rising.extreme = self._above = price
+            return []
+        if self._ride_below < price <= self._below:
+            self._below, self._sinking.extreme = price, -price
             return []
         return self._look(price)
 
@@ -102,88 +118,61 @@ class LevelBook:
         if most is None or len(self._changed) < most:
             for trail in self._trails.values():
                 self._changed |= dict.fromkeys(trail.moved())
-            self._unbind()  # what moves from here on has moved again
         told = list(islice(self._changed, most))
         for level_id in told:
             del self._changed[level_id]
         return [self._current(self._levels[level_id]) for level_id in told]
 
     def _look(self, price: Decimal) -> list[Level]:
-        """`on_price` where something happens."""
-        if self._above <= price < self._ride_above:
-            if price != self._above:
-                self._ride(1, price)
+        """`on_price` where more may happen, if it is not the groups in front alone that have to be asked."""
+        if self._share(price):
             return []
-        if self._ride_below < price <= self._below:
-            if price != self._below:
-                self._ride(-1, price)
-            return []
-        if self._riding and self._get_off(price):
-            return []
-        for sign in (1, -1):
-            for level_id in self._waking[sign].pop(sign * price, self._entries):
+        sides = (1, price), (-1, -price)
+        for sign, value in sides:
+            for level_id in self._waking[sign].pop(value, self._entries):
                 self._trails[sign].remove(level_id)  # where it is one whose callback shrinks
                 self._move(_with_extreme(self._levels[level_id], price))
                 self._place(self._levels[level_id])
-        for sign, trail in self._trails.items():
-            trail.advance(sign * price)
-        crossed = [
-            self._levels[level_id]
-            for sign in (1, -1)
-            for level_id in self._firing[sign].pop(sign * price, self._entries)
-        ]
-        for sign, trail in self._trails.items():
-            crossed.extend(self._current(self._levels[level_id]) for level_id in trail.take(sign * price))
+        crossed: list[Level] = []
+        for sign, value in sides:
+            crossed += [self._levels[level_id] for level_id in self._firing[sign].pop(value, self._entries)]
+            self._trails[sign].advance(value)
+            crossed += [self._current(self._levels[level_id]) for level_id in self._trails[sign].take(value)]
         fired = self._fire(crossed) if crossed else []
         self._bind()
+        self._share(price)
         return fired
 
     def _unbind(self) -> None:
         """Have the next price looked at, whatever it is."""
-        self._above, self._ride_above = -INFINITY, -INFINITY
-        self._below, self._ride_below = INFINITY, INFINITY
-        self._riding = 0
+        self._above = self._ride_above = self._up = -INFINITY
+        self._below = self._ride_below = self._down = INFINITY
 
     def _bind(self) -> None:
-        """Note between which prices nothing happens, and beyond them, up to which nothing but one new extreme."""
-        far = {
-            sign: min(
-                self._firing[sign].first(self._entries), self._waking[sign].first(self._entries), -against.trigger()
-            )
-            for sign, against in ((1, self._trails[-1]), (-1, self._trails[1]))
-        }
-        near = {sign: trail.front() for sign, trail in self._trails.items()}
-        ride = {sign: min(far[sign], trail.second()) for sign, trail in self._trails.items()}
-        self._above, self._ride_above = min(near[1], ride[1]), ride[1]
-        self._below, self._ride_below = -min(near[-1], ride[-1]), -ride[-1]
-        if self._ride_above <= self._below or self._above <= self._ride_below:
-            self._unbind()  # what this price crossed, and did not fire, is due at the next one
+        """Note between which prices nothing happens but to one group of each side, the one in front."""
+        self._rising, second, longs_fire = self._trails[1].board()
+        self._up = min(self._firing[1].first(self._entries), self._waking[1].first(self._entries), second)
+        self._sinking, second, shorts_fire = self._trails[-1].board()
+        self._down = -min(self._firing[-1].first(self._entries), self._waking[-1].first(self._entries), second)
+        self._up, self._down = min(self._up, -shorts_fire), max(self._down, longs_fire)
 
-    def _ride(self, sign: int, price: Decimal) -> None:
-        """A new extreme of trailing stops and nothing else. Their trigger has moved too; where to, is asked later."""
-        if not self._riding:
-            self._riding, self._group = sign, self._trails[sign].board()
-            if sign > 0:  # whatever is lower has to be looked at until `_get_off` has
-                self._before = self._below, self._ride_below
-                self._below = self._ride_below = INFINITY
-            else:
-                self._before = self._above, self._ride_above
-                self._above = self._ride_above = -INFINITY
-        if sign > 0:
-            self._group.extreme = self._above = price
-        else:
-            self._group.extreme, self._below = -price, price
+    def _share(self, price: Decimal) -> bool:
+        """Note between which prices nothing happens at all, and beyond them, up to which nothing but a new extreme.
 
-    def _get_off(self, price: Decimal) -> bool:
-        """The price has turned after a new extreme: note where the trigger is. Whether it is still before that."""
-        sign, self._riding = self._riding, 0
-        trigger = sign * self._trails[sign].trigger()
-        near, far = self._before
-        if sign > 0:
-            self._below, self._ride_below = max(near, trigger), max(far, trigger)
-        else:
-            self._above, self._ride_above = min(near, trigger), min(far, trigger)
-        return self._below < price < self._above
+        False where something is due at this price, or where that was crossed and did not fire: it is at the next one.
+        """
+        between = self._down < price < self._up
+        longs = self._rising.reach(price) if between else None
+        shorts = self._sinking.reach(-price) if between else None
+        if longs is None or shorts is None:
+            self._unbind()
+            return False
+        highest, longs_fire = longs
+        lowest, shorts_fire = shorts
+        self._ride_above, self._ride_below = min(self._up, highest, -shorts_fire), max(self._down, -lowest, longs_fire)
+        self._above = min(self._rising.extreme, self._ride_above)
+        self._below = max(-self._sinking.extreme, self._ride_below)
+        return True
 
     def _fire(self, crossed: list[Level]) -> list[Level]:
         crossed.sort(key=lambda level: (level.kind is LevelKind.TAKE_PROFIT, level.armed_at, level.id))

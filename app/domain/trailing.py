@@ -76,20 +76,36 @@ class Group:
     def nearest(self) -> Decimal | None:
         """The value at which the first of its stops fires; None when none is left."""
         self.absolute, self.relative = _there(self.absolute), _there(self.relative)
-        if self.absolute is None:
-            return None if self.relative is None else self._trigger_relative(self.relative.distance)
-        if self.relative is None:
-            return self.extreme - self.absolute.distance
-        return max(self.extreme - self.absolute.distance, self._trigger_relative(self.relative.distance))
+        return None if self.absolute is self.relative else self._trigger_at(self.extreme)
+
+    def reach(self, value: Decimal) -> tuple[Decimal, Decimal] | None:
+        """Up to where the extreme may be moved, and above which value no stop fires, wherever it was moved to. None if
+        this value fires one.
+
+        That is one value for all those extremes, so that nobody has to ask with each of them. Half of what lies between
+        this value and firing is left to the extreme, half to a value that falls. When it is the extreme itself, the
+        next one is likely to be as well, and all is left to it: what is lower has to be asked for again.
+        """
+        if value >= self.extreme:
+            self.extreme = value
+            return INFINITY, INFINITY
+        trigger = self._trigger_at(self.extreme)
+        if value <= trigger:
+            return None
+        extreme = self.extreme + (value - trigger) / 2
+        return extreme, self._trigger_at(extreme)
+
+    def _trigger_at(self, extreme: Decimal) -> Decimal:
+        return max(_trigger(extreme, self.absolute), _trigger(extreme, self.relative))
 
     def take(self, value: Decimal) -> list[UUID]:
         """The stops that this value fires; they leave the heap."""
         found = []
-        while (stop := self.absolute) is not None and value <= self.extreme - stop.distance:
+        while (stop := self.absolute) is not None and value <= _trigger(self.extreme, stop):
             self.absolute = _without_first(stop)
             if not stop.gone:
                 found.append(stop.level_id)
-        while (stop := self.relative) is not None and value <= self._trigger_relative(stop.distance):
+        while (stop := self.relative) is not None and value <= _trigger(self.extreme, stop):
             self.relative = _without_first(stop)
             if not stop.gone:
                 found.append(stop.level_id)
@@ -103,8 +119,8 @@ class Group:
             if not stop.gone:
                 yield stop
 
-    def _trigger_relative(self, per_cent: Decimal) -> Decimal:
-        return self.extreme - abs(self.extreme) * per_cent / HUNDRED
+
+NOBODY: Final = Group(INFINITY)  # in front where there is none: no price is beyond its extreme
 
 
 class Trail:
@@ -120,7 +136,8 @@ class Trail:
         # nearest stop is gone, and without meaning when the extreme has changed; it is never too low.
         self._triggers: list[tuple[Decimal, int, Group, Decimal]] = []
         self._numbers = 0
-        self._ahead: Group | None = None  # the group in front, when it moved since its trigger was noted
+        self._ahead: Group | None = None  # the group in front, which may have moved on from where it was noted
+        self._ahead_at = INFINITY
         self._moved: dict[Group, None] = {}
 
     def add(self, level: Level) -> None:
@@ -152,27 +169,27 @@ class Trail:
     def __contains__(self, level_id: UUID) -> bool:
         return level_id in self._stops
 
-    def front(self) -> Decimal:
-        """Beyond this value there is a new extreme."""
+    def board(self) -> tuple[Group, Decimal, Decimal]:
+        """The group in front, whose extreme may be moved from outside until anything else is called here; up to where
+        it is the only one; and the value at which one of the others fires.
+        """
+        self._settle()
         while self._groups and self._groups[0].nearest() is None:
             self._drop(heapq.heappop(self._groups))
-        return self._groups[0].extreme if self._groups else INFINITY
-
-    def second(self) -> Decimal:
-        """Beyond this value more than one group is concerned."""
-        return min((group.extreme for group in self._groups[1:3]), default=INFINITY)
-
-    def board(self) -> Group:
-        """The group in front. Its extreme may be moved, from `front()` to `second()`, until anything else is called."""
-        group = self._ahead = self._groups[0]
-        self._moved[group] = None
-        return group
+        if not self._groups:
+            return NOBODY, INFINITY, -INFINITY
+        front = self._ahead = self._groups[0]
+        self._ahead_at = front.extreme
+        # In a heap, the second is one of the two behind the first. At its extreme nothing happens to it yet.
+        second = min(self._groups[1:3]).extreme.next_plus() if len(self._groups) > 1 else INFINITY
+        return front, second, self._trigger()
 
     def advance(self, value: Decimal) -> None:
         """A new extreme for all groups that have a worse one: they are one group from here on."""
         if not self._groups or value <= self._groups[0].extreme:
             return
         self._settle()
+        self._ahead = None
         front = heapq.heappop(self._groups)
         while self._groups and self._groups[0].extreme < value:
             passed = heapq.heappop(self._groups)
@@ -183,20 +200,11 @@ class Trail:
         self._moved[front] = None
         self._note(front)
 
-    def trigger(self) -> Decimal:
-        """At this value, or a lower one, a stop may fire; above it, none does."""
-        triggers = self._triggers
-        while triggers and (triggers[0][2].joined is not None or triggers[0][3] is not triggers[0][2].extreme):
-            heapq.heappop(triggers)
-        noted = -triggers[0][0] if triggers else -INFINITY
-        ahead = None if self._ahead is None else self._ahead.nearest()
-        return noted if ahead is None else max(noted, ahead)
-
     def take(self, value: Decimal) -> list[UUID]:
         """The stops that this value fires. Each has to be removed, or put back."""
         self._settle()
         found: list[UUID] = []
-        while self.trigger() >= value:
+        while self._trigger() >= value:
             group = heapq.heappop(self._triggers)[2]
             found.extend(group.take(value))
             self._note(group)
@@ -211,6 +219,7 @@ class Trail:
 
     def moved(self) -> list[UUID]:
         """The stops whose extreme has moved since the last call."""
+        self._settle()
         groups, self._moved = self._moved, {}
         return [stop.level_id for group in groups if group.joined is None for stop in group.stops()]
 
@@ -220,9 +229,19 @@ class Trail:
             del self._begun[group.extreme]
 
     def _settle(self) -> None:
-        if self._ahead is not None:
-            group, self._ahead = self._ahead, None
+        """Note where the group in front was moved to."""
+        group = self._ahead
+        if group is not None and group.extreme != self._ahead_at:
+            self._ahead_at = group.extreme
+            self._moved[group] = None
             self._note(group)
+
+    def _trigger(self) -> Decimal:
+        """At this value, or a lower one, a stop may fire; above it, none does."""
+        triggers = self._triggers
+        while triggers and (triggers[0][2].joined is not None or triggers[0][3] != triggers[0][2].extreme):
+            heapq.heappop(triggers)
+        return -triggers[0][0] if triggers else -INFINITY
 
     def _note(self, *groups: Group) -> None:
         """Note where groups fire first, except those of which nothing is left."""
@@ -246,11 +265,18 @@ class Trail:
             groups[old].put(stop)
         self._moved = {groups[old]: None for old in self._moved if old in groups}
         self._made = len(self._stops)
-        self._groups = list(groups.values())
+        self._groups, self._ahead = list(groups.values()), None
         self._begun = {group.extreme: group for group in self._groups}
         heapq.heapify(self._groups)
         self._triggers.clear()
         self._note(*self._groups)
+
+
+def _trigger(extreme: Decimal, stop: _Stop | None) -> Decimal:
+    """The value that fires a stop, if there is one."""
+    if stop is None:
+        return -INFINITY
+    return extreme - (abs(extreme) * stop.distance / HUNDRED if stop.relative else stop.distance)
 
 
 def _merged(one: _Stop | None, other: _Stop | None) -> _Stop | None:

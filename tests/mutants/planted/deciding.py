@@ -165,10 +165,18 @@ DECIDING = (
     ),
     Bug(
         name="after new highs a trailing stop is looked for where it was",
-        file="app/domain/level_book.py",
-        old="self._below, self._ride_below = max(near, trigger), max(far, trigger)",
-        new="self._below, self._ride_below = near, far",
+        file="app/domain/trailing.py",
+        old="return INFINITY, INFINITY",
+        new="return INFINITY, -INFINITY",
         loses="the price falls through the stop, and the stop waits for where it was before the rise",
+        tests="tests/domain/test_level_book.py",
+    ),
+    Bug(
+        name="a new high that nobody was asked about leaves the trailing stop behind",
+        file="app/domain/trailing.py",
+        old="return extreme, self._trigger_at(extreme)",
+        new="return extreme, trigger",
+        loses="a little rise and the fall after it, and the stop is looked for where it was before both",
         tests="tests/domain/test_level_book.py",
     ),
     Bug(
