@@ -26,23 +26,32 @@ async def running_servers() -> AsyncIterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-async def make_database(running_servers: Servers) -> AsyncIterator[MakeDatabase]:
+async def databases(running_servers: Servers) -> AsyncIterator[Databases]:
+    made = Databases(running_servers.database_url)
+    yield made
+    await made.drop_all()
+
+
+@pytest.fixture(scope="session")
+def make_database(databases: Databases) -> MakeDatabase:
     """A factory: `url = await make_database()` is a new migrated database, gone when the session ends."""
-    databases = Databases(running_servers.database_url)
-    yield databases.make
-    await databases.drop_all()
+    return databases.make
 
 
 @pytest.fixture
-async def database_url(make_database: MakeDatabase) -> str:
+async def database_url(databases: Databases) -> AsyncIterator[str]:
     """A migrated database for this test alone."""
-    return await make_database()
+    url = await databases.make()
+    yield url
+    await databases.drop(url)
 
 
 @pytest.fixture(scope="module")
-async def module_database_url(make_database: MakeDatabase) -> str:
+async def module_database_url(databases: Databases) -> AsyncIterator[str]:
     """A migrated database for this module; its tests see each other's rows."""
-    return await make_database()
+    url = await databases.make()
+    yield url
+    await databases.drop(url)
 
 
 @pytest.fixture

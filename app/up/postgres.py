@@ -45,6 +45,7 @@ def service(*, data: Path, sockets: Path, log: Path, durable: bool = True) -> Se
         "fsync": "on" if durable else "off",
         "synchronous_commit": "on" if durable else "off",
         "full_page_writes": "on" if durable else "off",
+        "autovacuum": "on" if durable else "off",  # it would go round databases that live for one test
     }
     flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     return Service(
