@@ -12,6 +12,7 @@ from litestar.exceptions import InternalServerException
 from litestar.params import FromPath, FromQuery
 
 from app.alerts.fields import read_positive, read_time
+from app.alerts.signed import Signed, read_signed
 from app.api.access import PUBLIC
 from app.api.inject import Injected
 from app.api.problems import Problem
@@ -153,7 +154,16 @@ async def _delivery(request: Request[Any, Any, State], strategy: str, secret: st
         raw=await _body(request),
         content_type=request.headers.get("content-type", ""),
         source=client_of(request),
+        signed=_signed(request),
     )
+
+
+def _signed(request: Request[Any, Any, State]) -> Signed | None:
+    """The headers of Standard Webhooks; None without a signature."""
+    signature = request.headers.get("webhook-signature")
+    if signature is None:
+        return None
+    return read_signed(request.headers.get("webhook-id", ""), request.headers.get("webhook-timestamp", ""), signature)
 
 
 async def _body(request: Request[Any, Any, State]) -> bytes:
