@@ -60,6 +60,7 @@ TITLES: Final = {
 
 STATUS_OF_CODE: Final = {
     "signature_missing": 401,
+    "certificate_missing": 403,
     "source_not_allowed": 403,
     "email_taken": 409,
     "name_taken": 409,

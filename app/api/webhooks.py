@@ -16,7 +16,7 @@ from app.alerts.signed import Signed, read_signed
 from app.api.access import PUBLIC
 from app.api.inject import Injected
 from app.api.problems import Problem
-from app.api.proxies import client_of
+from app.api.proxies import client_of, is_certified
 from app.domain.money import ZERO
 from app.domain.order import PositionSide
 from app.errors import InvalidInput, StoreUnavailable
@@ -97,7 +97,7 @@ async def _explain(
     at: str | None,
 ) -> Explanation:
     what_if = WhatIf(held=None if held is None else _held(held), at=read_time(at, "at"))
-    return await explain(resources, await _delivery(request, strategy, secret), what_if)
+    return await explain(resources, await _delivery(request, resources, strategy, secret), what_if)
 
 
 def _held(text: str) -> tuple[PositionSide, Decimal]:
@@ -144,10 +144,12 @@ def _forget(storing: asyncio.Task[Stored]) -> None:
 
 
 async def _store(request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None) -> Stored:
-    return await receive(resources, await _delivery(request, strategy, secret))
+    return await receive(resources, await _delivery(request, resources, strategy, secret))
 
 
-async def _delivery(request: Request[Any, Any, State], strategy: str, secret: str | None) -> Delivery:
+async def _delivery(
+    request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
+) -> Delivery:
     return Delivery(
         strategy_id=strategy,
         path_secret=secret,
@@ -155,6 +157,7 @@ async def _delivery(request: Request[Any, Any, State], strategy: str, secret: st
         content_type=request.headers.get("content-type", ""),
         source=client_of(request),
         signed=_signed(request),
+        certified=is_certified(request, resources.settings.certificate_header),
     )
 
 

@@ -33,6 +33,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     source: str  # the address that it comes from
     signed: Signed | None = None
+    certified: bool = False  # by a trusted proxy
 
     def __repr__(self) -> str:
         return f"Delivery({self.strategy_id!r}, {len(self.raw)} bytes)"
@@ -87,6 +88,12 @@ def admit(resources: Resources, sender: Sender, delivery: Delivery) -> None:
             "signature_missing",
             "The strategy takes signed alerts only (signed_only), and this one has the secret alone: have its sender "
             "sign it, or take the limit away.",
+        )
+    if limits.certified_only and not delivery.certified:
+        raise InvalidInput(
+            "certificate_missing",
+            "The strategy takes alerts only whose sender's certificate was verified (certified_only), and no trusted "
+            "proxy says so: look at LEVELHEAD_CERTIFICATE_HEADER and at what the proxy sends.",
         )
     sources = limits.sources
     if sources is None:

@@ -30,6 +30,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     missed_alert: Missed = Missed.HEAL
     signed_only: bool = False
     """Alerts have to be signed: the secret alone is not enough."""
+    certified_only: bool = False
+    """Alerts have to come through a proxy that has verified their sender's client certificate."""
     sources: tuple[str, ...] | None = None
     """Addresses and networks that its alerts may come from, in place of those of the settings."""
     alerts_per_minute: int | None = None
