@@ -30,6 +30,7 @@ from app.api.inject import refuse_unknown_query, resources_of
 from app.api.metrics import MetricsController
 from app.api.positions import PositionController
 from app.api.problems import on_error
+from app.api.signing import SigningController
 from app.api.strategies import StrategyController
 from app.api.throttle import Throttle
 from app.api.webhooks import WebhookController
@@ -63,6 +64,7 @@ def create_app(resources: Resources) -> Litestar:
             PositionController,
             DriftController,
             StrategyController,
+            SigningController,
             AccountController,
         ],
         before_request=refuse_unknown_query,

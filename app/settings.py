@@ -7,6 +7,7 @@ start with one sentence that names it and says what to write.
 import base64
 import difflib
 import os
+import re
 import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ MASTER_KEY_FILE: Final = "LEVELHEAD_MASTER_KEY_FILE"
 """A second way to give the master key: a file that holds it (Docker and Kubernetes mount secrets so)."""
 MAKE_KEY: Final = "`python3 -c 'import secrets; print(secrets.token_urlsafe(32))'`"
 BASE64URL: Final = frozenset(string.ascii_letters + string.digits + "-_")
+HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]+")
 TESTS_PREFIX: Final = "LEVELHEAD_TEST_"
 """Names that belong to the test suite; the program passes over them."""
 
@@ -89,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     alert_sources: str | None = None
     """Addresses and networks that alerts may come from, with commas; `tradingview` stands for those that it publishes.
     Any if not set."""
+
+    certificate_header: str | None = None
+    """`name: value` of a header with which a trusted proxy says that it verified the sender's client certificate."""
 
     simulator_url: str | None = None
     """Origin that accounts with environment "simulator" talk to, like `http://127.0.0.1:8090`."""
@@ -252,6 +257,13 @@ def _addresses(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def _header(value: str) -> str:
+    name, colon, content = value.partition(":")
+    if not (colon and HEADER_NAME.fullmatch(name) and content.strip()):
+        raise ValueError(f"must be a header's name and content such as X-Chart-Certificate: verified, not {value!r}")
+    return f"{name.lower()}: {content.strip()}"
+
+
 def _database_url(value: str) -> Secret:
     parts = _split(value)
     if parts is None or parts.scheme not in ("postgresql", "postgres"):
@@ -308,6 +320,7 @@ PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "public_url": _origin,
     "trusted_proxies": _addresses(),
     "alert_sources": _addresses(addresses.TRADINGVIEW),
+    "certificate_header": _header,
     "simulator_url": _origin,
     "log_format": _one_of("text", "json"),
     "log_level": _one_of("debug", "info", "warning", "error"),

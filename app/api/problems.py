@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, SerializationException, ValidationException
 
 from app.errors import Conflict, InvalidInput, LevelheadError, Refused, StoreUnavailable, VenueError
-from app.flows.door import Unauthorized
+from app.flows.door import StaleSignature, Unauthorized
 from app.flows.receive import KeyConflict
 from app.log import event
 from app.store.db import UNAVAILABLE
@@ -59,6 +59,8 @@ TITLES: Final = {
 }
 
 STATUS_OF_CODE: Final = {
+    "signature_missing": 401,
+    "certificate_missing": 403,
     "source_not_allowed": 403,
     "email_taken": 409,
     "name_taken": 409,
@@ -133,6 +135,8 @@ def _problem(error: Exception) -> Problem | None:
             )
         case StoreUnavailable():
             return _unavailable(error)
+        case StaleSignature():
+            return Problem(401, "stale_signature", _sentence(error))
         case Unauthorized():
             return Problem(401, "unauthorized", "The secret is wrong, or there is no such strategy: check both.")
         case KeyConflict():

@@ -23,6 +23,16 @@ def base_url_of(request: Request[Any, Any, State]) -> str:
     return url
 
 
+def is_certified(request: Request[Any, Any, State], header: str | None) -> bool:
+    """Whether a trusted proxy says in this header (`name: value`) that it has verified the sender's certificate. A
+    second header of that name is not the proxy's.
+    """
+    if header is None or not is_proxied(request):
+        return False
+    name, _, value = header.partition(": ")
+    return bool(request.headers.getall(name, []) == [value])
+
+
 def is_proxied(request: Request[Any, Any, State]) -> bool:
     """Whether a trusted proxy hands the request on."""
     return addresses.among(addresses.read(_peer(request)), _proxies(request))

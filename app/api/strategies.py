@@ -141,7 +141,7 @@ class StrategyController(Controller):
         """In the order of their ids."""
         async with reading(resources.pool) as db:
             found = await strategies.page(db, after=read_cursor(cursor, str), limit=limit + 1)
-        return one_page(found, limit, lambda row: _json(row, _base(request, resources)), lambda row: row.id)
+        return one_page(found, limit, lambda row: _json(row, base_of(request, resources)), lambda row: row.id)
 
     @post()
     async def create_strategy(
@@ -165,7 +165,7 @@ class StrategyController(Controller):
             strategy_id = await _create(db, new, secret_hash, exact=data.id is not None)
             row = await strategies.get(db, strategy_id)
             assert row is not None
-        return MadeStrategy(secret=secret, **msgspec.structs.asdict(_json(row, _base(request, resources))))
+        return MadeStrategy(secret=secret, **msgspec.structs.asdict(_json(row, base_of(request, resources))))
 
     @get("/{strategy_id:str}")
     async def get_strategy(
@@ -175,7 +175,7 @@ class StrategyController(Controller):
             row = await strategies.get(db, strategy_id)
         if row is None:
             raise not_found("strategy")
-        return _json(row, _base(request, resources))
+        return _json(row, base_of(request, resources))
 
     @patch("/{strategy_id:str}")
     async def change_strategy(
@@ -202,7 +202,7 @@ class StrategyController(Controller):
                 raise not_found("strategy")
             row = await strategies.get(db, strategy_id)
             assert row is not None
-        return _json(row, _base(request, resources))
+        return _json(row, base_of(request, resources))
 
     @delete("/{strategy_id:str}")
     async def remove_strategy(self, strategy_id: FromPath[str], resources: Injected) -> None:
@@ -229,7 +229,7 @@ class StrategyController(Controller):
         if ends is None:
             raise not_found("strategy")
         return MadeSecret(
-            secret=secret, webhook_url=webhook_url(_base(request, resources), strategy_id), previous_expires_at=ends
+            secret=secret, webhook_url=webhook_url(base_of(request, resources), strategy_id), previous_expires_at=ends
         )
 
 
@@ -254,7 +254,8 @@ async def _create(db: Any, new: NewStrategy, secret_hash: bytes, *, exact: bool)
     )
 
 
-def _base(request: Request[Any, Any, State], resources: Resources) -> str:
+def base_of(request: Request[Any, Any, State], resources: Resources) -> str:
+    """The origin under which charts reach us."""
     return resources.settings.public_url or base_url_of(request)
 
 

@@ -12,10 +12,11 @@ from litestar.exceptions import InternalServerException
 from litestar.params import FromPath, FromQuery
 
 from app.alerts.fields import read_positive, read_time
+from app.alerts.signed import Signed, read_signed
 from app.api.access import PUBLIC
 from app.api.inject import Injected
 from app.api.problems import Problem
-from app.api.proxies import client_of
+from app.api.proxies import client_of, is_certified
 from app.domain.money import ZERO
 from app.domain.order import PositionSide
 from app.errors import InvalidInput, StoreUnavailable
@@ -93,7 +94,7 @@ async def _explain(
     at: str | None,
 ) -> Explanation:
     what_if = WhatIf(held=None if held is None else _held(held), at=read_time(at, "at"))
-    return await explain(resources, await _delivery(request, strategy, secret), what_if)
+    return await explain(resources, await _delivery(request, resources, strategy, secret), what_if)
 
 
 def _held(text: str) -> tuple[PositionSide, Decimal]:
@@ -111,7 +112,7 @@ async def _deliver(
     """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again."""
     try:
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
-            receipt = await receive(resources, await _delivery(request, strategy, secret))
+            receipt = await receive(resources, await _delivery(request, resources, strategy, secret))
     except TimeoutError:
         raise StoreUnavailable(f"the alert was not stored within {HANDLER_TIMEOUT_S} s") from None
     return Response(
@@ -124,14 +125,26 @@ async def _deliver(
     )
 
 
-async def _delivery(request: Request[Any, Any, State], strategy: str, secret: str | None) -> Delivery:
+async def _delivery(
+    request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
+) -> Delivery:
     return Delivery(
         strategy_id=strategy,
         path_secret=secret,
         raw=await _body(request),
         content_type=request.headers.get("content-type", ""),
         source=client_of(request),
+        signed=_signed(request),
+        certified=is_certified(request, resources.settings.certificate_header),
     )
+
+
+def _signed(request: Request[Any, Any, State]) -> Signed | None:
+    """The headers of Standard Webhooks; None without a signature."""
+    signature = request.headers.get("webhook-signature")
+    if signature is None:
+        return None
+    return read_signed(request.headers.get("webhook-id", ""), request.headers.get("webhook-timestamp", ""), signature)
 
 
 async def _body(request: Request[Any, Any, State]) -> bytes:

@@ -97,7 +97,7 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
             raise
         await addressed(resources, delivery)
         return _unread(error, None)
-    strategy = await addressed(resources, delivery, body.secret)
+    strategy = (await addressed(resources, delivery, body.secret)).strategy
     now = what_if.at or resources.now()
     try:
         defaults = read_defaults(strategy.defaults, "defaults.")

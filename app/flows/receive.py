@@ -8,11 +8,11 @@ import msgspec
 from app import crash
 from app.alerts.body import text_without_secrets
 from app.alerts.defaults import read_defaults
-from app.alerts.recognise import in_time, open_alert, read_body
+from app.alerts.recognise import Reading, in_time, open_alert, read_body
 from app.domain.refusals import Outcome
 from app.errors import InvalidInput, LevelheadError
 from app.flows import rejected
-from app.flows.door import Delivery, addressed, admit
+from app.flows.door import Delivery, Sender, addressed, admit
 from app.ids import new_id
 from app.keys import same
 from app.log import event
@@ -53,9 +53,10 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     except InvalidInput as error:
         await rejected.keep_unopened(resources, delivery, error, received_at)
         raise
-    strategy = await addressed(resources, delivery, body.secret)
+    sender = await addressed(resources, delivery, body.secret)
+    strategy = sender.strategy
     try:
-        admit(resources, strategy, delivery)
+        admit(resources, sender, delivery)
         defaults = read_defaults(strategy.defaults, "defaults.")
         reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
         reading = in_time(reading, received_at)
@@ -67,8 +68,8 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     alert = NewAlert(
         id=new_id(),
         strategy_id=strategy.id,
-        key=f"hash:{body_hash.hex()}" if reading.key is None else f"id:{reading.key}",
-        windowed=reading.key is None,
+        key=_key(reading, sender, body_hash),
+        windowed=reading.key is None and sender.webhook_id is None,
         body_hash=body_hash,
         body=reading.body,
         content_type=delivery.content_type,
@@ -103,6 +104,13 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     if not instructions:
         event(log, logging.WARNING, "alert refused", strategy=strategy.id, code=Outcome.NO_ACCOUNT, alert=alert.id)
     return Receipt(alert_id=alert.id, duplicate=False, repairs=reading.repairs)
+
+
+def _key(reading: Reading, sender: Sender, body_hash: bytes) -> str:
+    """By what a resend is known: the alert's own id, else that of a signed delivery, else the body."""
+    if reading.key is not None:
+        return f"id:{reading.key}"
+    return f"hash:{body_hash.hex()}" if sender.webhook_id is None else f"webhook:{sender.webhook_id}"
 
 
 async def _ring(resources: Resources, alert: NewAlert, account_ids: list[UUID]) -> None:

@@ -65,10 +65,10 @@ async def _tell_failure(delivery: Delivery, keeping: Coroutine[Any, Any, None]) 
 
 async def _keep_unopened(resources: Resources, delivery: Delivery, error: InvalidInput, received_at: datetime) -> None:
     text = bodies.text_of(delivery.raw)
-    strategy = await addressed(resources, delivery, *islice(secrets_in(text), SECRETS_TRIED_MAX))
+    sender = await addressed(resources, delivery, *islice(secrets_in(text), SECRETS_TRIED_MAX))
     secrets = bodies.long_secrets(secrets_in(text), delivery.path_secret)
     said = InvalidInput(error.code, cut(error.detail, secrets), error.field and cut(error.field, secrets))
-    await _keep(resources, delivery, strategy.id, cut(without_secrets(text), secrets), said, received_at)
+    await _keep(resources, delivery, sender.strategy.id, cut(without_secrets(text), secrets), said, received_at)
 
 
 async def _keep(

@@ -11,7 +11,7 @@ from app.errors import SettingsError
 from app.keys import Keys
 from app.log import event
 from app.settings import Settings, require_servers
-from app.store import accounts, installation
+from app.store import accounts, installation, signing
 from app.store.db import Connection, Pool, open_connection
 
 log = logging.getLogger("migrate")
@@ -88,12 +88,12 @@ async def migrate(url: str) -> list[str]:
 
 
 async def rotate(settings: Settings) -> int:
-    """After a change of the master key: seal anew what the one before had sealed; answers how many accounts."""
+    """After a change of the master key: seal anew what the one before had sealed; answers how many rows."""
     keys = Keys.from_text(settings.master_key.reveal(), settings.master_key_previous.reveal())
     connection = await open_connection(settings.database_url.reveal())
     try:
         await installation.keep(connection, keys)
-        return await accounts.reseal(connection, keys)
+        return await accounts.reseal(connection, keys) + await signing.reseal(connection, keys)
     finally:
         await connection.close()
 

@@ -28,6 +28,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sides: Sides = Sides.BOTH
     repeat: Repeat = Repeat.IGNORE
     missed_alert: Missed = Missed.HEAL
+    signed_only: bool = False
+    """Alerts have to be signed: the secret alone is not enough."""
+    certified_only: bool = False
+    """Alerts have to come through a proxy that has verified their sender's client certificate."""
     sources: tuple[str, ...] | None = None
     """Addresses and networks that its alerts may come from, in place of those of the settings."""
     alerts_per_minute: int | None = None
@@ -258,6 +262,7 @@ SELECT EXISTS (SELECT FROM positions WHERE strategy_id = $1 AND status <> 'close
 """
 REMOVE = "UPDATE strategies SET removed_at = now(), updated_at = now(), enabled = false WHERE id = $1"
 DELETE_SECRETS = "DELETE FROM strategy_secrets WHERE strategy_id = $1"
+DELETE_SIGNING_KEYS = "DELETE FROM strategy_signing_keys WHERE strategy_id = $1"
 
 
 async def remove(connection: Connection, strategy_id: str) -> bool:
@@ -270,6 +275,7 @@ async def remove(connection: Connection, strategy_id: str) -> bool:
         raise Conflict(f"The strategy {what} first, then remove it.", kind="in_use")
     await connection.execute(REMOVE, strategy_id)
     await connection.execute(DELETE_SECRETS, strategy_id)
+    await connection.execute(DELETE_SIGNING_KEYS, strategy_id)
     return True
 
 

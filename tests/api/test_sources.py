@@ -15,6 +15,7 @@ from app.store.users import Role
 from tests.api.conftest import make_settings, serving
 from tests.support.servers import Servers
 
+SUBJECT = "CN=TradingView Webhooks,O=TradingView\\, Inc.,L=Westerville,ST=Ohio,C=US"
 CHART, ELSEWHERE = "52.89.214.238", "203.0.113.7"
 
 
@@ -46,8 +47,9 @@ class Guarded:
 @pytest.fixture(scope="module")
 async def guarded(module_database_url: str, running_servers: Servers, password_hash: str) -> AsyncIterator[Guarded]:
     settings = make_settings(
-        module_database_url, running_servers.redis_url, trusted_proxies="127.0.0.1", alert_sources="tradingview"
-    )
+        module_database_url, running_servers.redis_url, trusted_proxies="127.0.0.1", alert_sources="tradingview",
+        certificate_header=f"x-cert: {SUBJECT}",
+    )  # fmt: skip
     async with open_resources(settings) as resources, serving(resources) as url:
         async with transaction(resources.pool) as db:
             user = await users.create(db, email="guard@example.com", password_hash=password_hash, role=Role.ADMIN)
@@ -57,6 +59,7 @@ async def guarded(module_database_url: str, running_servers: Servers, password_h
             await found.make("listed")
             await found.make("own", sources=[ELSEWHERE, "tradingview"])
             await found.make("any", sources=["0.0.0.0/0"])
+            await found.make("certified", certified_only=True)
             yield found
 
 
@@ -84,6 +87,44 @@ async def test_alerts_are_taken_from_listed_addresses(
     if status == 403:
         assert answer.json()["code"] == "source_not_allowed"
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ([SUBJECT], 202),
+        ([], 403),
+        (["CN=TradingView Webhooks"], 403),
+        ([SUBJECT, SUBJECT], 403),  # one of them is the sender's own
+        (["NONE", SUBJECT], 403),
+    ],
+)
+async def test_a_certificate_is_what_the_trusted_proxy_says_of_it(
+    guarded: Guarded, given: list[str], status: int
+) -> None:
+    alert = {"secret": guarded.made["certified"]["secret"], "id": str(uuid4()), "symbol": "BTCUSDT", "action": "close"}
+    headers = [("x-forwarded-for", CHART), *(("X-Cert", one) for one in given)]
+    answer = await guarded.client.post("/webhook/certified", json=alert, headers=headers)
+    assert answer.status_code == status, answer.text
+    if status == 403:
+        assert answer.json()["code"] == "certificate_missing"
+
+
+async def test_a_certificate_is_not_believed_of_anybody_else(
+    module_database_url: str, running_servers: Servers, guarded: Guarded
+) -> None:
+    settings = make_settings(
+        module_database_url,
+        running_servers.redis_url,
+        trusted_proxies="10.0.0.1",
+        certificate_header=f"x-cert: {SUBJECT}",
+    )
+    alert = {"secret": guarded.made["certified"]["secret"], "symbol": "BTCUSDT", "action": "close"}
+    async with open_resources(settings) as resources, serving(resources) as url:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=10) as client:
+            headers = {"x-cert": SUBJECT, "x-forwarded-for": "10.0.0.1"}
+            answer = await client.post("/webhook/certified", json=alert, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "certificate_missing")
 
 
 async def test_who_has_no_secret_learns_nothing_of_the_list(guarded: Guarded) -> None:

@@ -1,0 +1,102 @@
+"""The keys under which senders sign their deliveries to a strategy. They are sealed like credentials of accounts."""
+
+from contextlib import suppress
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from app.errors import Conflict
+from app.ids import new_id
+from app.keys import Keys, SealBroken
+from app.store.db import Connection, Pool, affected, as_structs
+
+KEYS_MAX = 10
+"""Keys of one strategy that hold at the same time: a signature is made with each of them."""
+
+
+class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be told of a key."""
+
+    id: UUID
+    created_at: datetime
+    expires_at: datetime | None
+
+
+LIVE = """
+SELECT id, sealed FROM strategy_signing_keys
+ WHERE strategy_id = $1 AND (expires_at IS NULL OR expires_at > now())
+"""
+LIST = """
+SELECT id, created_at, expires_at FROM strategy_signing_keys
+ WHERE strategy_id = $1 AND (expires_at IS NULL OR expires_at > now())
+ ORDER BY id DESC
+"""
+LOCK = "SELECT id FROM strategies WHERE id = $1 AND removed_at IS NULL FOR UPDATE"
+EXPIRE = """
+UPDATE strategy_signing_keys
+   SET expires_at = least(expires_at, now() + make_interval(secs => $2))
+ WHERE strategy_id = $1
+RETURNING expires_at
+"""
+FORGET_EXPIRED = "DELETE FROM strategy_signing_keys WHERE strategy_id = $1 AND expires_at <= now()"
+COUNT = "SELECT count(*) FROM strategy_signing_keys WHERE strategy_id = $1"
+INSERT = "INSERT INTO strategy_signing_keys (id, strategy_id, sealed) VALUES ($1, $2, $3)"
+DELETE = "DELETE FROM strategy_signing_keys WHERE strategy_id = $1"
+ALL_SEALED = "SELECT id, sealed FROM strategy_signing_keys"
+RESEAL = "UPDATE strategy_signing_keys SET sealed = $3 WHERE id = $1 AND sealed = $2"
+
+
+async def live(connection: Connection | Pool, keys: Keys, strategy_id: str) -> list[bytes]:
+    """The keys that hold now, in the clear; without those that the master key does not open."""
+    found = []
+    for row in await connection.fetch(LIVE, strategy_id):
+        with suppress(SealBroken):
+            found.append(keys.open_sealed(row["sealed"], row["id"].bytes))
+    return found
+
+
+async def listed(connection: Connection, strategy_id: str) -> list[SigningKey]:
+    """The newest first."""
+    return as_structs(await connection.fetch(LIST, strategy_id), SigningKey)
+
+
+async def rotate(
+    connection: Connection, keys: Keys, strategy_id: str, key: bytes, *, overlap_s: int
+) -> datetime | None:
+    """Add a key, inside a transaction; those before it end after `overlap_s` at the latest, which is answered.
+
+    None if there is no such strategy. Conflict if too many keys hold at once.
+    """
+    if await connection.fetchval(LOCK, strategy_id) is None:
+        return None
+    ended = [row["expires_at"] for row in await connection.fetch(EXPIRE, strategy_id, overlap_s)]
+    await connection.execute(FORGET_EXPIRED, strategy_id)
+    if await connection.fetchval(COUNT, strategy_id) >= KEYS_MAX:
+        raise Conflict(
+            f"{KEYS_MAX} signing keys hold at the same time: rotate with a shorter overlap_s, 0 ends all.",
+            kind="too_many_secrets",
+        )
+    key_id = new_id()
+    await connection.execute(INSERT, key_id, strategy_id, keys.seal(key, key_id.bytes))
+    last: datetime = max(ended, default=await connection.fetchval("SELECT now()"))
+    return last
+
+
+async def remove(connection: Connection | Pool, strategy_id: str) -> int:
+    """No key of the strategy holds any more; answers how many there were."""
+    return affected(await connection.execute(DELETE, strategy_id))
+
+
+async def reseal(connection: Connection, keys: Keys) -> int:
+    """Seal anew what was sealed before a rotation of the master key; answers how many keys that were."""
+    if keys.previous is None:
+        return 0
+    done = 0
+    for row in await connection.fetch(ALL_SEALED):
+        with suppress(SealBroken):
+            plain = keys.previous.open_sealed(row["sealed"], row["id"].bytes)
+            done += affected(
+                await connection.execute(RESEAL, row["id"], row["sealed"], keys.seal(plain, row["id"].bytes))
+            )
+    return done
