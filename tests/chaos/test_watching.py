@@ -164,7 +164,7 @@ async def refused_blind(symbol: str, sides: list[Side]) -> None:
 async def trading_on(stack: Stack, symbol: str) -> AsyncIterator[None]:
     async def trade() -> None:
         for number in count():
-            await stack.price(symbol, f"98.{7 + number % 2}")
+            await stack.price(symbol, f"98.{70 + number % 20}")  # never the same when it is asked for now and then
             await asyncio.sleep(0.3)
 
     task = asyncio.create_task(trade())
@@ -321,7 +321,7 @@ async def test_37_one_symbol_of_which_nothing_arrives_is_noticed_alone(chaos: Ch
     await stopped_once(silent, sides)
     async with trading_on(stack, silent):
         await noticed(stack, silent, sides, since)
-    await refused_blind(silent, sides)
+        await refused_blind(silent, sides)
     await opens(heard, sides)
     await chaos.clear_faults()
     await stack.price(silent, "99")

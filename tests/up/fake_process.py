@@ -25,7 +25,8 @@ def main(module: str, *arguments: str) -> None:
     seen = Path(os.environ.get("LEVELHEAD_DATA_DIR") or arguments[arguments.index("--state") + 1])
     seen = (seen if module == "app.cli" else seen.parent) / "seen"
     seen.mkdir(exist_ok=True)
-    (seen / name).write_text(json.dumps({"argv": arguments, "environ": dict(os.environ)}))
+    (seen / f".{name}").write_text(json.dumps({"argv": arguments, "environ": dict(os.environ)}))
+    (seen / f".{name}").rename(seen / name)  # whoever finds it finds all of it
     if name == "migrate":
         return
     if name in ("api", "simulator"):

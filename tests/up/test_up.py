@@ -121,6 +121,7 @@ async def test_a_first_start_then_a_clean_stop_then_a_second_start(tmp_path: Pat
     assert secret not in " ".join(simulator["argv"])
     assert not any(name.startswith("LEVELHEAD_") for name in simulator["environ"])
     for name in ("migrate", "api", "worker", "watcher"):
+        await eventually((data / "seen" / name).exists)  # it writes that down as soon as it runs
         environ = seen(data, name)["environ"]
         assert environ["LEVELHEAD_DATABASE_URL"].startswith("postgresql://")
         assert environ["LEVELHEAD_REDIS_URL"].startswith("unix://")
