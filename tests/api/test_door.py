@@ -1,14 +1,16 @@
 """The door itself: strangers cannot tell a strategy from none, nor put anything into a log or a table."""
 
 import logging
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
 from app.flows import door
-from app.keys import Keys
+from app.keys import Keys, same
 from app.resources import Resources
+from app.store import signing, strategies
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +48,15 @@ async def test_a_stranger_costs_as_many_statements_and_hashes_whatever_he_asks_f
     anyone: httpx.AsyncClient, resources: Resources, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    of_strategy, live, secret_hash, same = (
-        door.strategies.for_webhook, door.signing.live, Keys.secret_hash, door.same,
-    )  # fmt: skip
+    of_strategy, live, secret_hash = strategies.for_webhook, signing.live, Keys.secret_hash
 
-    async def for_webhook(*args: object) -> object:
+    async def for_webhook(*args: Any) -> Any:
         asked.append("strategy")
-        return await of_strategy(*args)  # type: ignore[arg-type]
+        return await of_strategy(*args)
 
-    async def keys(*args: object) -> object:
+    async def keys(*args: Any) -> Any:
         asked.append("keys")
-        return await live(*args)  # type: ignore[arg-type]
+        return await live(*args)
 
     def hashed(self: Keys, text: str) -> bytes:
         asked.append("hash")
@@ -66,8 +66,8 @@ async def test_a_stranger_costs_as_many_statements_and_hashes_whatever_he_asks_f
         asked.append("compare")
         return same(one, other)
 
-    monkeypatch.setattr(door.strategies, "for_webhook", for_webhook)
-    monkeypatch.setattr(door.signing, "live", keys)
+    monkeypatch.setattr(strategies, "for_webhook", for_webhook)
+    monkeypatch.setattr(signing, "live", keys)
     monkeypatch.setattr(Keys, "secret_hash", hashed)
     monkeypatch.setattr(door, "same", compared)
     for headers in ({}, {"webhook-id": "a", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}):
