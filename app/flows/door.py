@@ -52,11 +52,12 @@ async def addressed(resources: Resources, delivery: Delivery, *in_body: str | No
     A signature counts alone where the strategy has a key for it. Else the secret in the address counts, or else any of
     those in the body.
     """
+    strategy_id = delivery.strategy_id.replace("\x00", "?")  # no strategy's name has either, and PostgreSQL takes one
     with store_errors():
-        strategy = await resources.addressed(delivery.strategy_id)
+        strategy = await resources.addressed(strategy_id)
         keys = []
         if delivery.signed is not None:
-            keys = await signing.live(resources.pool, resources.keys, delivery.strategy_id)
+            keys = await signing.live(resources.pool, resources.keys, strategy_id)
     if strategy is not None and delivery.signed is not None and keys:
         _verify(delivery.signed, delivery.raw, keys, resources.now())
         return Sender(strategy=strategy, webhook_id=delivery.signed.id)
