@@ -6,7 +6,8 @@ wrong trade in silence, so each is refused or read exactly here.
 
 import json
 import re
-from collections.abc import Iterator
+import string
+from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
@@ -29,6 +30,7 @@ SECRET_FIELDS = (
     "licenseid",
 )  # fmt: skip
 REMOVED = "***"
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 # A secret inside a text: a command of plain text, or JSON inside of a JSON string. Group 2 is the secret.
 _NAMED = re.compile(rf"(?i)(?<![a-z0-9])({'|'.join(SECRET_FIELDS)})\\?[\"']?\s*[=:]\s*\\?[\"']?([^\s\"'\\,;|&}}]+)")
 # PineConnector: the licence stands in front, without a name.
@@ -38,6 +40,7 @@ _ENDINGS = ("secret", "passphrase", "password", "token")
 _LICENCE = re.compile(r"\s*([0-9]{8,20})\s*,")
 # A secret is also cut out of other fields that repeat it; a shorter one would cut up ordinary words.
 SECRET_LENGTH_MIN = 8
+SECRETS_MAX = 20  # that are cut out elsewhere: more than any message has, and few enough to be looked for
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -54,9 +57,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
         return f"Body({len(self.obj)} {'characters' if isinstance(self.obj, str) else 'entries'})"
 
 
-def open_body(raw: bytes) -> Body:
+def open_body(raw: bytes, path_secret: str | None = None) -> Body:
     """Read `raw` as one JSON object or a list of them, or else take it as text. Raises InvalidInput."""
-    repairs: list[str] = []
     if len(raw) > BODY_BYTES_MAX:
         raise InvalidInput(
             AlertCode.BODY_TOO_LARGE,
@@ -66,6 +68,7 @@ def open_body(raw: bytes) -> Body:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(AlertCode.NOT_UTF8, "The body is not UTF-8 text; send the message as UTF-8.") from error
+    repairs: list[str] = []
     if text.startswith("\ufeff"):
         text = text[1:]
         repairs.append("removed a byte order mark before the body")
@@ -73,8 +76,11 @@ def open_body(raw: bytes) -> Body:
         raise InvalidInput(
             AlertCode.EMPTY_BODY, "The body is empty; put the JSON message into the message box of the alert."
         )
-    obj = _parse(text, repairs)
-    _check_text(obj)
+    try:
+        obj = _parse(text, repairs)
+        _check_text(obj)
+    except InvalidInput as error:
+        raise _scrubbed(error, _long((*_named_in(text), path_secret))) from None
     return Body(obj=obj, secret=_secret_of(obj), repairs=tuple(repairs))
 
 
@@ -86,15 +92,24 @@ def text_without_secrets(body: Body, path_secret: str | None) -> str:
     return _encoder.encode(_redacted(body.obj, secrets)).decode()
 
 
-def scrub(text: str, body: Body, path_secret: str | None) -> str:
-    """`text` without any secret of this delivery, for sentences that quote what was sent."""
-    return _cut(text, _long_secrets(body, path_secret))
+def scrubbed(error: InvalidInput, body: Body, path_secret: str | None) -> InvalidInput:
+    """The refusal without any secret of this delivery: its sentence may quote what was sent."""
+    return _scrubbed(error, _long_secrets(body, path_secret))
+
+
+def _scrubbed(error: InvalidInput, secrets: list[str]) -> InvalidInput:
+    field = None if error.field is None else _cut_pieces(error.field, secrets)
+    return InvalidInput(error.code, _cut_pieces(error.detail, secrets), field)
 
 
 def _long_secrets(body: Body, path_secret: str | None) -> list[str]:
+    return _long((path_secret, body.secret, *_secrets_in(body.obj)))
+
+
+def _long(secrets: Iterable[str | None]) -> list[str]:
     """Those that are cut out wherever they stand, the longest first: one may be the beginning of another."""
-    found = {text for text in (*_secrets_in(body.obj), path_secret) if text and len(text) >= SECRET_LENGTH_MIN}
-    return sorted(found, key=len, reverse=True)
+    found = dict.fromkeys(text for text in secrets if text and len(text) >= SECRET_LENGTH_MIN)
+    return sorted(list(found)[:SECRETS_MAX], key=len, reverse=True)
 
 
 def inner_object(text: str, field: str) -> dict[str, object]:
@@ -301,4 +316,17 @@ def _without_named(text: str) -> str:
 def _cut(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, REMOVED)
+    return text
+
+
+def _cut_pieces(text: str, secrets: list[str]) -> str:
+    """Also without a piece of one, in capitals or not, because sentences shorten what they quote and some raise it."""
+    for secret in (secret.translate(_LOWER) for secret in secrets):
+        at, lower = 0, text.translate(_LOWER)
+        while (end := at + SECRET_LENGTH_MIN) <= len(text):
+            if lower[at:end] in secret:
+                while end < len(text) and lower[at : end + 1] in secret:
+                    end += 1
+                text, lower = text[:at] + REMOVED + text[end:], lower[:at] + REMOVED + lower[end:]
+            at += 1
     return text

@@ -92,7 +92,7 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
     where a body that cannot be read would have had to hold the secret.
     """
     try:
-        body = open_alert(delivery.raw)
+        body = open_alert(delivery.raw, delivery.path_secret)
     except InvalidInput as error:
         if delivery.path_secret is None:
             raise

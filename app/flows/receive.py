@@ -65,7 +65,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     Raises InvalidInput (the sender's mistake, with its cure), Unauthorized, KeyConflict, StoreUnavailable.
     """
     received_at = resources.now()
-    body = open_alert(delivery.raw)
+    body = open_alert(delivery.raw, delivery.path_secret)
     strategy = await addressed(resources, delivery, body)
     defaults = read_defaults(strategy.defaults, "defaults.")
     reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
