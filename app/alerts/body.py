@@ -97,6 +97,11 @@ def scrubbed(error: InvalidInput, body: Body, path_secret: str | None) -> Invali
     return _scrubbed(error, _long_secrets(body, path_secret))
 
 
+def without_secrets(text: str, body: Body, path_secret: str | None) -> str:
+    """A text of the body that is stored beside it."""
+    return _cut(text, _long_secrets(body, path_secret))
+
+
 def _scrubbed(error: InvalidInput, secrets: list[str]) -> InvalidInput:
     field = None if error.field is None else _cut_pieces(error.field, secrets)
     return InvalidInput(error.code, _cut_pieces(error.detail, secrets), field)

@@ -183,7 +183,7 @@ def understand(body: Body, format: str = AUTO, *, path_secret: str | None, defau
         format=name,
         signals=understood.signals,
         secret=body.secret,
-        key=understood.key,
+        key=None if understood.key is None else bodies.without_secrets(understood.key, body, path_secret),
         body=bodies.text_without_secrets(body, path_secret),
         repairs=body.repairs + understood.repairs,
     )

@@ -143,7 +143,7 @@ def case(number: int, formats: Sequence[str] = ("auto",), secret: str | None = N
         for _ in range(rng.randint(1, CHANGES_MAX)):
             value = rng.choice(IN_JSON)(rng, value, secret)
         text = _write(rng, value)
-    raw = text.encode("utf-8", "surrogatepass")
+    raw = text.encode("utf-8", "surrogatepass")[:BYTES_MAX]
     if parsed is None or rng.random() < 0.35:
         for _ in range(rng.randint(1, CHANGES_MAX)):
             raw = rng.choice(IN_BYTES)(rng, raw, secret.encode())[:BYTES_MAX]

@@ -8,6 +8,7 @@ PostgreSQL, Redis and the simulator. `judge.py` says what must hold.
 import argparse
 import asyncio
 import multiprocessing
+import os
 import sys
 import time
 from collections import Counter
@@ -23,6 +24,9 @@ CHUNK = 500
 SAYS_S = 5.0
 SHOWN_MAX = 10
 DOOR_SHARE = 50  # of so many bodies one is sent as well
+# The recorded bodies are among those that are damaged, so a number means another body without them.
+SHARED = os.environ.get("LEVELHEAD_SHARED_ALERTS")
+AGAIN = f"LEVELHEAD_SHARED_ALERTS={SHARED} " if SHARED else ""
 
 Found = list[tuple[int, str]]
 
@@ -60,7 +64,7 @@ def main() -> int:
     for number, why in wrong[:SHOWN_MAX]:
         print(f"\n{why}")
         if number != door.NO_BODY:
-            print(f"{shown(case(number, FORMATS))}\nagain: make fuzz BODY={number}")
+            print(f"{shown(case(number, FORMATS))}\nagain: {AGAIN}make fuzz BODY={number}")
     return 1 if wrong else 0
 
 

@@ -47,6 +47,15 @@ def found(body: dict[str, Any] | str, format: str = "auto", *, path: bool = True
         (f"SIGNAL=BUY\n{SECRET}=1", "unknown_field"),
         # the sentence that lists what is known
         ("SIGNAL=BUY\nx=1", "unknown_field"),
+        # a number beyond any range, whose sign was taken away
+        (
+            '{"bot_uuid": "8", "tv_instrument": "BTCUSDT", "action": "enter_long", "stop_loss": {"enabled": true, '
+            '"trigger_price_percent": 1E+1000000}}',
+            "bad_stop_loss",
+        ),
+        # it was stored as the symbol, and as the id
+        ({"base": SECRET.replace("-", "").replace("_", ""), "quote": "USDT", "action": "close"}, "bad_symbol"),
+        ({"symbol": "BTCUSDT", "action": "close", "id": f"{SECRET} 1"}, "read as native"),
         # a row of digits that was read from each of them anew
         ("SOL/USDT long\nEntry: market\nTake-Profit: " + "0" * 3900 + " 9", "bad_number"),
         ("SOL/USDT long\nEntry: market\nStop: 1\nLeverage: " + "1" * 3900 + " 9", "bad_leverage"),
