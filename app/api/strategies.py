@@ -14,6 +14,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, UnsetType
 
 from app.alerts.defaults import read_defaults
+from app.alerts.fields import NUMBER_MAX
 from app.alerts.recognise import AUTO, FORMATS
 from app.alerts.symbols import normalise
 from app.api.access import at_least
@@ -34,7 +35,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 
 ACCOUNTS_MAX = 50
 SYMBOLS_MAX = 1000
-MULTIPLIER_MAX = Decimal(1000)
+MULTIPLIER_MIN, MULTIPLIER_MAX = Decimal("0.000001"), Decimal(1000)
 OVERLAP_DEFAULT_S = 24 * 3600
 OVERLAP_MAX_S = 30 * 24 * 3600
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
@@ -134,7 +135,7 @@ class StrategyController(Controller):
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = None,
     ) -> Page[StrategyJson]:
-        """In the order of their ids."""
+        """Strategies, in the order of their ids."""
         async with reading(resources.pool) as db:
             found = await strategies.page(db, after=read_cursor(cursor, str), limit=limit + 1)
         return one_page(found, limit, lambda row: _json(row, _base(request, resources)), lambda row: row.id)
@@ -167,6 +168,7 @@ class StrategyController(Controller):
     async def get_strategy(
         self, request: Request[Any, Any, State], strategy_id: FromPath[str], resources: Injected
     ) -> StrategyJson:
+        """One strategy."""
         async with reading(resources.pool) as db:
             row = await strategies.get(db, strategy_id)
         if row is None:
@@ -293,8 +295,10 @@ def _checked_symbols(symbols: Sequence[str] | None) -> list[str] | None:
 
 def _checked_limits(limits: Limits) -> Limits:
     most = limits.max_notional
-    if most is not None and not (most.is_finite() and most > ZERO):
-        raise InvalidInput("bad_value", "max_notional must be above 0: correct it.", "limits.max_notional")
+    if most is not None and not (most.is_finite() and ZERO < most <= NUMBER_MAX):
+        raise InvalidInput(
+            "bad_value", f"max_notional must be above 0 and at most {NUMBER_MAX:f}: correct it.", "limits.max_notional"
+        )
     every_s = limits.alert_every_s
     if every_s is not None and not ALERT_EVERY_S_MIN <= every_s <= ALERT_EVERY_S_MAX:
         raise InvalidInput(
@@ -307,10 +311,10 @@ def _checked_limits(limits: Limits) -> Limits:
 
 def _checked_shares(shares: Sequence[Share]) -> list[AccountShare]:
     for place, share in enumerate(shares):
-        if not (share.multiplier.is_finite() and ZERO < share.multiplier <= MULTIPLIER_MAX):
+        if not (share.multiplier.is_finite() and MULTIPLIER_MIN <= share.multiplier <= MULTIPLIER_MAX):
             raise InvalidInput(
                 "bad_value",
-                f"multiplier must be above 0 and at most {MULTIPLIER_MAX}: correct it.",
+                f"multiplier must be {MULTIPLIER_MIN} to {MULTIPLIER_MAX}: correct it.",
                 f"accounts[{place}].multiplier",
             )
     return [AccountShare(account_id=share.account, multiplier=share.multiplier) for share in shares]
