@@ -147,11 +147,14 @@ def _describe(path: str, method: str, operation: Json) -> None:
         operation["requestBody"] = _alert_body()
         if "202" in responses:
             responses["200"] = {**responses["202"], "description": "It was here already, and is not carried out again."}
+    body = operation.get("requestBody", {})
+    for content in body.get("content", {}).values():
+        body["required"] = {"type": "null"} not in content["schema"].get("oneOf", ())
     if not needs_login(path):
         operation["security"] = []
     example = _EXAMPLES.get(operation["operationId"])
-    if "requestBody" in operation and example is not None:
-        for content in operation["requestBody"]["content"].values():
+    if example is not None:
+        for content in body.get("content", {}).values():
             content["examples"] = {"typical": {"value": example}}
     if path == "/health/ready":
         responses["503"] = {**responses["200"], "description": "A part is missing: the checks say which."}
