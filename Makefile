@@ -10,7 +10,7 @@ PYTHON := $(firstword $(foreach name,python3.12 python3.11 python3.13 python3.14
 BIN := .venv/bin
 READY := .venv/.locked
 
-.PHONY: run test simulate lint types check bench mutants mutants-domain storm recovery clean
+.PHONY: run test simulate fuzz fuzz-api lint types check bench mutants mutants-domain storm recovery clean
 
 run: $(READY)
 	@exec $(BIN)/levelhead up $(ARGS)
@@ -22,6 +22,15 @@ test: $(READY)
 simulate: $(READY)
 	@PYTHONHASHSEED=0 exec $(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0) \
 		$(if $(SEED),--seed $(SEED)) $(if $(WITHOUT),--without $(WITHOUT))
+
+# Damaged alert bodies, by number: BODIES=100000 FIRST=0, or BODY=4711 to see one (ARGS=--no-door sends none).
+fuzz: $(READY)
+	@exec $(BIN)/python -m tests.fuzz.run --bodies $(or $(BODIES),10000) --first $(or $(FIRST),0) \
+		$(if $(BODY),--body $(BODY)) $(ARGS)
+
+# Schemathesis over the whole API of a `levelhead up` of its own: EXAMPLES=50, SEED=…; installed when it is asked for.
+fuzz-api: $(READY)
+	@exec $(BIN)/python -m tests.fuzz.api $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

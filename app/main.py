@@ -15,8 +15,7 @@ from litestar import Litestar, Router
 from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.types import Message, Scope
 
 from app import addresses
@@ -24,6 +23,7 @@ from app.api.access import PUBLIC, require_access
 from app.api.accounts import AccountController
 from app.api.alerts import AlertController
 from app.api.auth import AuthController
+from app.api.describe import ABOUT, TAGS, Described, operation_id
 from app.api.drifts import DriftController
 from app.api.health import HealthController
 from app.api.inject import refuse_unknown_query, resources_of
@@ -85,8 +85,12 @@ def create_app(resources: Resources) -> Litestar:
             title="Levelhead",
             version=version("levelhead"),
             # JSON alone: the pages that draw it load scripts from elsewhere.
-            render_plugins=[JsonRenderPlugin(path=["/openapi.json", "/"])],
-            openapi_router=Router(path="/schema", route_handlers=[], opt=PUBLIC),
+            description=ABOUT,
+            license=License(name="MIT", identifier="MIT"),
+            tags=[Tag(name=name, description=about) for name, about in TAGS.items()],
+            operation_id_creator=operation_id,
+            render_plugins=[Described(path=["/openapi.json", "/"])],
+            openapi_router=Router(path="/schema", route_handlers=[], opt=PUBLIC, include_in_schema=False),
             components=Components(
                 security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
             ),

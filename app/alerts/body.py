@@ -6,7 +6,7 @@ wrong trade in silence, so each is refused or read exactly here.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
@@ -14,7 +14,16 @@ import msgspec
 
 from app.alerts.codes import AlertCode
 from app.alerts.mend import mend
-from app.alerts.redact import REMOVED, SECRET_FIELDS, cut, is_secret, secrets_in, without_secrets
+from app.alerts.redact import (
+    REMOVED,
+    SECRET_FIELDS,
+    SECRET_LENGTH_MIN,
+    cut,
+    cut_pieces,
+    is_secret,
+    secrets_in,
+    without_secrets,
+)
 from app.errors import InvalidInput
 
 BODY_BYTES_MAX = 64 * 1024  # more than a legal message in Latin letters needs
@@ -23,8 +32,7 @@ DEPTH_MAX = 16  # ours are 3 deep, the deepest known template 4
 LEGS_MAX = 10  # orders in one body
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
-# A secret is also cut out of other fields that repeat it; a shorter one would cut up ordinary words.
-SECRET_LENGTH_MIN = 8
+SECRETS_MAX = 20  # that are cut out elsewhere: more than any message has, and few enough to be looked for
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -41,9 +49,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
         return f"Body({len(self.obj)} {'characters' if isinstance(self.obj, str) else 'entries'})"
 
 
-def open_body(raw: bytes) -> Body:
+def open_body(raw: bytes, path_secret: str | None = None) -> Body:
     """Read `raw` as one JSON object or a list of them, or else take it as text. Raises InvalidInput."""
-    repairs: list[str] = []
     if len(raw) > BODY_BYTES_MAX:
         raise InvalidInput(
             AlertCode.BODY_TOO_LARGE,
@@ -53,6 +60,7 @@ def open_body(raw: bytes) -> Body:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(AlertCode.NOT_UTF8, "The body is not UTF-8 text; send the message as UTF-8.") from error
+    repairs: list[str] = []
     if text.startswith("\ufeff"):
         text = text[1:]
         repairs.append("removed a byte order mark before the body")
@@ -60,14 +68,17 @@ def open_body(raw: bytes) -> Body:
         raise InvalidInput(
             AlertCode.EMPTY_BODY, "The body is empty; put the JSON message into the message box of the alert."
         )
-    obj = _parse(text, repairs)
-    _check_text(obj)
+    try:
+        obj = _parse(text, repairs)
+        _check_text(obj)
+    except InvalidInput as error:
+        raise _scrubbed(error, long_secrets(path_secret, *secrets_in(text))) from None
     return Body(obj=obj, secret=_secret_of(obj), repairs=tuple(repairs))
 
 
 def text_without_secrets(body: Body, path_secret: str | None) -> str:
     """The body for storing: JSON in the order in which it came, or the text; the values of secrets are removed."""
-    secrets = long_secrets(_secrets_in(body.obj), path_secret)
+    secrets = _secrets_of(body, path_secret)
     if isinstance(body.obj, str):
         return cut(without_secrets(body.obj), secrets)
     return _encoder.encode(_redacted(body.obj, secrets)).decode()
@@ -81,14 +92,28 @@ def text_of(raw: bytes) -> str:
 
 
 def scrub(text: str, body: Body, path_secret: str | None) -> str:
-    """`text` without any secret of this delivery, for sentences that quote what was sent."""
-    return cut(text, long_secrets(_secrets_in(body.obj), path_secret))
+    """`text` without any secret of this delivery."""
+    return cut(text, _secrets_of(body, path_secret))
 
 
-def long_secrets(named: Iterable[str], path_secret: str | None) -> list[str]:
+def scrubbed(error: InvalidInput, body: Body, path_secret: str | None) -> InvalidInput:
+    """The refusal without any secret of this delivery: its sentence may quote what was sent."""
+    return _scrubbed(error, _secrets_of(body, path_secret))
+
+
+def _scrubbed(error: InvalidInput, secrets: list[str]) -> InvalidInput:
+    field = None if error.field is None else cut_pieces(error.field, secrets)
+    return InvalidInput(error.code, cut_pieces(error.detail, secrets), field)
+
+
+def _secrets_of(body: Body, path_secret: str | None) -> list[str]:
+    return long_secrets(path_secret, body.secret, *_secrets_in(body.obj))
+
+
+def long_secrets(*secrets: str | None) -> list[str]:
     """Those that are cut out wherever they stand, the longest first: one may be the beginning of another."""
-    found = {text for text in (*named, path_secret) if text and len(text) >= SECRET_LENGTH_MIN}
-    return sorted(found, key=len, reverse=True)
+    found = dict.fromkeys(text for text in secrets if text and len(text) >= SECRET_LENGTH_MIN)
+    return sorted(list(found)[:SECRETS_MAX], key=len, reverse=True)
 
 
 def inner_object(text: str, field: str) -> dict[str, object]:

@@ -16,8 +16,9 @@ from app.domain.signal import Defaults, Exits, PriceOrPct, Size, SizeUnit, Targe
 from app.errors import InvalidInput
 
 _PAIR = re.compile(r"(?i)[#$]?\b([A-Z0-9]{2,15}?)(?: ?/ ?|[_-])?(USDT|USDC|USD|BUSD)\b(?:\.P)?")
-_NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:[.,][0-9]+)*(?![\w.])", re.ASCII)
-_SHARE = re.compile(r"-?\s*([0-9]+(?:\.[0-9]+)?)\s*%")
+# Each begins where a number begins: else a long row of digits would be read anew from every one of them.
+_NUMBER = re.compile(r"(?<![\w.,])[0-9]+(?:[.,][0-9]+)*(?![\w.])", re.ASCII)
+_SHARE = re.compile(r"(?:-\s*)?(?<![0-9.,])([0-9]+(?:\.[0-9]+)?)\s*%")
 _HEADS = (
     ("trailing", re.compile(r"(?i)trailing|moving (?:target|2 target)|breakeven|break-even")),
     ("amount", re.compile(r"(?i)amount|risk management|\brm\b|invest")),
@@ -27,7 +28,7 @@ _HEADS = (
     ("targets", re.compile(r"(?i)(?:take[- ]?profit|\btp|\btargets?|\bsell)(?:\s*#?[0-9]{1,2}\s*[:)=-]|\b)")),
     ("entries", re.compile(r"(?i)\bentry|\benter\b|\bentries\b|\bbuy\b")),
 )
-_LEVERAGE = re.compile(r"(?i)([0-9]+(?:\.[0-9]+)?)\s*[x×х]|[x×х]\s*([0-9]+(?:\.[0-9]+)?)")
+_LEVERAGE = re.compile(r"(?i)(?<![0-9.,])([0-9]+(?:\.[0-9]+)?)\s*[x×х]|[x×х]\s*([0-9]+(?:\.[0-9]+)?)")
 _ENTRY_TARGETS = re.compile(r"(?i)\bentry\s+(?:targets?|zone|price)")
 _STOP_TARGETS = re.compile(r"(?i)\bstop(?:\s+targets?|\s*-?loss)\b")
 

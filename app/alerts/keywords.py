@@ -17,8 +17,9 @@ def command(words: Iterable[str], known: Collection[str], *, where: str = "") ->
                 AlertCode.UNKNOWN_FIELD, f"{word[:40]!r} is not key=value; correct it.", where + word[:40]
             )
         if key not in known:
+            listed = ", ".join(name for name in known if not name[-1].isdigit())  # numbered ones are without end
             raise InvalidInput(
-                AlertCode.UNKNOWN_FIELD, f"{key[:40]!r} is not a key of this format; known are {', '.join(known)}.",
+                AlertCode.UNKNOWN_FIELD, f"{key[:40]!r} is not a key of this format; known are {listed}.",
                 where + key[:40],
             )  # fmt: skip
         if key in found and found[key] != value:

@@ -83,7 +83,7 @@ class Part:
         if below and isinstance(value, str):
             value = value.strip().removeprefix("-")
         elif below and isinstance(value, Decimal):
-            value = abs(value)
+            value = value.copy_abs()  # exact: abs() rounds, which fails beyond any range
         return None if value is None else fields.read_pct(value, self.field(name), code, below_hundred=below_hundred)
 
     def fraction(self, name: str, code: AlertCode) -> Decimal | None:

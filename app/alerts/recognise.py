@@ -146,12 +146,12 @@ def read(
     tried always. `path_secret` is the secret in the URL, cut out wherever the body repeats it. `defaults` has the
     symbol and the side that other services keep in a bot of theirs.
     """
-    return read_body(open_alert(raw), format, path_secret=path_secret, defaults=defaults)
+    return read_body(open_alert(raw, path_secret), format, path_secret=path_secret, defaults=defaults)
 
 
-def open_alert(raw: bytes) -> Body:
+def open_alert(raw: bytes, path_secret: str | None = None) -> Body:
     """Open a body, to learn its secret. Raises InvalidInput, also for text that is in no format."""
-    body = bodies.open_body(raw)
+    body = bodies.open_body(raw, path_secret)
     if isinstance(body.obj, str):
         _text_format(body.obj)
     return body
@@ -178,10 +178,7 @@ def understand(body: Body, format: str = AUTO, *, path_secret: str | None, defau
         refuse_lookalikes(body.obj)
         name, understood = _read(body.obj, format, defaults)
     except InvalidInput as error:
-        # The sentence may quote the body.
-        detail = bodies.scrub(error.detail, body, path_secret)
-        field = None if error.field is None else bodies.scrub(error.field, body, path_secret)
-        raise InvalidInput(error.code, detail, field) from None
+        raise bodies.scrubbed(error, body, path_secret) from None
     return Reading(
         format=name,
         signals=understood.signals,

@@ -4,6 +4,7 @@ Where it cannot be told where a value ends, too much is taken out rather than to
 """
 
 import re
+import string
 from collections.abc import Iterable, Iterator
 
 # In the order in which they are looked at, in capitals or not; all of them are kept out of what is stored, at any
@@ -14,6 +15,10 @@ SECRET_FIELDS = (
     "licenseid",
 )  # fmt: skip
 REMOVED = "***"
+# A secret is also cut out of other fields and of sentences that repeat it; a shorter one would cut up ordinary words.
+SECRET_LENGTH_MIN = 8
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 _ENDINGS = ("secret", "passphrase", "password", "token")
 _NAMES = frozenset(SECRET_FIELDS)
@@ -61,6 +66,19 @@ def cut(text: str, secrets: Iterable[str]) -> str:
     """The text without these, wherever they stand."""
     for secret in secrets:
         text = text.replace(secret, REMOVED)
+    return text
+
+
+def cut_pieces(text: str, secrets: Iterable[str]) -> str:
+    """Also without a piece of one, in capitals or not, because sentences shorten what they quote and some raise it."""
+    for secret in (secret.translate(_LOWER) for secret in secrets):
+        at, lower = 0, text.translate(_LOWER)
+        while (end := at + SECRET_LENGTH_MIN) <= len(text):
+            if lower[at:end] in secret:
+                while end < len(text) and lower[at : end + 1] in secret:
+                    end += 1
+                text, lower = text[:at] + REMOVED + text[end:], lower[:at] + REMOVED + lower[end:]
+            at += 1
     return text
 
 

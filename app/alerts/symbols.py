@@ -11,6 +11,7 @@ from app.alerts.codes import AlertCode
 from app.errors import InvalidInput
 
 SYMBOL_LENGTH_MAX = 60
+NAME_LENGTH_MAX = 30  # of the venue's name: the longest have 20, and a secret is longer
 
 _EXCHANGE = r"(?:[A-Z0-9_]+:)?"
 _PERPETUAL = r"(?:\.P|\.PERP|[-_]?PERP|-SWAP)?"
@@ -46,17 +47,23 @@ def normalise(text: str, field: str) -> str:
         name = joined["name"]
         if not name.endswith("USDT") or name == "USDT":
             raise _wrong_market(text, field, _why_not(name))
-        return name
+        return _checked(name, text, field)
     if (first := _QUOTE_FIRST.fullmatch(symbol)) and first["base"] != "USDT":
-        return first["base"] + "USDT"
+        return _checked(first["base"] + "USDT", text, field)
     if pair := _PAIR.fullmatch(symbol):
         base, quote, settle = pair["base"], pair["quote"], pair["settle"]
         if quote != "USDT" or base == "USDT":
             raise _wrong_market(text, field, _why_not(quote))
         if settle not in (None, "USDT"):
             raise _wrong_market(text, field, f"it is settled in {settle}")
-        return base + "USDT"
+        return _checked(base + "USDT", text, field)
     raise _unreadable(text, field)
+
+
+def _checked(name: str, text: str, field: str) -> str:
+    if len(name) > NAME_LENGTH_MAX:
+        raise _unreadable(text, field)
+    return name
 
 
 def normalise_pair(base: str, quote: str, field: str) -> str:

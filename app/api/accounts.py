@@ -113,7 +113,7 @@ class AccountController(Controller):
     async def list_accounts(
         self, resources: Injected, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None
     ) -> Page[AccountJson]:
-        """The oldest first."""
+        """Accounts, the oldest first."""
         async with reading(resources.pool) as db:
             found = await accounts.page(db, after=read_cursor(cursor, UUID), limit=limit + 1)
             keys = await accounts.api_keys(db, resources.keys, [row.id for row in found])
@@ -141,6 +141,7 @@ class AccountController(Controller):
 
     @get("/{account_id:uuid}")
     async def get_account(self, account_id: FromPath[UUID], resources: Injected) -> AccountJson:
+        """One account."""
         async with reading(resources.pool) as db:
             row = await accounts.get(db, account_id)
             keys = await accounts.api_keys(db, resources.keys, [account_id])

@@ -73,7 +73,7 @@ class AlertController(Controller):
         strategy: FromQuery[str | None] = None,
         status: FromQuery[AlertStatus | None] = None,
     ) -> Page[AlertView]:
-        """The newest first."""
+        """Alerts, the newest first."""
         before = read_cursor(cursor, _seq)
         async with reading(resources.pool) as db:
             found = await views.alerts(db, before_seq=before, strategy=strategy, status=status, limit=limit + 1)

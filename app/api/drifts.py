@@ -48,7 +48,7 @@ class DriftController(Controller):
         status: FromQuery[DriftStatus | None] = None,
         account: FromQuery[UUID | None] = None,
     ) -> Page[DriftJson]:
-        """The newest first; `status=needs_operator` are those that wait for somebody."""
+        """Differences with the exchange, the newest first; `status=needs_operator` are those that wait for somebody."""
         after = read_cursor(cursor, instant_and_id)
         async with reading(resources.pool) as db:
             found = await drifts.page(db, after=after, status=status, account=account, limit=limit + 1)

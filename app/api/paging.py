@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 from uuid import UUID
 
@@ -61,4 +61,4 @@ def instant_and_id(place: str) -> tuple[datetime, UUID]:
     at = datetime.fromisoformat(instant)
     if at.tzinfo is None:
         raise ValueError(place)
-    return at, UUID(id)
+    return at.astimezone(UTC), UUID(id)  # which raises where no clock has that instant

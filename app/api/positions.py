@@ -117,7 +117,7 @@ class PositionController(Controller):
         account: FromQuery[UUID | None] = None,
         symbol: FromQuery[str | None] = None,
     ) -> Page[PositionJson]:
-        """The newest first."""
+        """Positions, the newest first."""
         after = read_cursor(cursor, instant_and_id)
         async with reading(resources.pool) as db:
             found = await views.positions(
@@ -142,7 +142,7 @@ class PositionController(Controller):
         (json,) = await _shape(resources, [row])
         return PositionDetail(**msgspec.structs.asdict(json), **more)
 
-    @post("/adopt", status_code=202, opt=at_least(Role.TRADER))
+    @post("/adopt", status_code=202, operation_id="adopt_position", opt=at_least(Role.TRADER))
     async def adopt(
         self, resources: Injected, request: Request[User, Any, State], data: JSONBody[Adopt]
     ) -> AdoptedJson:
@@ -190,7 +190,7 @@ class PositionController(Controller):
             raise not_found("position")
         return Commanded(intent_id=change_id)
 
-    @post("/{position_id:uuid}/close", status_code=202, opt=at_least(Role.TRADER))
+    @post("/{position_id:uuid}/close", status_code=202, operation_id="close_position", opt=at_least(Role.TRADER))
     async def close(
         self,
         position_id: FromPath[UUID],

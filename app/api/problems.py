@@ -12,7 +12,7 @@ from app.errors import Conflict, InvalidInput, LevelheadError, Refused, StoreUna
 from app.flows.door import StaleSignature, Unauthorized
 from app.flows.receive import KeyConflict
 from app.log import event
-from app.store.db import UNAVAILABLE
+from app.store.db import NO_TEXT, UNAVAILABLE
 
 log = logging.getLogger("api")
 
@@ -148,8 +148,12 @@ def _problem(error: Exception) -> Problem | None:
         case HTTPException() if error.status_code < 500:
             code, detail = OF_STATUS.get(error.status_code, ("bad_request", OF_STATUS[400][1]))
             return Problem(error.status_code, code, detail, headers=dict(error.headers or {}))
+        case RecursionError() if "deserializing" in str(error):
+            return Problem(400, "not_json", "The body is nested absurdly deep: send the fields that are asked for.")
         case _ if isinstance(error, UNAVAILABLE):
             return _unavailable(error)
+        case _ if isinstance(error, NO_TEXT):
+            return Problem(422, "bad_character", "The request holds a character that is no text (U+0000): remove it.")
         case _:
             return None
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app import addresses
 from app.alerts.defaults import read_defaults
+from app.alerts.fields import NUMBER_MAX
 from app.alerts.recognise import AUTO, FORMATS
 from app.alerts.symbols import normalise
 from app.api.access import at_least
@@ -37,7 +38,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=100)]
 ACCOUNTS_MAX = 50
 SYMBOLS_MAX = 1000
 SOURCES_MAX = 100
-MULTIPLIER_MAX = Decimal(1000)
+MULTIPLIER_MIN, MULTIPLIER_MAX = Decimal("0.000001"), Decimal(1000)
 OVERLAP_DEFAULT_S = 24 * 3600
 OVERLAP_MAX_S = 30 * 24 * 3600
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
@@ -138,7 +139,7 @@ class StrategyController(Controller):
         limit: Limit = LIMIT_DEFAULT,
         cursor: Cursor = None,
     ) -> Page[StrategyJson]:
-        """In the order of their ids."""
+        """Strategies, in the order of their ids."""
         async with reading(resources.pool) as db:
             found = await strategies.page(db, after=read_cursor(cursor, str), limit=limit + 1)
         return one_page(found, limit, lambda row: _json(row, base_of(request, resources)), lambda row: row.id)
@@ -171,6 +172,7 @@ class StrategyController(Controller):
     async def get_strategy(
         self, request: Request[Any, Any, State], strategy_id: FromPath[str], resources: Injected
     ) -> StrategyJson:
+        """One strategy."""
         async with reading(resources.pool) as db:
             row = await strategies.get(db, strategy_id)
         if row is None:
@@ -298,8 +300,10 @@ def _checked_symbols(symbols: Sequence[str] | None) -> list[str] | None:
 
 def _checked_limits(limits: Limits) -> Limits:
     most = limits.max_notional
-    if most is not None and not (most.is_finite() and most > ZERO):
-        raise InvalidInput("bad_value", "max_notional must be above 0: correct it.", "limits.max_notional")
+    if most is not None and not (most.is_finite() and ZERO < most <= NUMBER_MAX):
+        raise InvalidInput(
+            "bad_value", f"max_notional must be above 0 and at most {NUMBER_MAX:f}: correct it.", "limits.max_notional"
+        )
     if limits.sources is not None:
         _check_sources(limits.sources)
     per_minute = limits.alerts_per_minute
@@ -335,10 +339,10 @@ def _check_sources(sources: Sequence[str]) -> None:
 
 def _checked_shares(shares: Sequence[Share]) -> list[AccountShare]:
     for place, share in enumerate(shares):
-        if not (share.multiplier.is_finite() and ZERO < share.multiplier <= MULTIPLIER_MAX):
+        if not (share.multiplier.is_finite() and MULTIPLIER_MIN <= share.multiplier <= MULTIPLIER_MAX):
             raise InvalidInput(
                 "bad_value",
-                f"multiplier must be above 0 and at most {MULTIPLIER_MAX}: correct it.",
+                f"multiplier must be {MULTIPLIER_MIN} to {MULTIPLIER_MAX}: correct it.",
                 f"accounts[{place}].multiplier",
             )
     return [AccountShare(account_id=share.account, multiplier=share.multiplier) for share in shares]

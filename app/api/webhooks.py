@@ -41,21 +41,21 @@ class WebhookController(Controller):
     tags = ("alerts",)
     opt = PUBLIC
 
-    @post("/{strategy:str}", status_code=202)
+    @post("/{strategy:str}", status_code=202, operation_id="deliver_alert")
     async def secret_in_body(
         self, request: Request[Any, Any, State], strategy: FromPath[str], resources: Injected
     ) -> Response[Receipt]:
         """Deliver an alert whose body holds the strategy's secret."""
         return await _deliver(request, resources, strategy, None)
 
-    @post("/{strategy:str}/{secret:str}", status_code=202)
+    @post("/{strategy:str}/{secret:str}", status_code=202, operation_id="deliver_alert_with_secret")
     async def secret_in_path(
         self, request: Request[Any, Any, State], strategy: FromPath[str], secret: FromPath[str], resources: Injected
     ) -> Response[Receipt]:
         """Deliver an alert; the address holds the strategy's secret."""
         return await _deliver(request, resources, strategy, secret)
 
-    @post("/{strategy:str}/explain", status_code=200)
+    @post("/{strategy:str}/explain", status_code=200, operation_id="explain_alert")
     async def explain_with_secret_in_body(
         self,
         request: Request[Any, Any, State],
@@ -71,7 +71,7 @@ class WebhookController(Controller):
         """
         return await _explain(request, resources, strategy, None, held, at)
 
-    @post("/{strategy:str}/{secret:str}/explain", status_code=200)
+    @post("/{strategy:str}/{secret:str}/explain", status_code=200, operation_id="explain_alert_with_secret")
     async def explain_with_secret_in_path(
         self,
         request: Request[Any, Any, State],
@@ -81,7 +81,7 @@ class WebhookController(Controller):
         held: FromQuery[str | None] = None,
         at: FromQuery[str | None] = None,
     ) -> Explanation:
-        """The same; the address holds the strategy's secret."""
+        """What this alert would do now; the address holds the strategy's secret. Nothing is stored or sent."""
         return await _explain(request, resources, strategy, secret, held, at)
 
 

@@ -1,5 +1,6 @@
 """What an alert would do now, or would have done: its whole reading and plan. Nothing is stored, nothing is sent."""
 
+import asyncio
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
@@ -25,6 +26,9 @@ from app.resources import Connected, Resources
 from app.store import positions
 from app.store.db import store_errors
 from app.store.strategies import AccountShare, WebhookStrategy
+
+ANSWER_S_MAX = 10.0
+"""For all accounts together: who asks waits at a terminal."""
 
 Verdict = Literal["would_execute", "nothing_to_do", "refused"]
 
@@ -91,7 +95,7 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
     where a body that cannot be read would have had to hold the secret.
     """
     try:
-        body = open_alert(delivery.raw)
+        body = open_alert(delivery.raw, delivery.path_secret)
     except InvalidInput as error:
         if delivery.path_secret is None:
             raise
@@ -105,7 +109,8 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
         reading = in_time(reading, now)
     except InvalidInput as error:
         return _unread(error, None if strategy.format == "auto" else strategy.format)
-    accounts = [await _of_account(resources, strategy, share, reading, what_if, now) for share in strategy.accounts]
+    until = asyncio.get_running_loop().time() + ANSWER_S_MAX
+    accounts = [await _in_time(resources, strategy, share, reading, what_if, now, until) for share in strategy.accounts]
     return _explained(reading, strategy, accounts, now)
 
 
@@ -180,6 +185,27 @@ def _says(one: _Told) -> str:
     if one.orders:
         return f"{len(one.orders)} orders" if len(one.orders) > 1 else "1 order"
     return one.plan.reason or "nothing to do"
+
+
+async def _in_time(
+    resources: Resources,
+    strategy: WebhookStrategy,
+    share: AccountShare,
+    reading: Reading,
+    what_if: WhatIf,
+    now: datetime,
+    until: float,
+) -> list[_Told]:
+    """As `_of_account`, if the exchange answers by then: many accounts and orders could else wait for many timeouts."""
+    try:
+        async with asyncio.timeout_at(until):
+            return await _of_account(resources, strategy, share, reading, what_if, now)
+    except TimeoutError:
+        late = Refusal(
+            code=Outcome.VENUE_UNAVAILABLE,
+            reason=f"the exchange did not say what is needed within {ANSWER_S_MAX:.0f} s",
+        )
+        return [_Told(plan=Plan(refusal=late)) for _ in reading.signals]
 
 
 async def _of_account(

@@ -49,7 +49,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
     """
     received_at = resources.now()
     try:
-        body = open_alert(delivery.raw)
+        body = open_alert(delivery.raw, delivery.path_secret)
     except InvalidInput as error:
         await rejected.keep_unopened(resources, delivery, error, received_at)
         raise

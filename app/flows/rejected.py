@@ -66,9 +66,8 @@ async def _tell_failure(delivery: Delivery, keeping: Coroutine[Any, Any, None]) 
 async def _keep_unopened(resources: Resources, delivery: Delivery, error: InvalidInput, received_at: datetime) -> None:
     text = bodies.text_of(delivery.raw)
     sender = await addressed(resources, delivery, *islice(secrets_in(text), SECRETS_TRIED_MAX))
-    secrets = bodies.long_secrets(secrets_in(text), delivery.path_secret)
-    said = InvalidInput(error.code, cut(error.detail, secrets), error.field and cut(error.field, secrets))
-    await _keep(resources, delivery, sender.strategy.id, cut(without_secrets(text), secrets), said, received_at)
+    shown = cut(without_secrets(text), bodies.long_secrets(delivery.path_secret, *secrets_in(text)))
+    await _keep(resources, delivery, sender.strategy.id, shown, error, received_at)
 
 
 async def _keep(

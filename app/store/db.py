@@ -131,6 +131,8 @@ UNAVAILABLE = (
     OSError,
 )
 
+NO_TEXT = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)  # U+0000, in text or in JSON
+
 
 @asynccontextmanager
 async def transaction(pool: Pool) -> Any:

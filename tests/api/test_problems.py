@@ -108,4 +108,44 @@ async def test_the_schema_is_public_and_loads_nothing_from_elsewhere(anyone: htt
         assert "json" in answer.headers["content-type"]
         assert "/api/v1/positions/{position_id}/close" in answer.json()["paths"]
         first = {path.split("/")[1] for path in answer.json()["paths"]}
-        assert first == {"webhook", "api", "health", "metrics", "schema"}
+        assert first == {"webhook", "api", "health", "metrics"}
+
+
+FAR = (
+    "MDAwMS0wMS0wMVQwMDowMDowMCsxMjowMCAwMTkwMDAwMC0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDA="  # year 1, twelve hours east
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/positions?strategy=%00", "bad_character"),
+        ("/positions?symbol=%00", "bad_character"),
+        ("/alerts?strategy=a%00b", "bad_character"),
+        ("/strategies/%00", "bad_character"),
+        ("/strategies?cursor=YQA=", "bad_character"),
+        (f"/positions?cursor={FAR}", "bad_cursor"),
+        (f"/drifts?cursor={FAR}", "bad_cursor"),
+    ],
+)
+async def test_what_the_database_cannot_take_is_refused(admin: httpx.AsyncClient, path: str, code: str) -> None:
+    is_problem(await admin.get(path), 422, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/auth/login", '{"email": "a\\u0000", "password": "b"}'),
+        ("/webhook/%00", "{}"),
+        ("/webhook/%00/explain", "{}"),
+    ],
+)
+async def test_strangers_cannot_break_it_with_characters(anyone: httpx.AsyncClient, path: str, body: str) -> None:
+    answer = await anyone.post(path, content=body, headers={"content-type": "application/json"})
+    is_problem(answer, 422, "bad_character")
+
+
+async def test_a_body_that_is_nested_absurdly_deep_is_refused(admin: httpx.AsyncClient) -> None:
+    deep = '{"name": "a", "defaults": {"x": ' + "[" * 5000 + "]" * 5000 + "}}"
+    answer = await admin.post("/strategies", content=deep, headers={"content-type": "application/json"})
+    is_problem(answer, 400, "not_json")

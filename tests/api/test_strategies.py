@@ -167,6 +167,7 @@ def test_slugs(name: str, slug: str) -> None:
         ({"accounts": [{}]}, "missing_field", "accounts[0].account"),
         ({"enabled": "perhaps"}, "bad_value", "enabled"),
         ({"secret": "mine"}, "unknown_field", "secret"),
+        ({"limits": {"max_notional": "1e999999"}}, "bad_value", "limits.max_notional"),
     ],
 )
 async def test_what_cannot_be_used_is_named(
@@ -181,7 +182,7 @@ async def test_what_cannot_be_used_is_named(
         assert (answer.json()["code"], answer.json().get("field")) == (code, field)
 
 
-@pytest.mark.parametrize("multiplier", ["0", "-1", "1001", "Infinity"])
+@pytest.mark.parametrize("multiplier", ["0", "-1", "1001", "Infinity", "1e-20000"])
 async def test_a_multiplier_has_bounds(admin: httpx.AsyncClient, account: str, multiplier: str) -> None:
     accounts = [{"account": account, "multiplier": multiplier}]
     answer = await admin.post("/strategies", json={"name": "x", "accounts": accounts})

@@ -153,3 +153,14 @@ async def test_what_cannot_be_done_yet_is_explained_as_it_was_understood(house: 
     assert (told.verdict, told.code) == ("refused", "not_supported_yet")
     assert told.legs[0].action == "open_long"
     assert told.legs[0].orders == []
+
+
+async def test_an_exchange_that_is_silent_is_not_waited_for_without_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.flows.explain.ANSWER_S_MAX", 0.05)
+    await house.fault("delay", ms=500, times=None, channel="rest")
+    told = await explained(house, LONG)
+    assert (told.verdict, told.code) == ("refused", "venue_unavailable")
+    assert told.reason is not msgspec.UNSET
+    assert "within" in str(told.reason)
