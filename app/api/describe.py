@@ -99,6 +99,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     },
     "change_strategy": {"enabled": False},
     "rotate_secret": {"overlap_s": 3600},
+    "add_signing_key": {"overlap_s": 3600},
     "create_account": {
         "name": "testnet", "venue": "bybit", "environment": "testnet", "api_key": "key", "api_secret": "secret",
     },

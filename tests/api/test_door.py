@@ -10,7 +10,7 @@ import pytest
 from app.flows import door
 from app.keys import Keys, same
 from app.resources import Resources
-from app.store import signing, strategies
+from app.store import signing
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ async def test_a_stranger_costs_as_many_statements_and_hashes_whatever_he_asks_f
     anyone: httpx.AsyncClient, resources: Resources, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    of_strategy, live, secret_hash = strategies.for_webhook, signing.live, Keys.secret_hash
+    of_strategy, live, secret_hash = resources.addressed, signing.live, Keys.secret_hash
 
     async def for_webhook(*args: Any) -> Any:
         asked.append("strategy")
@@ -66,7 +66,7 @@ async def test_a_stranger_costs_as_many_statements_and_hashes_whatever_he_asks_f
         asked.append("compare")
         return same(one, other)
 
-    monkeypatch.setattr(strategies, "for_webhook", for_webhook)
+    monkeypatch.setattr(resources, "addressed", for_webhook)
     monkeypatch.setattr(signing, "live", keys)
     monkeypatch.setattr(Keys, "secret_hash", hashed)
     monkeypatch.setattr(door, "same", compared)
