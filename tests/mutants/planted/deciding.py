@@ -180,6 +180,22 @@ DECIDING = (
         tests="tests/domain/test_level_book.py",
     ),
     Bug(
+        name="in a crash no price is where the market was a moment ago",
+        file="app/domain/outliers.py",
+        old="return min(lately) * (1 - BOUND) <= trade.price <= max(lately) * (1 + BOUND)",
+        new="return False",
+        loses="real trades between a bid and an ask that are per cents apart fire nothing",
+        tests="tests/domain/test_outliers.py",
+    ),
+    Bug(
+        name="a price that was denied is remembered",
+        file="app/domain/outliers.py",
+        old="                    continue\n",
+        new="                    self._moves.append((trade.at_ms, price))\n                    continue\n",
+        loses="the second lone print fires a stop that nobody traded at",
+        tests="tests/domain/test_outliers.py",
+    ),
+    Bug(
         name="of stops that follow together the farthest is looked at first",
         file="app/domain/trailing.py",
         old="if other.distance < one.distance:",
