@@ -252,7 +252,7 @@ PARTS = st.dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)  # `tests/fuzz` goes further
 @given(
     start=st.sampled_from([GOOD, TEMPLATE, {**GOOD, "secret": SECRET, "strategy": TEMPLATE}, *OBJECTS]),
     changes=st.dictionaries(NAMES, JSON | PARTS | st.lists(PARTS, max_size=3), max_size=5),
@@ -267,7 +267,7 @@ def test_any_change_of_a_good_body_ends_in_a_reading_or_a_refusal(
     check(outcome(json.dumps(body).encode(), format, SECRET))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     start=st.sampled_from(
         [GOOD_TEXT.encode(), json.dumps(TEMPLATE).encode()]

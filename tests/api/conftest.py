@@ -95,7 +95,7 @@ async def base_url(resources: Resources) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 async def anyone(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=base_url, trust_env=False, verify=False, timeout=10) as client:
         yield client
 
 
@@ -107,6 +107,7 @@ async def as_role(
         role: httpx.AsyncClient(
             base_url=base_url + "/api/v1",
             trust_env=False,
+            verify=False,
             timeout=10,
             headers={"authorization": f"Bearer {issue(resources.keys, user, resources.now(), 900)}"},
         )
@@ -141,6 +142,8 @@ async def house_trader(house: House, password_hash: str) -> AsyncIterator[httpx.
     headers = {"authorization": f"Bearer {issue(resources.keys, user, resources.now(), 900)}"}
     async with (
         serving(resources) as url,
-        httpx.AsyncClient(base_url=url + "/api/v1", trust_env=False, timeout=60, headers=headers) as client,
+        httpx.AsyncClient(
+            base_url=url + "/api/v1", trust_env=False, verify=False, timeout=60, headers=headers
+        ) as client,
     ):
         yield client

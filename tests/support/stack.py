@@ -24,7 +24,7 @@ class Stack:
         self.data_dir = data_dir
         self.process = process
         self.log = log
-        self.http = httpx.AsyncClient(timeout=10, trust_env=False)
+        self.http = httpx.AsyncClient(timeout=10, trust_env=False, verify=False)
         self.connection: dict[str, str] = {}
         self.look_again_s = 0.05
         self._token = ""
