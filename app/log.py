@@ -5,6 +5,7 @@
 """
 
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,6 +36,9 @@ def configure(settings_format: Literal["text", "json"], level: str, process_name
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # Nobody asks which line of code, thread or process logged: each would be looked up for every line.
+    logging._srcfile = None  # type: ignore[assignment]
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     for name, floor in CHATTY.items():
         logging.getLogger(name).setLevel(max(floor, root.level))
 
@@ -47,6 +51,9 @@ def event(logger: logging.Logger, level: int, msg: str, /, **fields: object) -> 
     if logger.isEnabledFor(level):
         known = {name: value for name, value in fields.items() if value is not None}
         logger.log(level, "%s", msg, extra={"fields": known})
+
+
+_PLAIN = re.compile(r'[^ "=]+')
 
 
 class TextFormatter(logging.Formatter):
@@ -114,10 +121,10 @@ def _text(value: object) -> str:
     if scalar is None:
         return "-"
     text = str(scalar).lower() if isinstance(scalar, bool) else str(scalar)
-    if text and text.isprintable() and not any(char in ' "=' for char in text):
+    if _PLAIN.fullmatch(text) and text.isprintable():
         return text
     return msgspec.json.encode(text).decode()
 
 
 def _one_line(text: str) -> str:
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+    return text if text.isprintable() else text.replace("\r", "\\r").replace("\n", "\\n")
