@@ -105,7 +105,7 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 def _scalar(value: object) -> str | int | float | bool | None:
     match value:
-        case None | bool() | int() | float():
+        case str() | None | bool() | int() | float():
             return value
         case Decimal():
             return format(value, "f")
@@ -117,7 +117,7 @@ def _scalar(value: object) -> str | int | float | bool | None:
 
 def _text(value: object) -> str:
     """Write a value so that `key=value` pairs can be told apart: quoted when it has a space or a quote in it."""
-    scalar = _scalar(value)
+    scalar = value if type(value) is str else _scalar(value)
     if scalar is None:
         return "-"
     text = str(scalar).lower() if isinstance(scalar, bool) else str(scalar)
