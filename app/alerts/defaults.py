@@ -10,6 +10,7 @@ from app.alerts.words import read_target
 from app.domain.signal import Defaults, Exits, Target
 from app.errors import InvalidInput
 
+NO_DEFAULTS = Defaults()
 _DEFAULTS = frozenset({"symbol", "side", "size", "leverage", *Exits.__struct_fields__})
 
 
@@ -19,6 +20,8 @@ def read_defaults(obj: Mapping[str, object], prefix: str = "") -> Defaults:
     Unlike in an alert an unknown name is refused: a misspelt stop in a setting would be missed for months.
     Raises InvalidInput.
     """
+    if not obj:
+        return NO_DEFAULTS
     for name in obj:
         if name not in _DEFAULTS:
             raise InvalidInput(

@@ -43,6 +43,8 @@ def refuse_unfilled(value: object, field: str) -> None:
                 "{{strategy.…}} needs a strategy's order-fill alert; inside alert() nothing is filled.",
                 field,
             )
+    elif value is None or isinstance(value, Decimal):
+        return  # told first: whether it is a mapping takes longer to ask
     elif isinstance(value, Mapping):
         for name, child in value.items():
             refuse_unfilled(child, f"{field}.{name}")
