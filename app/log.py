@@ -37,7 +37,7 @@ def configure(settings_format: Literal["text", "json"], level: str, process_name
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Nobody asks which line of code, thread or process logged: each would be looked up for every line.
-    logging._srcfile = None  # type: ignore[assignment]
+    logging._srcfile = None
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     for name, floor in CHATTY.items():
         logging.getLogger(name).setLevel(max(floor, root.level))

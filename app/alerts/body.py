@@ -223,7 +223,7 @@ def _too_deep() -> InvalidInput:
 
 def _is_plain(text: str) -> bool:
     """Whether the body can hold nothing of what `_check_text` refuses: no escape, no NUL, no depth worth the name."""
-    return "\\" not in text and "\x00" not in text and text.count("{") + text.count("[") <= DEPTH_MAX
+    return "\\" not in text and "\x00" not in text and text.count("{") + text.count("[") < DEPTH_MAX
 
 
 def _check_text(root: object) -> None:
