@@ -90,10 +90,10 @@ class Gather(Generic[T, R]):
         try:
             async with asyncio.timeout(PATIENCE_S):
                 results = await self._together([call.item for call in calls])
+            for call, result in zip(calls, results, strict=True):
+                call.tell(result)
         except Exception as error:
             return error
-        for call, result in zip(calls, results, strict=True):
-            call.tell(result)
         return None
 
     async def _by_itself(self, call: _Call[T, R]) -> None:

@@ -91,7 +91,7 @@ async def measure(rounds: int, seconds: float, folder: Path | None) -> Measured:
             for connections, of in found.items():
                 for name in SERVERS:
                     order = _order(house, name, f"{turn}-{connections}", connections, seconds)
-                    of[name].append(await _turn(house.pids[name], order))
+                    of[name].append(await _turn(name, house.pids[name], order))
         at_rate = await load(_order(house, OURS, "paced", RATE_CONNECTIONS, 2 * seconds, RATE))
         stored = await house.resources.pool.fetchval("SELECT count(*) FROM alerts")
         assert stored > 0
@@ -133,12 +133,12 @@ async def loading(order: Order) -> AsyncIterator[asyncio.subprocess.Process]:
             await process.wait()
 
 
-async def _turn(pid: int, order: Order) -> Turn:
+async def _turn(name: str, pid: int, order: Order) -> Turn:
     before = _cpu_s(pid)
     done = await load(order)
     cpu_s = _cpu_s(pid) - before
     if set(done.statuses) != {202}:
-        raise RuntimeError(f"{order.url} answered {done.statuses}")
+        raise RuntimeError(f"{name} answered {done.statuses}, and cut {done.cut} off")
     assert done.latency is not None
     warm = 1 + order.warm_up_s / order.seconds  # what is not counted took its time as well
     return Turn(

@@ -22,6 +22,7 @@ ID_LENGTH_MAX = 200
 MAX_AGE_S_MAX = 86_400
 PLACEHOLDER = "{{"
 
+_NUMBERS = (Decimal, int, float)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _EPOCH_S = (Decimal("1e9"), Decimal("1e10"))  # 2001 to 2286
 _EPOCH_MS = (Decimal("1e12"), Decimal("1e13"))
@@ -55,14 +56,14 @@ def refuse_unfilled(value: object, field: str) -> None:
 
 def read_number(value: object, field: str, code: AlertCode = AlertCode.BAD_NUMBER) -> Decimal:
     """A JSON number or a plain decimal text, exact. `1,000` is refused: it is one thousand here and one there."""
-    refuse_unfilled(value, field)
     text: str | None = None
     # A settings body may come through a reader that makes floats; repr is then what was written.
-    if isinstance(value, Decimal | int | float) and not isinstance(value, bool):
-        text = str(value)
-    elif isinstance(value, str):
+    if isinstance(value, str):
         text = value.strip()
+    elif isinstance(value, _NUMBERS) and not isinstance(value, bool):
+        text = str(value)
     if text is None or len(text) > NUMBER_LENGTH_MAX or not _NUMBER.fullmatch(text):
+        refuse_unfilled(value, field)
         raise InvalidInput(
             code,
             f"{field} must be a plain number such as 0.015, without separators and units; {shown(value)} is none.",

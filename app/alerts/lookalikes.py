@@ -5,6 +5,8 @@ import unicodedata
 from app.alerts.codes import AlertCode
 from app.errors import InvalidInput
 
+_NESTED = (dict, list)
+
 
 def refuse_lookalikes(obj: object) -> None:
     """Refuse a name, at any depth, that mixes Latin letters with others. Names in one script are the sender's own."""
@@ -16,7 +18,8 @@ def refuse_lookalikes(obj: object) -> None:
                     f"The name {name[:40]!r} holds a letter that only looks Latin; type it anew.",
                     name[:40],
                 )
-            refuse_lookalikes(child)
+            if isinstance(child, _NESTED):
+                refuse_lookalikes(child)
     elif isinstance(obj, list):
         for child in obj:
             refuse_lookalikes(child)

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from app.domain.level_book import LevelBook
-from bench import alert_path, exchange, frames, levels, order_overhead, pipeline, report, tick_path
+from bench import alert_path, door, exchange, frames, levels, load, order_overhead, pipeline, report, tick_path
 from bench.__main__ import parse
 from bench.rivals import Loop, Sorted
 
@@ -122,3 +123,34 @@ def test_the_pipeline_bench_judges_every_trade_of_its_frames(venue: str) -> None
 def test_the_options_have_defaults() -> None:
     assert parse(["--alerts", "3"]).alerts == 3
     assert parse([]).gap_ms == 60
+
+
+def turns(rate: float) -> list[door.Turn]:
+    return [door.Turn(rate=rate * part, cpu_us=1e6 / rate, p50_ms=1, p99_ms=2) for part in (0.5, 1, 3)]
+
+
+@pytest.mark.parametrize(("ours", "said"), [(500, "reached"), (499, "missed")])
+def test_the_door_is_judged_by_the_medians(ours: float, said: str) -> None:
+    of = {door.FLASK: turns(250), door.FASTAPI: turns(600), door.FRAMEWORK: turns(1000), door.OURS: turns(ours)}
+    paced = load.Load(
+        answered=1, seconds=1, statuses={202: 1}, cut=0, latency=report.Summary(n=1, p50=1, p90=1, p99=50, max=50)
+    )
+    found = door.Measured(turns={16: of}, at_rate=paced)
+    assert found.rate(16, door.OURS) == ours
+    lines = door.told(found).split("\n")
+    assert [line.endswith(f"{said})") for line in lines if "beside" in line] == [True, True]
+    assert "p99 50.0 ms (aim ≤ 50 ms: reached)" in lines[-1]
+
+
+def test_a_senders_alert_has_an_id_and_an_instrument_of_its_own() -> None:
+    order = load.Order(url="http://127.0.0.1:1", path="/webhook/x", body={"secret": "s", "action": "buy"}, symbols=2)
+    senders = load.Senders(order, None)
+    requests = [senders.request() for _ in range(3)]
+    assert [name for name, _ in requests] == ["load-0", "load-1", "load-2"]
+    bodies = [msgspec.json.decode(request.partition(b"\r\n\r\n")[2]) for _, request in requests]
+    assert [(body["id"], body["symbol"]) for body in bodies] == [
+        ("load-0", "B00USDT"), ("load-1", "B01USDT"), ("load-2", "B00USDT"),
+    ]  # fmt: skip
+    assert bodies[0].keys() == {"id", "symbol", "secret", "action"}
+    head, _, body = requests[0][1].partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
