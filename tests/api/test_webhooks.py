@@ -76,6 +76,26 @@ async def test_the_same_id_with_another_body_is_a_conflict(anyone: httpx.AsyncCl
     assert answer.json()["code"] == "key_conflict"
 
 
+async def test_alerts_at_the_same_time_are_each_answered_for_themselves(
+    anyone: httpx.AsyncClient, resources: Resources, secret: str
+) -> None:
+    before = await count(resources)
+    twice, nameless = alert(secret), {"secret": secret, "symbol": "BTCUSDT", "action": "close", "comment": str(uuid4())}
+    bodies = [alert(secret), twice, nameless, alert("wrong"), twice, alert(secret, symbol="???"), nameless]
+    bodies += [twice | {"comment": "other"}, *(alert(secret) for _ in range(20))]
+    answers = await asyncio.gather(
+        *(anyone.post("/webhook/hooked", json=body) for body in bodies), anyone.post("/webhook/%00", json=twice)
+    )
+    told = [answer.status_code for answer in answers]
+    assert (told[0], told[3], told[5], set(told[8:-1])) == (202, 401, 422, {202})
+    assert told[-1] >= 400
+    assert sorted([told[2], told[6]]) == [200, 202]
+    same_id = sorted([told[1], told[4], told[7]])
+    assert same_id in ([200, 202, 409], [202, 409, 409]), "by which of the two bodies came first"
+    ids = {answer.json()["alert_id"] for answer in answers if answer.status_code < 300}
+    assert await count(resources) == before + 23 == before + len(ids)
+
+
 async def test_the_secret_may_stand_in_the_path(anyone: httpx.AsyncClient, secret: str) -> None:
     body = alert(secret)
     del body["secret"]
