@@ -46,7 +46,7 @@ DOOR = (
     Bug(
         name="a broken body is kept with its secrets",
         file="app/flows/rejected.py",
-        old="cut(without_secrets(text), secrets)",
+        old="cut(without_secrets(text), bodies.long_secrets(delivery.path_secret, *secrets_in(text)))",
         new="text",
         loses="whoever reads the database or the page may trade",
         tests="tests/api/test_rejected.py -k authenticated",
