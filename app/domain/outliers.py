@@ -49,7 +49,7 @@ class Sieve(Generic[T]):
         self.held: list[T] = []
         self._up = False  # the side of what jumped lately
         self._jumps_ms: list[int] = []  # when it did
-        self._moves: deque[tuple[int, Decimal]] = deque(maxlen=_MOVES_MAX)  # where it left the bounds, and what for
+        self._moves: deque[tuple[int, Decimal]] = deque(maxlen=_MOVES_MAX)  # what it left the bounds from, and when
 
     def sift(self, trades: Sequence[T], last: Decimal | None, mark: Decimal | None) -> list[T]:
         """The trades that count now, in order. `last`: the price that counted before them, if any; `mark`: if known."""
@@ -67,7 +67,7 @@ class Sieve(Generic[T]):
                     counted += self.held[:-1]
                 else:
                     continue
-                self._move(trade)
+                self.settle(price)
             counted.append(trade)
             last = price
         return counted
@@ -81,7 +81,7 @@ class Sieve(Generic[T]):
         """What was held back is confirmed."""
         counted, self.held = self.held, []
         if counted:
-            self._move(counted[-1])
+            self.settle(counted[-1].price)
         return counted
 
     def _known(self, trade: T, last: Decimal) -> bool:
@@ -90,10 +90,6 @@ class Sieve(Generic[T]):
             return True
         lately = [price for at_ms, price in self._moves if at_ms > trade.at_ms - SPAN_MS]
         return min(lately) * (1 - BOUND) <= trade.price <= max(lately) * (1 + BOUND)
-
-    def _move(self, trade: T) -> None:
-        self._moves.append((trade.at_ms, trade.price))
-        self.settle(trade.price)
 
     def _hold(self, trade: T, *, up: bool) -> bool:
         """Hold it back with others of its side. True when they are enough to confirm each other."""

@@ -164,6 +164,13 @@ def test_to_go_back_to_where_the_market_just_was_is_no_jump(price: str, counts: 
     assert heard.counted == [*FALL, *([price] if counts else [])]
 
 
+@pytest.mark.parametrize(("price", "counts"), [("98", True), ("97.99", False), ("112.2", True), ("112.3", False)])
+def test_so_it_is_after_a_rise(price: str, counts: bool) -> None:
+    heard, rise = Heard(), ("100", "101.5", "103", "104.5", "106", "107.5", "109", "110")
+    heard.hear(prints(*rise, price))
+    assert heard.counted == [*rise, *([price] if counts else [])]
+
+
 def test_where_the_market_was_is_forgotten_after_a_while() -> None:
     for late_ms, counts in ((SPAN_MS - 1, True), (SPAN_MS, False)):
         heard = Heard()

@@ -143,6 +143,9 @@ def _swap(module: ModuleType, where: str, code: CodeType) -> bool:
         code = next(x for x in code.co_consts if isinstance(x, CodeType) and x.co_name == name)
         if isinstance(found, property):
             found = found.fget
+        if hasattr(found, "cache_clear"):  # what it remembers are the answers of the code before
+            found.cache_clear()
+            found = found.__wrapped__
         if isinstance(found, FunctionType):
             if found.__code__.co_freevars != code.co_freevars:
                 return False

@@ -26,7 +26,7 @@ class Prices:
         self.last: Decimal | None = None
         self.last_ms = 0
         self.mark: Decimal | None = None
-        self.step = Decimal(0)  # it is remembered where a move of more than one per cent began and ended
+        self.step = Decimal(0)  # it is remembered where moves of more than one per cent began
         self.remembered: deque[tuple[int, Decimal]] = deque(maxlen=1000)
         self.held: list[tuple[Decimal, int, str]] = []
         self.side = 0
@@ -114,7 +114,6 @@ class Prices:
         price, at_ms, _ = trades[-1]
         if self._moves(price):
             self.step = price
-            self.remembered.append((at_ms, price))
         self.held = []
         self.last, self.last_ms = price, at_ms
         return [(TriggerBy.LAST, price, trade_id) for price, _, trade_id in trades]
