@@ -134,9 +134,10 @@ class LevelBook:
         ]
         for sign, trail in self._trails.items():
             crossed.extend(self._current(self._levels[level_id]) for level_id in trail.take(sign * price))
-        fired = self._fire(crossed) if crossed else []
+        if crossed:
+            return self._fire(crossed)  # which has unbound: the next price may bind again, these do not wait for it
         self._bind()
-        return fired
+        return []
 
     def _unbind(self) -> None:
         """Have the next price looked at, whatever it is."""
