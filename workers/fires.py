@@ -15,7 +15,7 @@ from app.domain.order import OrderStatus
 from app.errors import LevelheadError
 from app.flows import protect
 from app.flows.orders import QUERY_LAG, Answer
-from app.flows.protect import Fired
+from app.flows.protect import Close, Fired
 from app.log import event
 from app.resources import Connected, Resources
 from app.store import levels
@@ -37,12 +37,14 @@ async def fire(
     trade_id: str | None,
     *,
     inherited_at: float | None,
+    close: Close | None = None,
     on_sending: Callable[[], None] = lambda: None,
 ) -> None:
     """Send the close that was committed with the level, and see it recorded.
 
     `inherited_at` is when (monotonic) the level was taken over from another watcher; None: it was armed under our own
-    lease, so nobody else can have sent it. `on_sending` is called when the close leaves for the wire.
+    lease, so nobody else can have sent it. `close` is what was made of it in the tick itself. `on_sending` is called if
+    it has not left yet, when it leaves for the wire.
     """
     if inherited_at is not None and await _was_sent(resources, connected, one, inherited_at):
         before = Answer(status=OrderStatus.UNKNOWN, reason="sent by the watcher before this one")
@@ -54,8 +56,9 @@ async def fire(
             if current is None:
                 return
             one = current
-        on_sending()
-        fired = await _send(resources, connected, one, price, trade_id)
+        if close is None or close.placing is None:
+            on_sending()
+        fired = await _send(resources, connected, one, price, trade_id, close)
         if inherited_at is not None and fired.answer.status in (OrderStatus.ABSENT, OrderStatus.REJECTED):
             # That is said of this sending, and the order may have been sent, and filled, before: the venue is asked.
             answer = msgspec.structs.replace(fired.answer, status=OrderStatus.UNKNOWN)
@@ -73,10 +76,15 @@ async def fire(
 
 
 async def _send(
-    resources: Resources, connected: Connected, one: Armed, price: Decimal | None, trade_id: str | None
+    resources: Resources,
+    connected: Connected,
+    one: Armed,
+    price: Decimal | None,
+    trade_id: str | None,
+    close: Close | None,
 ) -> Fired:
     try:
-        return await protect.fire(resources, connected, one, price, trade_id)
+        return await protect.fire(resources, connected, one, price, trade_id, close)
     except Exception as error:
         # A bug, and perhaps one of after the send: the venue is asked, as after an answer that was lost.
         log.exception("the send of a close failed")

@@ -5,10 +5,11 @@ import gc
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 import uvloop
@@ -19,6 +20,7 @@ from app.beat import beating
 from app.domain.level import Level, LevelKind, TriggerBy
 from app.domain.shards import lease_of
 from app.errors import LevelheadError
+from app.flows import protect
 from app.flows.preflight import lets_go_s
 from app.ids import new_id
 from app.log import event
@@ -29,7 +31,7 @@ from app.store import levels, positions
 from app.store.accounts import VenueName
 from app.store.db import store_errors
 from app.store.levels import Armed, Extreme
-from app.venues.base import Origins
+from app.venues.base import Origins, Prepared
 from app.venues.numbers import instant
 from workers.due import Due
 from workers.feed import Feed
@@ -63,6 +65,7 @@ class Watcher:
         self.resources = resources
         self.id = id or new_id()
         self.armed: dict[UUID, Armed] = {}  # level id -> level
+        self.prepared: dict[UUID, Prepared] = {}  # level id -> its close as the venue will be told it
         self.of_position: defaultdict[UUID, set[UUID]] = defaultdict(set)  # position id -> ids of its armed levels
         self.fired: set[UUID] = set()  # levels: each fires once
         self.firing: Counter[UUID] = Counter()  # positions: closes of theirs that are on their way
@@ -287,6 +290,8 @@ class Watcher:
             self.gaps.inspect(feed, one.symbol, only=level)  # crossed since it was committed, and back
 
     def _keep(self, one: Armed) -> None:
+        connected = self.markets.connected[one.account_id]
+        self.prepared[one.level.id] = protect.prepared(self.resources, connected, one)
         self.armed[one.level.id] = one
         self.of_position[one.level.position_id].add(one.level.id)
 
@@ -299,6 +304,7 @@ class Watcher:
         self.markets.feed(one.account_id).disarm(one.symbol, one.level)
 
     def _forget(self, one: Armed) -> None:
+        del self.prepared[one.level.id]
         ids = self.of_position[one.level.position_id]
         ids.discard(one.level.id)
         if not ids:
@@ -365,9 +371,19 @@ class Watcher:
             return
         shard = self.shares.of(one.symbol)
         assert shard is not None, "what is armed goes with its shard"
-        self._forget(one)
         self.fired.add(level.id)
-        task = self.group.create_task(self._fire(one, price, trade_id, shard, crossed_at))
+        connected = self.markets.connected[one.account_id]
+        inherited = shard.inherited is None or one.client_order_id in shard.inherited
+        close = None if inherited else protect.fire_now(self.resources, connected, one.symbol, self.prepared[level.id])
+        told = partial(self.status.fired, connected.market, one.symbol, crossed_at)
+        if close is not None and close.placing is not None:
+            told()
+        self._forget(one)
+        work = partial(
+            fire, self.resources, connected, one, price, trade_id,
+            inherited_at=shard.taken_at if inherited else None, close=close, on_sending=told,
+        )  # fmt: skip
+        task = self.group.create_task(self._fire(level, work))
         self.in_flight[task] = lease_of(one.symbol)
         self.firing[level.position_id] += 1
         task.add_done_callback(self.in_flight.pop)
@@ -377,28 +393,16 @@ class Watcher:
             for other in list(self.of_position.get(level.position_id, ())):
                 self._disarm(other)
 
-    async def _fire(
-        self, one: Armed, price: Decimal | None, trade_id: str | None, shard: Shard, crossed_at: float
-    ) -> None:
-        inherited = shard.inherited is None or one.client_order_id in shard.inherited
-        connected = self.markets.connected[one.account_id]
+    async def _fire(self, level: Level, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await fire(
-                self.resources,
-                connected,
-                one,
-                price,
-                trade_id,
-                inherited_at=shard.taken_at if inherited else None,
-                on_sending=lambda: self.status.fired(connected.market, one.symbol, crossed_at),
-            )
+            await work()
         except asyncio.CancelledError:
-            self.fired.discard(one.level.id)  # if its shard is ours again, it is inherited like any other
+            self.fired.discard(level.id)  # if its shard is ours again, it is inherited like any other
             raise
         finally:
-            self.ending.discard(one.level.position_id)
-            self.firing -= Counter([one.level.position_id])
-        await guarded(self._reload_position, one.level.position_id)
+            self.ending.discard(level.position_id)
+            self.firing -= Counter([level.position_id])
+        await guarded(self._reload_position, level.position_id)
 
     async def _look_at_the_clock(self) -> None:
         if self.may_fire():

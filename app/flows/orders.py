@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
@@ -24,7 +25,7 @@ from app.store.books import Book
 from app.store.db import store_errors, transaction
 from app.store.levels import Armed
 from app.store.orders import Intent
-from app.venues.base import NewOrder, OrderReport
+from app.venues.base import NewOrder, OrderReport, Placing, Prepared
 
 log = logging.getLogger("orders")
 
@@ -102,10 +103,29 @@ def closing(armed: Armed, signed_at: datetime) -> NewOrder:
     )
 
 
-async def place(connected: Connected, order: NewOrder) -> Answer:
-    """Send a committed order once. Never raises for what the venue does."""
+def place_now(connected: Connected, prepared: Prepared, signed_at: datetime) -> Placing | None:
+    """Send a committed order before this returns, where it can leave at this instant; `place` tells what comes of it.
+    Where it can't nothing has left, and `place` sends it. Never raises.
+    """
     try:
-        return Answer(status=OrderStatus.ACCEPTED, venue_order_id=await connected.venue.place(order))
+        return connected.venue.place_now(prepared, signed_at)
+    except Exception as error:
+        # A bug, and perhaps one of after the send: the venue is asked, as after an answer that was lost.
+        log.exception("the send of an order failed")
+        return partial(_lost, repr(error))
+
+
+async def _lost(why: str) -> str:
+    raise OutcomeUnknown(why)
+
+
+async def place(connected: Connected, order: NewOrder, placing: Placing | None = None) -> Answer:
+    """Send a committed order once, or say what came of one that has left (`placing`). Never raises for what the venue
+    does.
+    """
+    try:
+        venue_order_id = await (connected.venue.place(order) if placing is None else placing())
+        return Answer(status=OrderStatus.ACCEPTED, venue_order_id=venue_order_id)
     except Refused as error:
         return Answer(status=OrderStatus.REJECTED, venue_code=error.venue_code, code=error.code, reason=error.reason)
     except Transient as error:

@@ -28,6 +28,7 @@ from app.store.db import store_errors, transaction
 from app.store.inbox import CauseKind
 from app.store.levels import Armed
 from app.store.orders import Intent
+from app.venues.base import Placing, Prepared
 
 log = logging.getLogger("protect")
 
@@ -236,19 +237,45 @@ class Fired(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer
 
 
-async def fire(
-    resources: Resources, connected: Connected, armed: Armed, price: Decimal | None, trade_id: str | None
-) -> Fired:
-    """A level was crossed: its close leaves at once, and once; `follow_up` records it.
+class Close(msgspec.Struct, frozen=True, kw_only=True):
+    """A level's close on its way: it has left, or its `placing` is None and nothing of it has."""
 
-    The closing order was committed when the level was armed, so nothing is written before the first byte. Never raises
-    for what the venue does.
+    sent_at: datetime
+    placing: Placing | None
+
+
+def prepared(resources: Resources, connected: Connected, armed: Armed) -> Prepared:
+    """An armed level's close for `fire_now`, so that nothing has to be encoded when the level is crossed."""
+    return connected.venue.prepared(road.closing(armed, resources.now()))
+
+
+def fire_now(resources: Resources, connected: Connected, symbol: str, close: Prepared) -> Close:
+    """A level was crossed: its close leaves before this returns, if the venue has a road for that; `fire` goes on.
+
+    The closing order was committed when the level was armed, so nothing is written before the first byte.
     """
     sent_at = resources.now()
-    crash.point("fire.before_send", armed.symbol)
-    answer = await road.place(connected, road.closing(armed, sent_at))
+    crash.point("fire.before_send", symbol)
+    return Close(sent_at=sent_at, placing=road.place_now(connected, close, sent_at))
+
+
+async def fire(
+    resources: Resources,
+    connected: Connected,
+    armed: Armed,
+    price: Decimal | None,
+    trade_id: str | None,
+    close: Close | None = None,
+) -> Fired:
+    """See the close of a crossed level leave once; `follow_up` records it. `close` is what `fire_now` made.
+
+    Never raises for what the venue does.
+    """
+    if close is None:
+        close = fire_now(resources, connected, armed.symbol, prepared(resources, connected, armed))
+    answer = await road.place(connected, road.closing(armed, close.sent_at), close.placing)
     crash.point("fire.sent", armed.symbol)
-    return Fired(armed=armed, price=price, trade_id=trade_id, sent_at=sent_at, answer=answer)
+    return Fired(armed=armed, price=price, trade_id=trade_id, sent_at=close.sent_at, answer=answer)
 
 
 async def follow_up(resources: Resources, connected: Connected, fired: Fired) -> None:

@@ -4,11 +4,11 @@ Every method raises only `Refused`, `Transient`, `OutcomeUnknown` or `Conflict` 
 order is in `Venue.place`. A read that fails raises `Transient`; it never answers "flat" or "nothing" instead.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -64,6 +64,13 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     def position_side(self) -> PositionSide:
         """The side that it opens or closes."""
         return PositionSide.LONG if (self.side is Side.BUY) is not self.reduce_only else PositionSide.SHORT
+
+
+Prepared: TypeAlias = Any
+"""An order as a venue writes it, as far as it can be written before it leaves. Only the venue knows its shape."""
+
+Placing = Callable[[], Awaitable[str]]
+"""To be called once, and awaited: what `Venue.place` answers or raises, of an order that has left."""
 
 
 class OrderReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +219,17 @@ class Venue(Protocol):
         Refused: the venue said no; it is final. Transient: surely not done (refused connection, rate limit, clock).
         OutcomeUnknown: maybe done: ask `order` and `fills` for the client order id.
         Conflict: the id was used before (it arrived earlier), or a reduce-only order found nothing to reduce.
+        """
+        ...
+
+    def prepared(self, order: NewOrder) -> Prepared:
+        """An order to be sent by `place_now`, whatever its `signed_at` will be; by any account at this venue."""
+        ...
+
+    def place_now(self, prepared: Prepared, signed_at: datetime) -> Placing | None:
+        """As `place`, where the order can leave at this instant: it is written when this returns.
+
+        None: nothing has left, and `place` is what sends it, or says why it can't.
         """
         ...
 

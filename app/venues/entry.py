@@ -1,7 +1,8 @@
 """Orders over a socket: written from the event loop, many in flight at once, each answer matched to its request.
 
-An order is written once. Where `has_room` is False surely nothing of it leaves, and another road may be taken. After
-`_asked` has begun some of it may have left: without an answer its outcome is unknown, and it is sent on no other road.
+An order is written once, and at once: not when its answer is first waited for. Where `has_room` is False surely nothing
+of it leaves, and another road may be taken. After `_asked` has begun some of it may have left: without an answer its
+outcome is unknown, and it is sent on no other road.
 
 The socket is kept from the first `keep_warm` on, as any link is. Where a server has none, or turns the key away, it is
 tried again rarely.
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import secrets
 import time
+from functools import partial
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -90,27 +92,35 @@ class OrderEntry(Link, Generic[A]):
         """Never the same twice, in no connection and no process: Bybit refuses a used one (20006)."""
         return f"{self._prefix}-{next(self._numbers)}"
 
-    async def _asked(self, request_id: str, frame: bytes) -> A:
-        """Write it at once, and wait for its answer. Raises NoAnswer, which includes that it could not be written."""
-        future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._in_flight[request_id] = (time.monotonic(), future)
-        try:
-            self._write(frame)
-            async with asyncio.timeout(self._timeout_s):
-                return await future
-        except TimeoutError:
-            raise NoAnswer(f"{self._house} did not answer in time") from None
-        finally:
-            self._in_flight.pop(request_id, None)
-            if self._ending and not self._in_flight:
-                self._drop(self._ending)
-
-    def _write(self, frame: bytes) -> None:
+    def _asked(self, request_id: str, frame: bytes) -> asyncio.Future[A]:
+        """Write it now. The answer, or NoAnswer, which includes that it could not be written."""
+        failed = None
         try:
             self._send(frame)
         except Exception as exc:  # some of it may have left
             log.exception("an order could not be written")
-            raise NoAnswer(f"writing to {self._house} failed: {type(exc).__name__}") from None
+            failed = NoAnswer(f"writing to {self._house} failed: {type(exc).__name__}")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[A] = loop.create_future()
+        timer = loop.call_later(self._timeout_s, self._give_up, future)
+        self._in_flight[request_id] = (time.monotonic(), future)
+        future.add_done_callback(partial(self._settled, request_id, timer))
+        if failed is not None:
+            future.set_exception(failed)
+        return future
+
+    def _give_up(self, future: asyncio.Future[A]) -> None:
+        if not future.done():
+            future.set_exception(NoAnswer(f"{self._house} did not answer in time"))
+
+    def _settled(self, request_id: str, timer: asyncio.TimerHandle, future: asyncio.Future[A]) -> None:
+        """Answered, given up, or nobody waits for it any more."""
+        timer.cancel()
+        if not future.cancelled():
+            future.exception()  # asyncio would complain of one that nobody has come to wait for
+        self._in_flight.pop(request_id, None)
+        if self._ending and not self._in_flight:
+            self._drop(self._ending)
 
     def _answered(self, request_id: str, answer: A) -> None:
         _, future = self._in_flight.pop(request_id, (0.0, None))

@@ -101,6 +101,12 @@ class Limits:
     def state(self, limit: str, share: float, ends: float) -> None:
         self._stated[limit] = (share, ends)
 
+    def share(self, limit: str, now: float) -> float:
+        """The share of a limit that is used; 0 where nothing is known of it."""
+        stated, window = self._stated.get(limit), self.windows.get(limit)
+        share = stated[0] if stated is not None and now < stated[1] else 0.0
+        return share if window is None else max(share, window.share(now))
+
     def use(self, limit: str, now: float) -> tuple[float, float]:
         """The share of a limit that is used, and when that eases; (0, now) where nothing is known of it."""
         use = (0.0, now)
@@ -137,6 +143,7 @@ class Gate:
         Without limits it may be called from any thread.
         """
         now = self._clock()
+        most = SHARE[urgency]
         for counted in self._limits.values():
             if counted.ban is not None and now < counted.ban.until:
                 wait_s = counted.ban.until - now
@@ -144,10 +151,14 @@ class Gate:
                     f"not sent: {counted.ban.why}; nothing is sent for {math.ceil(wait_s)} s", retry_after_s=wait_s
                 )
         for limit in limits:
-            share, eases = max(counted.use(limit, now) for counted in self._limits.values())
-            if share >= SHARE[urgency]:
-                rest = "" if urgency is Urgency.CLOSE else ", the rest is kept for what is more urgent"
-                raise Transient(f"not sent: {share:.0%} of the limit {limit} is used{rest}", retry_after_s=eases - now)
+            for counted in self._limits.values():
+                if counted.share(limit, now) >= most:
+                    raise self._used_up(limit, urgency, now)
+
+    def _used_up(self, limit: str, urgency: Urgency, now: float) -> Transient:
+        share, eases = max(counted.use(limit, now) for counted in self._limits.values())
+        rest = "" if urgency is Urgency.CLOSE else ", the rest is kept for what is more urgent"
+        return Transient(f"not sent: {share:.0%} of the limit {limit} is used{rest}", retry_after_s=eases - now)
 
     def used(self, limit: str, share: float, *, for_s: float, scope: Scope = Scope.ACCOUNT) -> None:
         """An answer said how much (0 to 1) of a limit is used; it is forgotten after `for_s` seconds.

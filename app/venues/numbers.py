@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
 class Unreadable(ValueError):
@@ -46,4 +46,4 @@ def instant(ms: str | int) -> datetime:
 
 def milliseconds(at: datetime) -> int:
     """The millisecond that `at` lies in."""
-    return (at - _EPOCH) // timedelta(milliseconds=1)
+    return (at - _EPOCH) // _MILLISECOND

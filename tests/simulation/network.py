@@ -5,8 +5,9 @@ the exchange refuses it once its receive window is over, as both real ones do.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Never, TypeVar
 
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.kinds import Kind
@@ -92,6 +93,41 @@ class Network:
             raise NoAnswer("the answer was lost")
         return answered.result()
 
+    def write_now(
+        self, proc: Proc, account: int, name: str, what: Callable[[], T], *, signed: float
+    ) -> Callable[[], Awaitable[T]] | None:
+        """It has left when this returns, and its answer is asked for once; None: nothing has left.
+
+        Nobody dies in between: that is one step with what comes before it.
+        """
+        world, loop = self.world, self.world.loop
+        if loop.now - signed > RECV_WINDOW_S or (not world.calm and loop.now < self.away_until[account]):
+            return None
+        world.say(proc.name, name, "at once")
+        if world.strikes("lost"):
+            return partial(self._fail, proc, name, "lost", sure=0.0)
+        arrives, waits = world.chance.random() * ON_THE_WAY_S, TIMEOUT_S
+        if world.strikes("late"):
+            arrives = max(0.0, signed - loop.now + world.up_to("late", LATE_S))
+            world.injected(proc.name, f"{name}: arrives after {arrives:.2f} s", until=loop.now + arrives)
+        if world.strikes("unanswered"):
+            waits = world.up_to("unanswered", TIMEOUT_S)
+            world.injected(proc.name, f"{name}: no answer for {waits:.2f} s", until=loop.now + waits)
+            answered: asyncio.Future[T] = loop.create_future()
+            self._send(arrives, signed, name, what)
+        else:
+            answered = self._send(arrives, signed, name, what)
+        return partial(self._answer, proc, account, answered, waits)
+
+    async def _answer(self, proc: Proc, account: int, answered: "asyncio.Future[T]", waits: float) -> T:
+        world, loop = self.world, self.world.loop
+        await asyncio.wait([answered], timeout=waits)
+        await loop.pause(world.chance.random() * ON_THE_WAY_S)
+        await proc.awake()
+        if not answered.done() or (not world.calm and loop.now < self.away_until[account]):
+            raise NoAnswer("the answer was lost")
+        return answered.result()
+
     def _send(self, travel: float, signed: float, name: str, what: Callable[[], T]) -> "asyncio.Future[T]":
         future: asyncio.Future[T] = self.world.loop.create_future()
         future.add_done_callback(_seen)
@@ -116,11 +152,11 @@ class Network:
             if not future.done():
                 future.set_result(answer)
 
-    async def _fail(self, proc: Proc, name: str, kind: str) -> None:
+    async def _fail(self, proc: Proc, name: str, kind: str, *, sure: float = 0.3) -> Never:
         """It never arrives; whether that is sure is another question."""
         world = self.world
         chance = world.chance_of(kind + ":how")
-        refused, wait = chance.random() < 0.3, chance.random() * chance.choice((0.05, 1.0, TIMEOUT_S))
+        refused, wait = chance.random() < sure, chance.random() * chance.choice((0.05, 1.0, TIMEOUT_S))
         until = world.loop.now + wait
         world.injected(proc.name, f"{name}: {'no connection' if refused else 'lost'}, {wait:.2f} s", until=until)
         await world.loop.pause(wait)

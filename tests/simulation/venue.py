@@ -1,9 +1,11 @@
 """An account as a flow sees it: `app.venues.base.Venue` over the world's exchange, through the world's network."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import TypeVar
+
+import msgspec
 
 from app.domain.instrument import Instrument
 from app.domain.order import MarginMode, OrderStatus, PositionMode, PositionSide
@@ -17,6 +19,7 @@ from app.venues.base import (
     NewOrder,
     OrderReport,
     Permissions,
+    Placing,
     PrivateListener,
     Quote,
     RestingStop,
@@ -44,6 +47,7 @@ TRAITS = {
     "bybit": Traits(attaches_stops=True, refuses_used_ids=True, sets_margin_mode=False),
     "binance": Traits(attaches_stops=False, refuses_used_ids=False, sets_margin_mode=True),
 }
+NOT_NOW = 0.4
 NEW_S = 3.5  # an execution of so late an order may be missing from a Binance-like list
 T = TypeVar("T")
 
@@ -119,6 +123,22 @@ class SimulatedVenue:
         raise Refused(Outcome.MARGIN_MODE_MISMATCH, "not in this world")
 
     async def place(self, order: NewOrder) -> str:
+        name, what, signed = self._request(order)
+        return await self._placed(order, self._network.write(self._proc, self._number, name, what, signed=signed))
+
+    def prepared(self, order: NewOrder) -> NewOrder:
+        return order
+
+    def place_now(self, prepared: NewOrder, signed_at: datetime) -> Placing | None:
+        """Now and then, as if the socket for orders were up."""
+        order = msgspec.structs.replace(prepared, signed_at=signed_at)
+        if self._proc.world.chance_of("place_now").random() < NOT_NOW:
+            return None
+        name, what, signed = self._request(order)
+        answer = self._network.write_now(self._proc, self._number, name, what, signed=signed)
+        return None if answer is None else lambda: self._placed(order, answer())
+
+    def _request(self, order: NewOrder) -> tuple[str, Callable[[], model.Order], float]:
         self._exchange.sent(self._number, self._proc, order)
         new = model.NewOrder(
             symbol=order.symbol,
@@ -133,13 +153,13 @@ class SimulatedVenue:
         )
         signed = milliseconds(order.signed_at) / 1000 - EPOCH_S
         name = f"place {order.side} {order.qty} {order.symbol}{' reduce-only' if order.reduce_only else ''}"
+        return name, lambda: self._exchange.place(self._account, new), signed
+
+    async def _placed(self, order: NewOrder, answer: Awaitable[model.Order]) -> str:
         try:
-            placed = await self._network.write(
-                self._proc, self._number, name, lambda: self._exchange.place(self._account, new), signed=signed
-            )
+            return (await answer).order_id
         except (VenueSaid, NotSent, NoAnswer) as error:
             raise order_failure(error, order) from None
-        return placed.order_id
 
     async def order(self, symbol: str, client_order_id: str) -> OrderReport | None:
         return await self._read("order", lambda: self._report(client_order_id))

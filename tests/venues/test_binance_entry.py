@@ -17,6 +17,7 @@ from app.venues.binance.codes import CODES
 from app.venues.binance.entry import BinanceEntry
 from app.venues.binance.venue import BinanceVenue
 from app.venues.gate import Gate, Scope, Urgency
+from app.venues.numbers import milliseconds
 from tests.venues.binance_rows import (
     BRACKETS,
     ENTRY_ID,
@@ -312,6 +313,34 @@ async def test_a_close_that_finds_no_price_goes_as_a_limit_order_under_the_same_
     first, second = (request.params for request in server.orders("socket"))
     assert first["newClientOrderId"] == second["newClientOrderId"] == EXIT_ID
     assert (second["type"], second["timeInForce"], second["price"]) == ("LIMIT", "IOC", "57120")
+
+
+async def test_what_leaves_now_carries_the_instant_of_the_tick(server: BinanceServer) -> None:
+    """Whenever it was prepared, and its fall back too."""
+    server.script(ORDER, Fail(-4131), order_row())
+    server.script(INFO, exchange_info())
+    server.script(BRACKETS, [brackets()])
+    server.script(MARK, {"markPrice": "60000.00"})
+    crossed_at = datetime.now(UTC)
+    async with entering(server) as venue:
+        ready = venue.prepared(an_exit(signed_at=crossed_at - timedelta(hours=1)))
+        placing = venue.place_now(ready, crossed_at)
+        assert placing is not None
+        assert await placing() == "8389765739703625592"
+        offset = venue.clock_offset_ms
+    stamps = {int(request.params["timestamp"]) for request in server.orders("socket")}
+    assert stamps == {milliseconds(crossed_at) + offset}
+    assert roads(server) == ["socket", "socket"]
+
+
+async def test_what_cannot_leave_now_has_not_left(server: BinanceServer) -> None:
+    gate = Gate()
+    async with entering(server, gate=gate) as venue:
+        now = datetime.now(UTC)
+        assert venue.place_now(venue.prepared(an_exit()), now - timedelta(seconds=6)) is None, "too old"
+        gate.ban(Scope.ADDRESS, 60, "told to stay away")
+        assert venue.place_now(venue.prepared(an_exit()), now) is None
+    assert server.orders() == []
 
 
 async def test_the_fall_back_s_own_outcome_counts(server: BinanceServer) -> None:

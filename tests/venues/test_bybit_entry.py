@@ -352,6 +352,42 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(server: BybitServer) -
     assert len(server.orders()) == 1
 
 
+async def test_an_order_that_is_placed_now_is_written_before_anybody_waits(server: BybitServer) -> None:
+    server.script(CREATE, {"orderId": "o-1"})
+    async with entering(server) as venue:
+        placing = venue.place_now(venue.prepared(an_entry()), datetime.now(UTC))
+        transport = entry_of(venue)._transport
+        assert transport is not None
+        assert transport.underlying_transport.get_write_buffer_size() == 0
+        assert await asyncio.wait_for(server.arrived.get(), 5) == "lh-entry"
+        assert placing is not None
+        assert await placing() == "o-1"
+        assert await over_rest(server, an_entry()) == "o-1"
+    socket, rest = server.orders()
+    assert socket.body == rest.body
+
+
+async def test_what_cannot_leave_now_has_not_left(server: BybitServer) -> None:
+    gate = Gate()
+    async with entering(server, gate=gate) as venue:
+        ready, now = venue.prepared(an_exit()), datetime.now(UTC)
+        assert venue.place_now(ready, now - timedelta(seconds=6)) is None, "too old"
+        gate.ban(Scope.ADDRESS, 60, "told to stay away")
+        assert venue.place_now(ready, now) is None
+        server.cut_entries()
+        await down(venue)
+        assert venue.place_now(ready, now) is None
+    assert server.orders() == []
+
+
+async def test_nobody_has_to_wait_for_the_answer(server: BybitServer) -> None:
+    server.script(CREATE, Hang())
+    async with entering(server, timeout_s=0.1) as venue:
+        assert venue.place_now(venue.prepared(an_entry()), datetime.now(UTC)) is not None
+        await asyncio.wait_for(server.arrived.get(), 5)
+        await soon(lambda: entry_of(venue)._in_flight == {})
+
+
 async def test_closing_waits_for_what_is_in_flight(server: BybitServer) -> None:
     server.script(CREATE, Hang())
     async with entering(server) as venue:

@@ -8,10 +8,11 @@ from decimal import Decimal
 import pytest
 
 from app.errors import Transient
+from app.flows import protect
 from app.flows.orders import closing
 from app.resources import Connected
 from app.store.levels import Armed
-from app.venues.base import NewOrder, OrderReport, Traits
+from app.venues.base import NewOrder, OrderReport, Prepared, Traits
 from tests.support.house import House, eventually
 from tests.support.levels import all_armed
 from tests.workers.support import Broken
@@ -146,3 +147,47 @@ async def test_the_answer_to_a_second_sending_says_nothing_about_the_first(
     monkeypatch.setattr(connected.venue, "place", place)
     [order] = await house.rows("SELECT status, filled_qty FROM orders WHERE id = $1", one.level.order_id)
     assert (order["status"], order["filled_qty"]) == ("filled", D("0.01"))
+
+
+@pytest.mark.parametrize(("kind", "exits"), [("stop_loss", STOP), ("take_profit", TARGET)])
+async def test_a_close_that_left_from_the_tick_is_sent_once(house: House, kind: str, exits: dict[str, object]) -> None:
+    connected, one = await opened(house, kind, **exits)
+    close = protect.fire_now(house.resources, connected, one.symbol, protect.prepared(house.resources, connected, one))
+    assert close.placing is not None
+
+    async def sent() -> bool:
+        return len(await house.sent()) == 2
+
+    await eventually(sent, what="a close that nobody waits for yet")
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=None, close=close)
+    assert await sent()
+    [order] = await house.rows("SELECT status, sent_at FROM orders WHERE id = $1", one.level.order_id)
+    assert (order["status"], order["sent_at"]) == ("filled", close.sent_at)
+
+
+async def test_where_the_socket_has_no_room_the_close_goes_over_rest(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected, one = await opened(house, "stop_loss", **STOP)
+    monkeypatch.setattr(type(connected.venue.entry), "has_room", False)  # type: ignore[attr-defined]
+    close = protect.fire_now(house.resources, connected, one.symbol, protect.prepared(house.resources, connected, one))
+    assert close.placing is None
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=None, close=close)
+    assert len(await house.sent()) == 2
+    assert await house.held() == ("flat", "0")
+
+
+async def test_a_bug_in_the_send_leaves_its_outcome_unknown(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other levels that a tick crosses fire all the same, and the venue is asked what came of this one."""
+    connected, one = await opened(house, "stop_loss", **STOP)
+    real, ready = connected.venue.place_now, protect.prepared(house.resources, connected, one)
+
+    def sends_and_fails(prepared: Prepared, signed_at: datetime) -> None:
+        assert real(prepared, signed_at) is not None
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(connected.venue, "place_now", sends_and_fails)
+    close = protect.fire_now(house.resources, connected, one.symbol, ready)
+    await fire(house.resources, connected, one, D("59300"), None, inherited_at=None, close=close)
+    assert len(await house.sent()) == 2
+    assert (await house.last_position()).close_reason == "stop_loss"

@@ -11,11 +11,10 @@ import pytest
 
 from app.domain.level import TriggerBy
 from app.domain.shards import LEASES, SHARDS, lease_of
-from app.flows.orders import closing
 from app.ids import new_id
-from app.resources import Connected, Resources
 from app.store import leases, levels
 from app.store.levels import Armed
+from app.venues.entry import OrderEntry
 from tests.support.house import House, eventually
 from tests.workers.support import Broken, another, armed, closed, watching
 from workers.shares import FORMER, LeaseLost, Shard
@@ -209,9 +208,7 @@ async def test_a_fire_whose_shard_is_lost_on_its_way_is_left_to_whoever_has_it_n
     """As after a crash; also where that is the same watcher once more."""
     pool, thief, lease = house.resources.pool, new_id(), lease_of(BTC)
 
-    async def stuck(resources: Resources, connected: Connected, one: Armed, *args: Any, **options: Any) -> None:
-        if sent:
-            await connected.venue.place(closing(one, resources.now()))
+    async def stuck(*args: Any, **options: Any) -> None:
         await asyncio.Event().wait()
 
     async with watching(house) as watcher:
@@ -219,6 +216,8 @@ async def test_a_fire_whose_shard_is_lost_on_its_way_is_left_to_whoever_has_it_n
         await armed(watcher, 1)
         with monkeypatch.context() as patched:
             patched.setattr("workers.watcher.fire", stuck)
+            if not sent:
+                patched.setattr(OrderEntry, "has_room", False)  # else it leaves from the tick
             await house.price("59390")
             await eventually(in_flight(watcher, 1), what="the fire")
             if sent:

@@ -10,6 +10,8 @@ from app.domain.level import TriggerBy
 from app.flows import reconcile
 from app.flows.orders import closing
 from app.ids import new_id
+from app.venues.binance.venue import BinanceVenue
+from app.venues.bybit.venue import BybitVenue
 from tests.support.house import House, eventually
 from tests.workers.support import Broken, armed, closed, orders_asked_about, watching
 from workers.fires import fire
@@ -40,6 +42,28 @@ async def test_a_stop_loss_fires_at_its_price_and_once(house: House) -> None:
     [level] = await house.rows("SELECT * FROM levels")
     assert (level["status"], level["trigger_price"]) == ("done", D("59400"))
     assert level["trigger_trade_id"]
+
+
+async def test_a_close_has_left_when_its_tick_is_over(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        [one] = watcher.armed.values()
+        venue = watcher.markets.connected[one.account_id].venue
+        assert isinstance(venue, BybitVenue | BinanceVenue)
+        assert venue.entry is not None
+        written, write = [], venue.entry._send
+
+        def seen(frame: bytes) -> None:
+            written.append(one.client_order_id.encode() in frame)
+            write(frame)
+
+        monkeypatch.setattr(venue.entry, "_send", seen)
+        watcher.markets.feed(one.account_id).on_price("BTCUSDT", TriggerBy.LAST, D("59400"))
+        assert written == [True], "nothing else of this loop has run"
+        assert watcher.prepared == {}
+        await closed(house)
+    assert len(await house.sent()) == 2
 
 
 async def test_a_ladder_closes_in_parts_and_the_stop_follows(house: House) -> None:

@@ -14,20 +14,40 @@ https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-
 
 import asyncio
 import time
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import msgspec
 
+from app.errors import Transient
 from app.venues.binance import wire
 from app.venues.binance.codes import CODES, kind_of
 from app.venues.binance.http import BinanceHttp, limits_of_write
 from app.venues.binance.limits import attempts_at, limits_stated
 from app.venues.entry import BOUNDS, OrderEntry
-from app.venues.failures import NoAnswer
+from app.venues.failures import NoAnswer, NotSent
 from app.venues.gate import Scope, Urgency
 from app.venues.kinds import Kind
 from app.venues.link import Bounds
 
+REQUEST = b'{"id":"%b","method":"%b","params":{"recvWindow":%d,"timestamp":%d%b}}'
+
+Written: TypeAlias = asyncio.Future[wire.EntryFrame]  # an order that has left
 NOBODYS_ORDER = {"symbol": "BTCUSDT", "origClientOrderId": "lh-is-the-key-good"}
+
+
+class Encoded(msgspec.Struct, frozen=True):
+    """Parameters of a request, twice: as what is signed, with room for key, window and time; and as JSON members."""
+
+    signed: bytes
+    body: bytes
+
+
+def encoded(params: Mapping[str, str]) -> Encoded:
+    whole = {name: value.replace("%", "%%") for name, value in params.items()}
+    whole |= {"apiKey": "%b", "recvWindow": "%d", "timestamp": "%d"}
+    members = b"," + msgspec.json.encode(params)[1:-1] if params else b""
+    return Encoded("&".join(f"{name}={whole[name]}" for name in sorted(whole)).encode(), members)  # quirk 2
 
 
 class BinanceEntry(OrderEntry[wire.EntryFrame]):
@@ -40,22 +60,29 @@ class BinanceEntry(OrderEntry[wire.EntryFrame]):
         super().__init__(f"{origin}/ws-fapi/v1", house="Binance", timeout_s=timeout_s, bounds=bounds)
         self._http = http
         self._signer = http.signer
+        self._key = http.API_KEY.encode()
         self._attempts = attempts_at(origin)
         self._greeting = ""  # the id of the request by which the key is tried
         self._deadline: asyncio.TimerHandle | None = None
 
-    def takes(self, params: dict[str, str]) -> bool:
-        """Whether this order may be written now."""
-        return self.has_room and self._http.measured and params["symbol"].isascii()  # quirk 2
-
-    async def place(self, params: dict[str, str], *, urgency: Urgency, signed_ms: int) -> bytes:
-        """Write it before this first waits; its result. Raises VenueSaid, NotSent, NoAnswer or the gate's Transient."""
+    def write(self, params: Encoded, *, urgency: Urgency, signed_ms: int) -> Written | None:
+        """Write an order now. None: nothing leaves here at this moment. What comes of it is told by `outcome`."""
         http = self._http
-        http.check_age(signed_ms)
-        http.gate.admit(urgency, *limits_of_write(urgency, order=True))
-        http.keep_warm()
+        if not (self.has_room and http.measured and params.signed.isascii()):  # quirk 2
+            return None
+        try:
+            http.check_age(signed_ms)
+            http.gate.admit(urgency, *limits_of_write(urgency, order=True))
+        except (NotSent, Transient):
+            return None  # nor by REST, which says why
         request_id = self._new_id()
-        frame = await self._asked(request_id, self._request(request_id, "order.place", params, signed_ms))
+        return self._asked(request_id, self._request(request_id, b"order.place", params, signed_ms))
+
+    async def outcome(self, written: Written) -> bytes:
+        """The result of what was written. Raises VenueSaid, NotSent or NoAnswer."""
+        http = self._http
+        http.keep_warm()
+        frame = await written
         self._heed_limits(frame)
         if frame.status == 200 and frame.error is None:
             return bytes(frame.result)
@@ -73,10 +100,10 @@ class BinanceEntry(OrderEntry[wire.EntryFrame]):
         return self._url
 
     def _opened(self) -> None:
-        method, params = ("session.logon", {}) if self._signer.logs_on else ("order.status", NOBODYS_ORDER)
+        method, params = (b"session.logon", {}) if self._signer.logs_on else (b"order.status", NOBODYS_ORDER)
         self._greeting = self._new_id()
         now_ms = int(time.time() * 1000)
-        self._send(self._request(self._greeting, method, params, now_ms, signed=True))  # quirk 1
+        self._send(self._request(self._greeting, method, encoded(params), now_ms, signed=True))  # quirk 1
         self._deadline = asyncio.get_running_loop().call_later(
             self._bounds.answer_s, self._drop, "no answer to the first request"
         )
@@ -116,20 +143,14 @@ class BinanceEntry(OrderEntry[wire.EntryFrame]):
         else:
             self._complain("an answer without a request", status=frame.status, code=code)
 
-    def _request(
-        self, request_id: str, method: str, params: dict[str, str], at_ms: int, *, signed: bool = False
-    ) -> bytes:
+    def _request(self, request_id: str, method: bytes, params: Encoded, at_ms: int, *, signed: bool = False) -> bytes:
         http = self._http
-        whole: dict[str, str | int] = {
-            **params,
-            "recvWindow": http.REQUEST_RECVWINDOW,
-            "timestamp": at_ms + http.clock.offset_ms,
-        }
+        window_ms, at_ms = http.REQUEST_RECVWINDOW, at_ms + http.clock.offset_ms
+        body = params.body
         if signed or not self._signer.logs_on:
-            whole["apiKey"] = http.API_KEY
-            text = "&".join([f"{name}={whole[name]}" for name in sorted(whole)])
-            whole["signature"] = self._signer.sign(text.encode())
-        return msgspec.json.encode({"id": request_id, "method": method, "params": whole})
+            signature = self._signer.sign(params.signed % (self._key, window_ms, at_ms))
+            body = b'%b,"apiKey":"%b","signature":"%b"' % (body, self._key, signature.encode())
+        return REQUEST % (request_id.encode(), method, window_ms, at_ms, body)
 
     def _heed_limits(self, frame: wire.EntryFrame) -> None:
         try:

@@ -1,8 +1,8 @@
 """Signatures of Binance: https://developers.binance.com/docs/derivatives/usds-margined-futures/general-info."""
 
 import base64
-import hmac
 from collections.abc import Callable
+from hashlib import sha256
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from app.domain.refusals import Outcome
 from app.errors import Refused
 from app.keys import Credentials
+
+BLOCK = 64  # bytes of SHA-256
 
 
 class Signer:
@@ -22,8 +24,7 @@ class Signer:
     def __init__(self, credentials: Credentials) -> None:
         self.logs_on = False  # whether a session may be opened by it, in which nothing more is signed
         if credentials.api_secret is not None:
-            secret = credentials.api_secret.encode()
-            self.sign: Callable[[bytes], str] = lambda text: hmac.digest(secret, text, "sha256").hex()
+            self.sign: Callable[[bytes], str] = _hmac(credentials.api_secret.encode())
             return
         try:
             key = serialization.load_pem_private_key((credentials.private_key or "").encode(), password=None)
@@ -46,6 +47,20 @@ class Signer:
     def for_query(self, text: bytes) -> str:
         """The signature as a query has it."""
         return quote(self.sign(text), safe="")
+
+
+def _hmac(secret: bytes) -> Callable[[bytes], str]:
+    """HMAC-SHA256 (RFC 2104), with what is the same for all texts done once: less than half of the time."""
+    key = (secret if len(secret) <= BLOCK else sha256(secret).digest()).ljust(BLOCK, b"\0")
+    inner, outer = sha256(bytes(byte ^ 0x36 for byte in key)), sha256(bytes(byte ^ 0x5C for byte in key))
+
+    def sign(text: bytes) -> str:
+        within, around = inner.copy(), outer.copy()
+        within.update(text)
+        around.update(within.digest())
+        return around.hexdigest()
+
+    return sign
 
 
 def _base64(signature: bytes) -> str:

@@ -27,6 +27,7 @@ import asyncio
 from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
@@ -45,6 +46,7 @@ from app.venues.base import (
     OrderReport,
     Origins,
     Permissions,
+    Placing,
     PrivateListener,
     PrivateStream,
     Quote,
@@ -61,7 +63,7 @@ from app.venues.binance.codes import (
     PERCENT_PRICE,
     POSITION_BLOCKS_MARGIN_MODE,
 )
-from app.venues.binance.entry import BinanceEntry
+from app.venues.binance.entry import BinanceEntry, Encoded, Written, encoded
 from app.venues.binance.failures import changing, no_such_path, order_failure, reading
 from app.venues.binance.fills import Fills
 from app.venues.binance.http import BinanceHttp
@@ -76,6 +78,7 @@ from app.venues.gate import Gate, Urgency
 from app.venues.kinds import Kind
 from app.venues.numbers import instant, milliseconds
 
+MARKET = {"type": "MARKET"}
 SYMBOLS_ASKED_MAX = 40  # one list of all conditional orders costs as much as forty of a symbol each
 # Other assets' positions are nothing that is traded here. Accounts of the EU have credits in place of USDT.
 MARGIN_ASSETS = (None, "", "USDT", "BNFCR")
@@ -84,6 +87,14 @@ CURES = {
     str(POSITION_BLOCKS_MARGIN_MODE): "close the position in {symbol} first",
     str(MULTI_ASSETS_BLOCK_MARGIN_MODE): "switch the account at Binance to single-asset mode first",
 }
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """An order that is encoded, whichever account here sends it; its `signed_at` counts for nothing."""
+
+    order: NewOrder
+    urgency: Urgency
+    params: Encoded
 
 
 class BinanceVenue:
@@ -242,26 +253,27 @@ class BinanceVenue:
             self._setup.forget()
 
     async def place(self, order: NewOrder) -> str:
-        assert order.stop_loss is None  # `traits`
-        params = {
-            "symbol": order.symbol,
-            "side": rows.SIDES[order.side],
-            "quantity": plain(order.qty),
-            "newClientOrderId": order.client_order_id,
-            "newOrderRespType": "RESULT",  # quirk 3
-        }
-        if order.hedge:  # quirk 4
-            params["positionSide"] = rows.POSITION_SIDES[order.position_side]
-        elif order.reduce_only:
-            params["reduceOnly"] = "true"
+        return await self._outcome(order, self._written(self.prepared(order), order.signed_at))
+
+    def prepared(self, order: NewOrder) -> Ready:
+        return _ready(order, _params(order) | MARKET)
+
+    def place_now(self, prepared: Ready, signed_at: datetime) -> Placing | None:
+        written = self._written(prepared, signed_at)
+        if written is None:
+            return None
+        return partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=signed_at), written)
+
+    async def _outcome(self, order: NewOrder, written: Written | None) -> str:
         try:
-            return await self._send(order, params | {"type": "MARKET"})
+            return await self._send(order, _params(order) | MARKET, written)
         except VenueSaid as said:
             if said.code != PERCENT_PRICE or not order.reduce_only:
                 raise self._order_failure(said, order) from None
         worst = await self._worst_price(order.symbol, order.side)  # quirk 8
+        limited = _params(order) | {"type": "LIMIT", "timeInForce": "IOC", "price": plain(worst)}
         try:
-            return await self._send(order, params | {"type": "LIMIT", "timeInForce": "IOC", "price": plain(worst)})
+            return await self._send(order, limited, self._written(_ready(order, limited), order.signed_at))
         except VenueSaid as said:
             raise self._order_failure(said, order) from None
 
@@ -333,10 +345,18 @@ class BinanceVenue:
         rule, mark = await asyncio.gather(self._rules.rule(symbol), self._market.mark(symbol))
         return rule.last_price(side, mark)
 
-    async def _send(self, order: NewOrder, params: dict[str, str]) -> str:
-        """Raises VenueSaid, Transient or OutcomeUnknown."""
+    def _written(self, ready: Ready, signed_at: datetime) -> Written | None:
+        """Over the socket, if it has room at this moment."""
+        if self.entry is None:
+            return None
+        return self.entry.write(ready.params, urgency=ready.urgency, signed_ms=milliseconds(signed_at))
+
+    async def _send(self, order: NewOrder, params: dict[str, str], written: Written | None) -> str:
+        """What comes of an order: of one that was written, or else over REST; it leaves once. Raises VenueSaid,
+        Transient or OutcomeUnknown.
+        """
         try:
-            body = await self._sent(order, params)
+            body = await self._sent(order, params, written)
             row = wire.PLACED.decode(body)
         except (NotSent, NoAnswer) as exc:
             raise order_failure(exc, order) from None
@@ -345,14 +365,16 @@ class BinanceVenue:
         self._fills.learn(order.symbol, row.orderId, order.client_order_id)
         return str(row.orderId)
 
-    async def _sent(self, order: NewOrder, params: dict[str, str]) -> bytes:
-        """Over the socket if it has room at this moment, else over REST; once."""
-        urgency = Urgency.CLOSE if order.reduce_only else Urgency.OPEN
-        signed_ms = milliseconds(order.signed_at)
-        if self.entry is not None and self.entry.takes(params):
-            return await self.entry.place(params, urgency=urgency, signed_ms=signed_ms)
-        method = BinanceHttp.futures_create_order
-        return await self._http.write(method, urgency=urgency, signed_ms=signed_ms, order=True, **params)
+    async def _sent(self, order: NewOrder, params: dict[str, str], written: Written | None) -> bytes:
+        if self.entry is not None and written is not None:
+            return await self.entry.outcome(written)
+        return await self._http.write(
+            BinanceHttp.futures_create_order,
+            urgency=_urgency(order),
+            signed_ms=milliseconds(order.signed_at),
+            order=True,
+            **params,
+        )
 
     def _order_failure(self, said: VenueSaid, order: NewOrder) -> Exception:
         if said.kind is Kind.REFUSED:
@@ -360,3 +382,28 @@ class BinanceVenue:
             if said.code in FILTERS:
                 self._rules.expire()
         return order_failure(said, order)
+
+
+def _ready(order: NewOrder, params: dict[str, str]) -> Ready:
+    return Ready(order, _urgency(order), encoded(params))
+
+
+def _urgency(order: NewOrder) -> Urgency:
+    return Urgency.CLOSE if order.reduce_only else Urgency.OPEN
+
+
+def _params(order: NewOrder) -> dict[str, str]:
+    """The same on both roads, but for the type."""
+    assert order.stop_loss is None  # `traits`
+    params = {
+        "symbol": order.symbol,
+        "side": rows.SIDES[order.side],
+        "quantity": plain(order.qty),
+        "newClientOrderId": order.client_order_id,
+        "newOrderRespType": "RESULT",  # quirk 3
+    }
+    if order.hedge:  # quirk 4
+        params["positionSide"] = rows.POSITION_SIDES[order.position_side]
+    elif order.reduce_only:
+        params["reduceOnly"] = "true"
+    return params

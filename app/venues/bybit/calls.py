@@ -18,7 +18,7 @@ from app.keys import Credentials
 from app.venues.base import Origins
 from app.venues.bybit import wire
 from app.venues.bybit.codes import ADDRESS_LIMIT, CODES, PARAMETER_ERROR
-from app.venues.bybit.entry import BybitEntry
+from app.venues.bybit.entry import BybitEntry, Written
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.lane import Answer, Lane, Method
 from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S
@@ -85,15 +85,28 @@ class Calls:
             raise
         return self._took(method, answer)
 
-    async def place(self, urgency: Urgency, params: dict[str, object], *, signed_ms: int) -> Envelope:
-        """Send an order once: over the socket if it has room at this moment, else over REST. Raises as `write` does."""
+    def write_order(self, urgency: Urgency, params: bytes, *, signed_ms: int) -> Written | None:
+        """Write an order (as JSON) to the socket now. None: nothing leaves there at this moment; `place` sends it."""
+        if self.entry is None or not self.entry.takes(signed_ms):
+            return None
+        try:
+            self._gate.admit(urgency, ADDRESS, BybitHttp.place_order.__name__)
+        except Transient:
+            return None  # nor by REST, which says why
+        written = self.entry.write(params, signed_ms)
+        self._count()
+        return written
+
+    async def place(
+        self, written: Written | None, urgency: Urgency, params: dict[str, object], *, signed_ms: int
+    ) -> Envelope:
+        """What comes of an order: of one that was written, or else over REST. Raises as `write` does."""
         method = BybitHttp.place_order
-        if self.entry is None or not self.entry.has_room:
+        if self.entry is None or written is None:
             self._keep_warm()
             return await self.write(method, urgency, params, signed_ms=signed_ms)
-        self._admit(urgency, method)
         try:
-            answer = await self.entry.place(params, signed_ms)
+            answer = await self.entry.outcome(written)
         except VenueSaid as said:
             self._heed(method, said)
             if said.kind is Kind.CLOCK:

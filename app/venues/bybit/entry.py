@@ -16,6 +16,7 @@ sends the same frames. Quirks:
 
 import asyncio
 import time
+from typing import TypeAlias
 
 import msgspec
 
@@ -32,8 +33,13 @@ from app.venues.link import Bounds
 
 PING = b'{"op":"ping"}'
 
+REQUEST = b'{"reqId":"%b","header":{"X-BAPI-TIMESTAMP":"%d","X-BAPI-RECV-WINDOW":"%d"},"op":"order.create","args":[%b]}'
 
-class BybitEntry(OrderEntry[tuple[Envelope, dict[str, str]]]):
+Reply = tuple[Envelope, dict[str, str]]  # with its headers
+Written: TypeAlias = asyncio.Future[Reply]  # an order that has left
+
+
+class BybitEntry(OrderEntry[Reply]):
     """See `OrderEntry`."""
 
     venue = "bybit"
@@ -54,18 +60,22 @@ class BybitEntry(OrderEntry[tuple[Envelope, dict[str, str]]]):
         self._key = credentials.api_key
         self._sign = signer(credentials)
         self._window_ms = recv_window_ms
-        self._window = str(recv_window_ms)
         self._clock = clock
         self._deadline: asyncio.TimerHandle | None = None
 
-    async def place(self, params: dict[str, object], signed_ms: int) -> Answer:
-        """Write it before this first waits. Raises VenueSaid, NotSent or NoAnswer."""
-        if time.time() * 1000 - signed_ms > self._window_ms:
-            raise NotSent("it waited until Bybit would have refused it as too old")
+    def takes(self, signed_ms: int) -> bool:
+        """Whether an order of that instant may be written now."""
+        return self.has_room and time.time() * 1000 - signed_ms <= self._window_ms
+
+    def write(self, params: bytes, signed_ms: int) -> Written:
+        """Write an order now, of which `params` are the JSON. What comes of it is told by `outcome`."""
         request_id = self._new_id()
-        stamp = {"X-BAPI-TIMESTAMP": str(signed_ms + self._clock.offset_ms), "X-BAPI-RECV-WINDOW": self._window}
-        request = {"reqId": request_id, "header": stamp, "op": "order.create", "args": [params]}
-        envelope, headers = await self._asked(request_id, msgspec.json.encode(request))
+        at_ms = signed_ms + self._clock.offset_ms
+        return self._asked(request_id, REQUEST % (request_id.encode(), at_ms, self._window_ms, params))
+
+    async def outcome(self, written: Written) -> Answer:
+        """Of what was written. Raises VenueSaid, NotSent or NoAnswer."""
+        envelope, headers = await written
         if envelope.retCode == NO_SUCH_OPERATION:  # quirk 5
             self._pause_s = self._bounds.refused_pause_s
             self._end("it takes no orders: they go over REST")
@@ -108,7 +118,7 @@ class BybitEntry(OrderEntry[tuple[Envelope, dict[str, str]]]):
             self._deadline = None
 
 
-def _copied(frame: EntryFrame, code: int) -> tuple[Envelope, dict[str, str]]:
+def _copied(frame: EntryFrame, code: int) -> Reply:
     """As REST answers it; the frame's memory is reused after this call."""
     headers = {name: str(value) for name, value in (frame.header or {}).items() if value is not None}
     now = headers.get("Timenow", "")

@@ -32,6 +32,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 
@@ -48,6 +49,7 @@ from app.venues.base import (
     OrderReport,
     Origins,
     Permissions,
+    Placing,
     PrivateListener,
     RestingStop,
     Standing,
@@ -57,7 +59,7 @@ from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
 from app.venues.bybit.calls import Calls, asking, refusal, sentence, wrong_side
 from app.venues.bybit.codes import NO_SUCH_PATH, PARAMETER_ERROR
-from app.venues.bybit.entry import BybitEntry
+from app.venues.bybit.entry import BybitEntry, Written
 from app.venues.bybit.http import BybitHttp
 from app.venues.bybit.limits import ADDRESS
 from app.venues.bybit.market import BybitMarket
@@ -72,6 +74,14 @@ MARGIN_MODE_TTL_S = 60.0
 
 SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
 INDEXES = {PositionSide.LONG: 1, PositionSide.SHORT: 2}  # in hedge mode; 0 in one-way mode
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """An order that is encoded, whichever account here sends it; its `signed_at` counts for nothing."""
+
+    order: NewOrder
+    urgency: Urgency
+    params: bytes
 
 
 class BybitVenue(BybitMarket):
@@ -160,10 +170,25 @@ class BybitVenue(BybitMarket):
                 )
 
     async def place(self, order: NewOrder) -> str:
-        urgency = Urgency.CLOSE if order.reduce_only else Urgency.OPEN
-        signed_ms = milliseconds(order.signed_at)
+        return await self._outcome(order, self._written(self.prepared(order), order.signed_at))
+
+    def prepared(self, order: NewOrder) -> Ready:
+        return Ready(order, Urgency.CLOSE if order.reduce_only else Urgency.OPEN, msgspec.json.encode(_params(order)))
+
+    def place_now(self, prepared: Ready, signed_at: datetime) -> Placing | None:
+        written = self._written(prepared, signed_at)
+        if written is None:
+            return None
+        return partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=signed_at), written)
+
+    def _written(self, ready: Ready, signed_at: datetime) -> Written | None:
+        return self._calls.write_order(ready.urgency, ready.params, signed_ms=milliseconds(signed_at))
+
+    async def _outcome(self, order: NewOrder, written: Written | None) -> str:
         try:
-            envelope = await self._calls.place(urgency, _params(order), signed_ms=signed_ms)
+            urgency = Urgency.CLOSE if order.reduce_only else Urgency.OPEN
+            params, signed_ms = _params(order), milliseconds(order.signed_at)
+            envelope = await self._calls.place(written, urgency, params, signed_ms=signed_ms)
             return wire.PLACED.decode(envelope.result).orderId
         except VenueSaid as said:
             if said.kind is Kind.REFUSED:

@@ -6,8 +6,8 @@ SENDING = (
     Bug(
         name="an order that the socket lost goes over REST",
         file="app/venues/bybit/calls.py",
-        old="            answer = await self.entry.place(params, signed_ms)\n        except VenueSaid",
-        new="""            answer = await self.entry.place(params, signed_ms)
+        old="            answer = await self.entry.outcome(written)\n        except VenueSaid",
+        new="""            answer = await self.entry.outcome(written)
         except NoAnswer:
             return await self.write(method, urgency, params, signed_ms=signed_ms)
         except VenueSaid""",
@@ -17,9 +17,9 @@ SENDING = (
     Bug(
         name="an order that Binance's socket lost goes over REST",
         file="app/venues/binance/venue.py",
-        old="            return await self.entry.place(params, urgency=urgency, signed_ms=signed_ms)\n",
+        old="            return await self.entry.outcome(written)\n",
         new="""            try:
-                return await self.entry.place(params, urgency=urgency, signed_ms=signed_ms)
+                return await self.entry.outcome(written)
             except NoAnswer:
                 pass
 """,
@@ -45,8 +45,8 @@ SENDING = (
     Bug(
         name="an order over the socket is stamped when it leaves",
         file="app/venues/bybit/entry.py",
-        old='"X-BAPI-TIMESTAMP": str(signed_ms + self._clock.offset_ms)',
-        new='"X-BAPI-TIMESTAMP": str(self._clock.now_ms())',
+        old="        at_ms = signed_ms + self._clock.offset_ms\n",
+        new="        at_ms = self._clock.now_ms()\n",
         loses="an opening that was given up meanwhile is taken",
         tests="tests/venues/test_bybit_entry.py -k 'instant_that_was_committed or arrives_late'",
     ),
@@ -57,5 +57,21 @@ SENDING = (
         new="        _, future = self._in_flight.popitem()[1] if self._in_flight else (0.0, None)\n",
         loses="one order's refusal is told of another one, which was filled",
         tests="tests/venues/test_bybit_entry.py -k 'cannot_be_matched or in_any_order'",
+    ),
+    Bug(
+        name="a close that left from the tick is sent again",
+        file="app/flows/orders.py",
+        old="await (connected.venue.place(order) if placing is None else placing())",
+        new="await connected.venue.place(order)",
+        loses="where an ended order's id may be used again, a take-profit closes its part twice",
+        tests="tests/workers/test_fires.py -k from_the_tick",
+    ),
+    Bug(
+        name="what a close falls back on is as old as its level",
+        file="app/venues/binance/venue.py",
+        old="partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=signed_at), written)",
+        new="partial(self._outcome, prepared.order, written)",
+        loses="it is refused as too old, and nothing is closed",
+        tests="tests/venues/test_binance_entry.py -k carries_the_instant_of_the_tick",
     ),
 )

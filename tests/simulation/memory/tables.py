@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import count
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -47,6 +48,10 @@ class Unique:
 
 
 NOBODY: Mapping[Slot, None] = {}
+
+
+def _in_order(slots: Iterable[Slot]) -> dict[Slot, None]:
+    return dict.fromkeys(sorted(slots, key=lambda slot: slot.number))
 
 
 class Index:
@@ -137,6 +142,7 @@ class Table:
     def __init__(self, described: Schema) -> None:
         self.name = described.name
         self.slots: dict[Slot, None] = {}
+        self._numbers = count()
         columns = described.columns.values()
         self.columns = tuple(described.columns)
         self.required = frozenset(column.name for column in columns if column.required)
@@ -200,7 +206,7 @@ class Table:
         for check in self.checks:
             if check.violated(row):
                 self._refuse(check)
-        slot = Slot(row)
+        slot = Slot(row, next(self._numbers))
         try:
             for index in self.indexes:
                 index.add(slot, row)
@@ -255,9 +261,14 @@ class Table:
                 index.remove(slot, slot.row)
             del self.slots[slot]
             return
-        self._exchange(slot, slot.row, before)
+        if slot in self.slots:
+            self._exchange(slot, slot.row, before)
+        else:  # it was deleted
+            for index in self.indexes:
+                index.add(slot, before)
+            self.slots[slot] = None
+            self.slots = _in_order(self.slots)
         slot.row = before
-        self.slots[slot] = None
 
     def _exchange(self, slot: Slot, row: Row, before: Row) -> None:
         """Have the indexes say again what they said before. An entry that did not change keeps its place."""

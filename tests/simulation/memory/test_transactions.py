@@ -10,10 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import StoreUnavailable
-from app.store import books, inbox, leases, orders, positions
+from app.store import books, inbox, leases, orders, positions, rejected
 from app.store.db import transaction
 from tests.simulation.memory.both import START, Call, call
-from tests.simulation.memory.calls import ACCOUNTS, ANY_CALL, SYMBOLS, WORKERS, WORLD, book, id_of, intent, position
+from tests.simulation.memory.calls import (
+    ACCOUNTS,
+    ANY_CALL,
+    SYMBOLS,
+    WORKERS,
+    WORLD,
+    book,
+    id_of,
+    intent,
+    position,
+    turned_away,
+)
 from tests.simulation.memory.pool import MemoryPool
 from tests.simulation.memory.schema import Row
 from tests.simulation.memory.server import WaitsForItself
@@ -84,6 +95,23 @@ async def test_a_rollback_is_exact(steps: Sequence[Call], kept: int) -> None:
     assert contents(pool.tables) == before
     assert_indexes_agree(pool.tables)
     assert pool.server.holder is None
+
+
+async def test_a_deleted_row_is_found_again_after_a_rollback() -> None:
+    pool = await make()
+    for number in range(rejected.KEPT_MAX):
+        await rejected.keep(pool, turned_away(number))
+    before = contents(pool.tables)
+
+    async def fail() -> None:
+        async with transaction(pool) as connection:
+            await rejected.keep(connection, turned_away(rejected.KEPT_MAX))  # the oldest leaves
+            raise Fault
+
+    with pytest.raises(Fault):
+        await fail()
+    assert contents(pool.tables) == before
+    assert_indexes_agree(pool.tables)
 
 
 async def attempt(connection: Any, asked: Call) -> None:

@@ -14,10 +14,11 @@ Clock = Callable[[], datetime]
 class Slot:
     """Where a row is. A row itself is never changed: a new one is put in its place, so readers may keep the old."""
 
-    __slots__ = ("row",)
+    __slots__ = ("number", "row")
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, number: int) -> None:
         self.row = row
+        self.number = number  # in the order in which rows came
 
 
 class Changed(Protocol):
