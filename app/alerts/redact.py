@@ -92,8 +92,10 @@ def _named(text: str, done: int) -> Iterator[tuple[int, int]]:
         return
     for found in _NAME.finditer(text):
         start = found.end()
+        if start < done:
+            continue  # inside of the last one
         end = _end_of_value(text, start, found["escaped"], found["quote"])
-        if start >= done and end > start:
+        if end > start:
             yield start, end
             done = end
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.alerts import redact
 from app.alerts.body import BODY_BYTES_MAX, text_of
 from app.alerts.redact import secrets_in, without_secrets
 
@@ -60,3 +61,17 @@ def test_the_longest_text_of_the_worst_kind_is_read_through_once(piece: str) -> 
     """Were the time to grow with the square of the length, this would take minutes."""
     text = (piece * BODY_BYTES_MAX)[:BODY_BYTES_MAX]
     assert len(without_secrets(text)) <= BODY_BYTES_MAX
+
+
+def test_names_inside_of_a_value_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them would be followed to the end of the text."""
+    ends = []
+
+    def counted(text: str, start: int, escaped: str, quote: str) -> int:
+        ends.append(start)
+        return end_of_value(text, start, escaped, quote)
+
+    end_of_value = redact._end_of_value
+    monkeypatch.setattr(redact, "_end_of_value", counted)
+    assert without_secrets("secret=[" * 1000) == "secret=***"
+    assert len(ends) == 1
