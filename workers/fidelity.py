@@ -78,6 +78,10 @@ class Fidelity:
         """This price counts, from wherever it came."""
         self._sieves.setdefault(symbol, Sieve()).settle(price)
 
+    def recall(self, symbol: str, earlier: Sieve[Trade]) -> None:
+        """Where the market was lately, as trades told that were asked for."""
+        self._sieves.setdefault(symbol, Sieve()).recall(earlier)
+
     def believes(self, symbol: str, price: Decimal, quote: Quote | None) -> bool | None:
         """Whether a last price that was asked for counts; None when what is known does not tell.
 

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 from app.domain.level import Level, LevelKind, TriggerBy, would_fire
 from app.domain.level_book import LevelBook
-from app.domain.outliers import Sieve, confirms
+from app.domain.outliers import SPAN_MS, Sieve, confirms
 from app.errors import LevelheadError, Transient
 from app.log import event
 from app.store.levels import Armed
@@ -28,6 +28,7 @@ AGAIN_UNUSED_S = 1.9  # the same for a symbol without levels
 AGAIN_MOVED_S = 0.4  # the same when the last answer told of a trade that was not heard
 HELD_S = 0.05  # what follows a trade that jumped mostly tells sooner than the venue could be asked
 HELD_AGAIN_S = 0.3
+LEAD = timedelta(milliseconds=SPAN_MS)  # before a gap: where the market was then tells what is a jump in it
 RETRY_MIN_S, RETRY_MAX_S = 0.5, 5.0  # between two tries of an inspection
 
 
@@ -142,7 +143,7 @@ class Gaps:
             since = waiting[0][0]
             trades = await venue.trades_since(symbol, since)
             if trades is not None:
-                self._replay(feed, symbol, waiting, await self._believed(venue, symbol, trades))
+                self._replay(feed, symbol, waiting, await self._believed(feed, symbol, since, trades))
             else:
                 # A minute in which a level's time began also shows prices from before: only whole minutes count.
                 for candle in await venue.candles_since(symbol, since):
@@ -154,15 +155,21 @@ class Gaps:
         feed.on_quote(symbol, await venue.quote(symbol), TriggerBy, asked_at)
         return self._may_fire()
 
-    async def _believed(self, venue: Venue, symbol: str, trades: list[Trade]) -> list[Trade]:
+    async def _believed(self, feed: Feed, symbol: str, since: datetime, trades: list[Trade]) -> list[Trade]:
         """Without the lone ones that jumped away; of the last ones a quote tells, since none followed."""
-        sieve: Sieve[Trade] = Sieve()
+        venue, sieve = self._venue_of(feed), Sieve[Trade]()
         counted = sieve.sift(trades, None, None)
+        if len(counted) < len(trades):
+            led = await venue.trades_since(symbol, since, lead=LEAD)
+            if led is not None:
+                sieve = Sieve()
+                counted = sieve.sift(led, None, None)
         if sieve.held:
             quote = await venue.quote(symbol)
             if confirms(sieve.held[-1].price, mark=quote.mark, bid=quote.bid, ask=quote.ask):
                 counted += sieve.release()
-        return counted
+        feed.fidelity.recall(symbol, sieve)
+        return [trade for trade in counted if instant(trade.at_ms) >= since]
 
     def _replay(self, feed: Feed, symbol: str, waiting: list[tuple[datetime, Level]], trades: list[Trade]) -> None:
         """Play the missed trades to a copy of the book, each level from its own moment on."""

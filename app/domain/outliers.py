@@ -84,6 +84,10 @@ class Sieve(Generic[T]):
             self.settle(counted[-1].price)
         return counted
 
+    def recall(self, earlier: "Sieve[T]") -> None:
+        """Know what another one knew of the moments before."""
+        self._moves = deque([*earlier._moves, *self._moves], maxlen=_MOVES_MAX)
+
     def _known(self, trade: T, last: Decimal) -> bool:
         """Whether it is near the last one, or near or among those of the last moments."""
         if near(trade.price, last):

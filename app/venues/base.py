@@ -5,7 +5,7 @@ order is in `Venue.place`. A read that fails raises `Transient`; it never answer
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
@@ -261,8 +261,10 @@ class Venue(Protocol):
         """The closing stop orders that rest for the symbol."""
         ...
 
-    async def trades_since(self, symbol: str, since: datetime) -> list[Trade] | None:
-        """Public trades after `since`, oldest first; None when the venue's memory does not reach back that far."""
+    async def trades_since(self, symbol: str, since: datetime, *, lead: timedelta = timedelta()) -> list[Trade] | None:
+        """Public trades after `since`, oldest first; None when the venue's memory does not reach back that far. Before
+        them those of the `lead` to it, as many as it remembers.
+        """
         ...
 
     async def candles_since(self, symbol: str, since: datetime) -> list[Candle]:

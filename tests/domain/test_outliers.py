@@ -188,6 +188,17 @@ def test_a_lone_price_is_not_where_the_market_was() -> None:
     assert (heard.counted, heard.held) == (["100", "100"], ["103"])
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_where_the_market_was_can_be_told_by_who_knew_the_trades_before(told: bool) -> None:
+    earlier, heard = Heard(), Heard()
+    earlier.hear(prints("100", "98.5", "97"))
+    heard.hear(prints("97", start_ms=3))
+    if told:
+        heard.sieve.recall(earlier.sieve)
+    heard.hear(prints("100", start_ms=4))
+    assert heard.counted == (["97", "100"] if told else ["97"])
+
+
 def test_of_moves_without_end_only_the_last_are_remembered() -> None:
     heard = Heard()
     heard.hear(prints("90", *(("100", "101.5") * 2000)))

@@ -1,7 +1,7 @@
 """An account as a flow sees it: `app.venues.base.Venue` over the world's exchange, through the world's network."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
@@ -198,8 +198,8 @@ class SimulatedVenue:
     async def resting_stops(self, symbol: str) -> list[RestingStop]:
         return await self._read("resting_stops", lambda: self._resting(symbol))
 
-    async def trades_since(self, symbol: str, since: datetime) -> list[Trade] | None:
-        since_ms = milliseconds(since)
+    async def trades_since(self, symbol: str, since: datetime, *, lead: timedelta = timedelta()) -> list[Trade] | None:
+        since_ms = milliseconds(since - lead)
         return await self._read(
             "trades_since", lambda: [one for one in self._exchange.trades[symbol] if one.at_ms > since_ms]
         )

@@ -177,6 +177,15 @@ async def test_trades_of_a_gap(server: BinanceServer, venue: BinanceVenue) -> No
     ]
 
 
+async def test_trades_of_the_lead_come_before_them(server: BinanceServer, venue: BinanceVenue) -> None:
+    since = datetime.now(UTC) - timedelta(seconds=30)
+    since_ms = int(since.timestamp() * 1000)
+    server.script(AGGREGATES, [aggregate(1, since_ms - 501), aggregate(2, since_ms - 500), aggregate(3, since_ms)])
+    trades = await venue.trades_since("BTCUSDT", since, lead=timedelta(milliseconds=500))
+    assert trades is not None
+    assert [trade.trade_id for trade in trades] == ["2", "3"]
+
+
 async def test_trades_come_in_windows_of_an_hour_and_in_pages(server: BinanceServer, venue: BinanceVenue) -> None:
     since_ms = AT_MS
 

@@ -35,6 +35,17 @@ async def test_trades_come_oldest_first_from_since_on(server: BybitServer, venue
     assert [trade.trade_id for trade in trades] == ["2", "3", "4"]
 
 
+async def test_trades_of_the_lead_come_before_them_as_many_as_are_remembered(
+    server: BybitServer, venue: BybitVenue
+) -> None:
+    server.script(RECENT, page(trade_row(3, AT_MS), trade_row(2, AT_MS - 500), trade_row(1, AT_MS - 501)))
+    trades = await venue.trades_since("BTCUSDT", AT, lead=timedelta(milliseconds=500))
+    assert trades is not None
+    assert [trade.trade_id for trade in trades] == ["2", "3"]
+    server.script(RECENT, page(*(trade_row(n, AT_MS + 1 - n % 2) for n in range(1000))))
+    assert await venue.trades_since("BTCUSDT", AT, lead=timedelta(seconds=30)) is not None
+
+
 @pytest.mark.parametrize(("oldest", "reaches"), [(AT_MS + 1, False), (AT_MS, True)])
 async def test_a_full_page_that_does_not_reach_back_is_none(
     server: BybitServer, venue: BybitVenue, oldest: int, reaches: bool

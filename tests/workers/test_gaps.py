@@ -1,5 +1,6 @@
 """What nobody judged when it was traded: found afterwards, also when the venue cannot be asked at first."""
 
+import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
@@ -7,6 +8,7 @@ import pytest
 
 from app.domain.level import Level, TriggerBy
 from app.domain.level_book import LevelBook
+from app.venues.base import Trade
 from tests.support.house import House, eventually
 from tests.workers.support import armed, closed, watching
 from workers.watcher import Watcher
@@ -67,6 +69,49 @@ async def test_an_older_price_does_not_fire_a_trailing_stop_that_has_moved_since
         await house.price(61690)
         await closed(house)
     assert (await house.last_position()).close_reason == "trailing_stop"
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+async def test_a_lone_trade_of_a_gap_counts_where_the_market_was_a_moment_before(house: House, was_there: bool) -> None:
+    """Whether it does must not depend on whether somebody was watching then."""
+    if was_there:
+        await house.price(62000, 61000, 60000)
+    async with watching(house) as watcher:
+
+        async def inspected() -> bool:
+            return not watcher.gaps.inspections and all(feed.linked for feed in watcher.feeds.values())
+
+        await house.alert(**LONG, stop_loss={"pct": 5}, take_profit=[{"pct": 3}])
+        await armed(watcher, 2)
+        await eventually(inspected, what="the look at what was traded before")
+        await house.fault("cut_socket", channel="public", times=None)
+        await eventually(linked(watcher, False), what="the loss")
+        await house.price(60100, 62000, 60000)
+        await house.control.delete("/control/faults")
+        await eventually(inspected, what="the look at what was missed")
+        if was_there:
+            await closed(house)
+            assert (await house.last_position()).close_reason == "take_profit"
+        assert len(watcher.fired) == was_there
+
+
+async def test_where_the_market_was_in_a_gap_is_known_to_what_is_heard_afterwards(house: House) -> None:
+    async with watching(house) as watcher:
+
+        async def inspected() -> bool:
+            return not watcher.gaps.inspections and all(feed.linked for feed in watcher.feeds.values())
+
+        await house.alert(**LONG, stop_loss={"pct": 5})
+        await armed(watcher, 1)
+        await eventually(inspected, what="the look at what was traded before")
+        await house.fault("cut_socket", channel="public", times=None)
+        await eventually(linked(watcher, False), what="the loss")
+        await house.price(61000, 62000, 61000, 60000)
+        await house.control.delete("/control/faults")
+        await eventually(inspected, what="the look at what was missed")
+        [feed] = watcher.feeds.values()
+        back = Trade(symbol="BTCUSDT", trade_id="1", price=D(62000), at_ms=time.time_ns() // 1_000_000)
+        assert feed.fidelity.counted("BTCUSDT", [back]) == [back]
 
 
 async def test_a_silent_socket_has_its_prices_asked_for(house: House) -> None:

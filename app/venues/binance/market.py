@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -59,9 +59,9 @@ class Market:
         with reading():
             return await self._mark(symbol)
 
-    async def trades_since(self, symbol: str, since: datetime) -> list[Trade] | None:
+    async def trades_since(self, symbol: str, since: datetime, *, lead: timedelta = timedelta()) -> list[Trade] | None:
         """As `Venue.trades_since`. From the millisecond of `since` on: a trade twice does no harm, one left out may."""
-        since_ms, now_ms = milliseconds(since), self._http.clock.now_ms()
+        since_ms, now_ms = milliseconds(since - lead), self._http.clock.now_ms()
         if now_ms - since_ms > TRADES_PAGES_MAX * HOUR_MS:
             return None
         found: dict[int, Trade] = {}

@@ -25,7 +25,7 @@ Quirks; the pages are under https://developers.binance.com/docs/derivatives/usds
 
 import asyncio
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -301,8 +301,8 @@ class BinanceVenue:
             found = (rows.closing_stop(row) for row in await self._stops.resting(symbol))
             return sorted((stop for stop in found if stop is not None), key=lambda stop: (stop.side.value, stop.price))
 
-    async def trades_since(self, symbol: str, since: datetime) -> list[Trade] | None:
-        return await self._market.trades_since(symbol, since)
+    async def trades_since(self, symbol: str, since: datetime, *, lead: timedelta = timedelta()) -> list[Trade] | None:
+        return await self._market.trades_since(symbol, since, lead=lead)
 
     async def candles_since(self, symbol: str, since: datetime) -> list[Candle]:
         return await self._market.candles_since(symbol, since)

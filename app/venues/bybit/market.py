@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from app.domain.instrument import Instrument
@@ -66,7 +66,7 @@ class BybitMarket:
             prices = {row.symbol: positive(row.lastPrice) for row in rows if row.symbol in symbols}
             return {symbol: price for symbol, price in prices.items() if price is not None}
 
-    async def trades_since(self, symbol: str, since: datetime) -> list[Trade] | None:
+    async def trades_since(self, symbol: str, since: datetime, *, lead: timedelta = timedelta()) -> list[Trade] | None:
         """From the millisecond of `since` on: a trade twice does no harm, one left out may."""
         since_ms = milliseconds(since)
         with asking():
@@ -84,7 +84,8 @@ class BybitMarket:
         trades.sort(key=lambda trade: trade.at_ms)  # stable: equal times keep the exchange's order
         if len(rows) >= RECENT_TRADES_MAX and trades and trades[0].at_ms > since_ms:
             return None
-        return [trade for trade in trades if trade.at_ms >= since_ms]
+        first_ms = milliseconds(since - lead)
+        return [trade for trade in trades if trade.at_ms >= first_ms]
 
     async def candles_since(self, symbol: str, since: datetime) -> list[Candle]:
         first = -(-milliseconds(since) // MINUTE_MS) * MINUTE_MS
