@@ -49,12 +49,17 @@ class Doubt(Gap):
     """A symbol that is silent: prices that were asked for are judged meanwhile, between which others may have been."""
 
     missed = False  # one of them was not that of the last trade that is known
+    unanswered = True  # asked for, and not told yet
 
-    def __init__(self, price: Decimal) -> None:
+    def __init__(self, price: Decimal | None) -> None:
         super().__init__()
         self.quiet_at = price  # while it is this one, nothing has happened that the stream should have told
         self.price = price  # the last one that was asked for
         self.moved = 0  # so often in a row it was not `quiet_at`
+
+    @property
+    def may_have_missed(self) -> bool:
+        return self.missed or self.unanswered
 
 
 class Feed:
@@ -175,7 +180,7 @@ class Feed:
             self.answered[symbol] = time.monotonic()
             if not believed:
                 return True
-            self._doubt(symbol, price)
+            self._note_answer(symbol, price)
         self.on_price(symbol, by, price)
         return True
 
@@ -270,7 +275,7 @@ class Feed:
         symbol = trade.symbol
         if trade.at_ms > self.judged_ms.get(symbol, 0):
             self.judged_ms[symbol] = trade.at_ms
-            self._unheard.setdefault(symbol, self._quiet_at(symbol, trade.price))
+            self._unheard.setdefault(symbol, self._told(symbol) or trade.price)
             self._last[symbol] = (trade.price, trade.at_ms)
             self.fidelity.settle(symbol, trade.price)
             self.unsaved[TriggerBy.LAST].add(symbol)
@@ -307,34 +312,42 @@ class Feed:
         self.prices[by][symbol] = (price, at_ms)
         self.on_price(symbol, by, price)
 
-    def _doubt(self, symbol: str, price: Decimal) -> None:
-        """A price that is believed was asked for while nothing is heard."""
-        last = self._last.get(symbol)
+    def doubt(self, symbol: str) -> Doubt:
+        """Nothing is heard of it, and its last price has to be asked for. Until that is answered nobody knows whether
+        trades were missed.
+        """
         doubt = self.doubts.get(symbol)
         if doubt is None:
-            doubt = self.doubts[symbol] = Doubt(self._unheard.pop(symbol, self._quiet_at(symbol, price)))
+            doubt = self.doubts[symbol] = Doubt(self._unheard.pop(symbol, None) or self._told(symbol))
             if symbol in self.judged_ms:
                 doubt.judged_ms[symbol] = self.judged_ms[symbol]
             book = self._judged_by_trades.get(symbol, LevelBook())
             doubt.levels = {level.id: level for level in book.levels()}
+        doubt.unanswered = True
+        return doubt
+
+    def _note_answer(self, symbol: str, price: Decimal) -> None:
+        """A price that is believed was asked for while nothing is heard."""
+        last, doubt = self._last.get(symbol), self.doubt(symbol)
+        doubt.unanswered = False
         if symbol not in self.judged_ms or last is None or last[0] != price:
             doubt.missed = True
         doubt.price = price
-        if not self.linked:
+        if not self.linked or doubt.quiet_at is None:
             doubt.quiet_at = price  # nothing is expected of a stream that is not there
         doubt.moved = 0 if price == doubt.quiet_at else doubt.moved + 1
         if last is not None and last[0] != price:
             self._last[symbol] = (price, last[1])  # the next trade has to be near this one
             self.fidelity.settle(symbol, price)
 
-    def _quiet_at(self, symbol: str, price: Decimal) -> Decimal:
-        """The last price that this link told; as long as it told none, the one that was asked for."""
+    def _told(self, symbol: str) -> Decimal | None:
+        """The last price that this link told."""
         heard = self._heard_trades.get(symbol, 0.0) >= self.link_changed_at
-        return self._last[symbol][0] if heard and symbol in self._last else price
+        return self._last[symbol][0] if heard and symbol in self._last else None
 
     def _heard_again(self, symbol: str) -> None:
         doubt = self.doubts.pop(symbol)
-        if doubt.missed:
+        if doubt.may_have_missed:
             self._on_missed(self, symbol, doubt)
 
     def _judging(self) -> bool:

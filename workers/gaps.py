@@ -77,7 +77,8 @@ class Gaps:
     def all_judged(self, feed: Feed, symbol: str) -> bool:
         """Whether all its trades were; else extremes are not stored: who takes over judges by what was known before."""
         doubt = feed.doubts.get(symbol)
-        return feed.gap is None and (doubt is None or not doubt.missed) and (feed, symbol) not in self.inspections
+        sure = doubt is None or not doubt.may_have_missed
+        return feed.gap is None and sure and (feed, symbol) not in self.inspections
 
     def inspect_all(self, feed: Feed) -> None:
         """Ticks were missed (a restart, a lost link, a lease in doubt): what was traded meanwhile counts as well."""
@@ -205,10 +206,14 @@ class Gaps:
         others one by one, those first that were not asked for longest.
         """
         silent = feed.silent(SILENCE_S)
-        if not silent or time.monotonic() < self._quiet_until.get(feed, 0.0):
+        if not silent:
+            return
+        last = [symbol for symbol, triggers in silent.items() if TriggerBy.LAST in triggers and self._due(feed, symbol)]
+        for symbol in last:
+            feed.doubt(symbol)
+        if time.monotonic() < self._quiet_until.get(feed, 0.0):
             return
         venue = self._venue_of(feed)
-        last = [symbol for symbol, triggers in silent.items() if TriggerBy.LAST in triggers and self._due(feed, symbol)]
         others = {
             s: rest for s, triggers in silent.items() if (rest := [by for by in triggers if by is not TriggerBy.LAST])
         }

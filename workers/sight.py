@@ -46,7 +46,7 @@ class Sight:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._unheard: dict[str, _Unheard] = {}
-        self._prices: dict[str, Decimal] = {}  # of those: as they were asked for last
+        self._prices: dict[str, Decimal | None] = {}  # of those: as they were asked for last
 
     def look(self) -> dict[str, str] | None:
         """What is dark now: symbol -> why; None while it is too early to tell. Renews what is not heard."""

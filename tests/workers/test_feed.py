@@ -140,6 +140,19 @@ async def test_a_symbol_of_which_trades_were_lost_is_reported_as_it_stood_before
     assert not followed.feed.doubts
 
 
+async def test_whether_trades_were_lost_is_looked_at_when_nobody_could_tell_while_it_was_silent() -> None:
+    for answers, missed in (((), 1), (("101",), 0), (("101", None), 1), (("101", None, "101"), 0)):
+        followed = Followed()
+        followed.stop(1, "100")
+        followed.trade("101", at_ms=7)
+        for price in answers or (None,):
+            followed.feed.doubt(BTC)
+            if price is not None:
+                followed.feed.on_asked(BTC, TriggerBy.LAST, D(price), time.monotonic() + 1)
+        followed.trade("101", at_ms=9)
+        assert [gap.judged_ms for _, gap in followed.missed] == [{BTC: 7}] * missed, answers
+
+
 async def test_a_gap_begins_where_the_silence_did() -> None:
     followed = Followed()
     trailing = followed.trailing(1, extreme="100", distance="10")

@@ -17,6 +17,7 @@ D = Decimal
 LONG = {"symbol": "BTCUSDT", "action": "buy", "size": {"base": "0.01"}}
 STOP = {"stop_loss": {"pct": 1}}
 TRADES = {"bybit": "/v5/market/recent-trade", "binance": "/fapi/v1/aggTrades"}
+PRICES = {"bybit": "/v5/market/tickers", "binance": "/fapi/v2/ticker/price"}
 
 
 @pytest.fixture
@@ -93,6 +94,37 @@ async def test_a_lone_trade_of_a_gap_counts_where_the_market_was_a_moment_before
             await closed(house)
             assert (await house.last_position()).close_reason == "take_profit"
         assert len(watcher.fired) == was_there
+
+
+async def test_a_crossing_in_a_silence_is_found_though_no_price_could_be_asked_for(house: House) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG, stop_loss={"pct": 5}, take_profit=[{"pct": 1}])
+        await armed(watcher, 2)
+        [feed] = watcher.feeds.values()
+
+        async def inspected() -> bool:
+            return not watcher.gaps.inspections
+
+        async def heard() -> bool:
+            return "BTCUSDT" in feed.judged_ms and await inspected()
+
+        async def in_doubt() -> bool:
+            return "BTCUSDT" in feed.doubts and feed.doubts["BTCUSDT"].unanswered
+
+        await eventually(inspected, what="the look at what was traded before")
+        await house.price(60010)
+        await eventually(heard, what="a first trade")
+        await house.fault("silent_socket", channel="public")
+        await house.fault("http_status", status=503, path=PRICES[house.venue], times=None)
+        await eventually(in_doubt, what="the question for its price")
+        await house.price(60700, 60010)
+        silence, _ = (await house.control.get("/control/faults")).json()["faults"]
+        await house.control.delete(f"/control/faults/{silence['id']}")
+        await house.price(60020)
+        await closed(house)
+    assert (await house.last_position()).close_reason == "take_profit"
+    [level] = await house.rows("SELECT trigger_price FROM levels WHERE kind = 'take_profit'")
+    assert level["trigger_price"] == D(60700)
 
 
 async def test_where_the_market_was_in_a_gap_is_known_to_what_is_heard_afterwards(house: House) -> None:
