@@ -19,6 +19,7 @@ from app.domain.level import LevelKind
 from app.domain.money import plain
 from app.domain.order import is_ours, opposite
 from app.domain.position import Position, PositionStatus
+from app.domain.refusals import Outcome
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows import orders as road
 from app.flows import protect
@@ -226,7 +227,12 @@ async def _position(visit: _Visit, position: Position, holding: Holding | None) 
     difference = _difference(position, holding)
     last = memory.visited.get(position.id)
     if difference is not None or last is None or resources.now() - last > FETCH_EVERY:
-        await _fetch(resources, visit.connected, position, memory)
+        try:
+            await _fetch(resources, visit.connected, position, memory)
+        except Refused as refused:
+            if refused.code != Outcome.UNKNOWN_SYMBOL or holding is not None:
+                raise
+            # Delisted: of what was held of it no fill is told any more.
     with store_errors():
         current = await positions.get(resources.pool, position.id)
     if current is None or current.status is PositionStatus.CLOSED:
