@@ -128,6 +128,11 @@ async def _open(
             return _refused(refusal)
         instrument = await connected.venue.instrument(leg.symbol)
         qty = instrument.order_qty(leg.qty - so_far.filled)
+        if qty <= ZERO:  # its step is a coarser one by now
+            if so_far.filled > ZERO:
+                break
+            reason = f"{plain(leg.qty)} {leg.symbol} is less than the step of {plain(instrument.qty_step)}"
+            return _refused(Refusal(code=Outcome.SIZE_BELOW_MINIMUM, reason=reason))
         crash.point("open.before_commit", leg.symbol)
         order = await road.write(resources, book, leg, qty, native_stop=leg.native_stop)
         refusal = await _send_opening(resources, connected, order, marks)
@@ -356,13 +361,14 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             if wanted <= ZERO:
                 break
             instrument = await connected.venue.instrument(leg.symbol)
-            if failures and wanted < instrument.qty_min:
+            qty = instrument.order_qty(wanted)  # the rest with the next one
+            if qty <= ZERO or (failures and wanted < instrument.qty_min):
                 return _dust(leg, wanted, instrument)
             await _heed_gate(connected, Urgency.CLOSE)
             if failures:
                 await asyncio.sleep(SEND_AGAIN_DELAYS_S[min(failures, len(SEND_AGAIN_DELAYS_S)) - 1])
             crash.point("close.before_commit", leg.symbol)
-            order = await road.write(resources, book, leg, instrument.order_qty(wanted))  # the rest with the next one
+            order = await road.write(resources, book, leg, qty)
             order, _ = await _send(resources, connected, order, marks)
         if order.status is OrderStatus.REJECTED:
             # Perhaps it is flat already (the native stop, a level, a hand was faster): let the venue's fills tell.
@@ -383,7 +389,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
 
 
 def _dust(leg: Intent, rest: Decimal, instrument: Instrument) -> Ended:
-    """The exchange has refused it, and will do so again."""
+    """The exchange has refused it, or would do so."""
     return (
         IntentStatus.NEEDS_OPERATOR,
         Outcome.SIZE_BELOW_MINIMUM,
