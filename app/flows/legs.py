@@ -18,7 +18,7 @@ from app.flows import orders as road
 from app.flows import preflight, protect, reconcile
 from app.flows.preflight import Readiness
 from app.resources import Connected, Resources
-from app.store import inbox, levels, orders, positions
+from app.store import inbox, levels, orders, positions, strategies
 from app.store.books import Book
 from app.store.db import store_errors
 from app.store.inbox import Instruction
@@ -212,7 +212,7 @@ async def _why_not(
     resources: Resources, connected: Connected, instruction: Instruction, leg: Intent, filled: Decimal
 ) -> Refusal | None:
     """Why the opening's next order may not leave. Raises NotYet, or what a read of the venue raises."""
-    refusal = _expired(resources, instruction)
+    refusal = _expired(resources, instruction) or await _disabled(resources, leg)
     if refusal is None:
         refusal = await preflight.unfit(resources, connected, leg.symbol)
         if refusal is not None and refusal.code in preflight.PASSES and filled == ZERO:
@@ -229,6 +229,15 @@ async def _why_not(
             return Refusal(code=Outcome(refused.code), reason=refused.reason)
         refusal = _expired(resources, instruction)  # that took its time
     return refusal
+
+
+async def _disabled(resources: Resources, leg: Intent) -> Refusal | None:
+    """Whether the strategy was disabled, or removed, since this was decided."""
+    with store_errors():
+        strategy = await strategies.get(resources.pool, leg.strategy_id)
+    if strategy is not None and strategy.enabled:
+        return None
+    return Refusal(code=Outcome.STRATEGY_DISABLED, reason=f"strategy {leg.strategy_id} is disabled; enable it to trade")
 
 
 async def _ended(resources: Resources, instruction: Instruction, leg: Intent) -> Refusal | None:

@@ -247,3 +247,23 @@ async def test_a_side_is_not_opened_while_a_close_of_it_is_not_resolved(
     await house.work(again.alert_id)
     assert await house.held() == ("flat", "0")
     assert (await house.outcome(again.alert_id))["status"] == "executing"
+
+
+# A strategy that was disabled
+
+
+async def test_what_was_begun_is_not_opened_once_its_strategy_is_disabled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = await house.resources.venues.of(house.account_id)
+    place = connected.venue.place
+
+    async def disabled(order: Any) -> str:
+        monkeypatch.setattr(connected.venue, "place", place)
+        await house.resources.pool.execute("UPDATE strategies SET enabled = false")
+        raise Transient("connection refused")
+
+    monkeypatch.setattr(connected.venue, "place", disabled)
+    outcome = await house.alert(**LONG)
+    assert (outcome["status"], outcome["code"]) == ("refused", "strategy_disabled"), outcome
+    assert await house.sent() == []
