@@ -118,10 +118,15 @@ async def _open(
         resumed = False
         if so_far.filled > ZERO and not await _covered(resources, connected, leg):
             break
-        refusal = await _why_not(resources, connected, instruction, leg, so_far.filled)
-        if refusal is None:
-            await _heed_gate(connected, Urgency.OPEN)
-            refusal = _expired(resources, instruction)  # that may have taken its time
+        try:
+            refusal = await _why_not(resources, connected, instruction, leg, so_far.filled)
+            if refusal is None:
+                await _heed_gate(connected, Urgency.OPEN)
+                refusal = _expired(resources, instruction)  # that may have taken its time
+        except (NotYet, Refused, Transient, OutcomeUnknown) as wait:
+            if not await holds_up_a_close(resources, instruction):
+                raise
+            refusal = Refusal(code=Outcome.POSITION_ENDED, reason=f"{wait}; and a close waits behind it")
         if refusal is not None:
             if so_far.filled > ZERO:
                 break
@@ -238,6 +243,15 @@ async def _disabled(resources: Resources, leg: Intent) -> Refusal | None:
     if strategy is not None and strategy.enabled:
         return None
     return Refusal(code=Outcome.STRATEGY_DISABLED, reason=f"strategy {leg.strategy_id} is disabled; enable it to trade")
+
+
+async def holds_up_a_close(resources: Resources, instruction: Instruction) -> bool:
+    """Whether something is held that an instruction behind this one is to close: an opening does not wait then."""
+    pool, account_id, symbol = resources.pool, instruction.account_id, instruction.symbol
+    with store_errors():
+        if not await inbox.closing_waits(pool, account_id, symbol, instruction.id):
+            return False
+        return bool(await positions.live(pool, account_id, symbol))
 
 
 async def _ended(resources: Resources, instruction: Instruction, leg: Intent) -> Refusal | None:
