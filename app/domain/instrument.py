@@ -22,9 +22,10 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     def order_qty(self, rest: Decimal) -> Decimal:
         """How much of `rest` the next market order takes: all, or an even share where one order must not take all.
 
-        Even shares, because a small last one might be below the venue's minimum.
+        Even shares, because a small last one might be below the venue's minimum. On the step, which may be a coarser
+        one than when `rest` was bought: 0 where nothing of it can be ordered.
         """
         if rest <= self.market_qty_max:
-            return rest
+            return floor_to_step(rest, self.qty_step)
         orders = (rest / self.market_qty_max).to_integral_value(ROUND_CEILING)
         return floor_to_step(rest / orders, self.qty_step)

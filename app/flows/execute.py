@@ -129,7 +129,7 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
         # A request that is not an order failed. A close waits as long as it takes: what refuses today (a key, an
         # address) is mended tomorrow. So does whatever has begun. An opening that has not ends here, or by its age.
         begun = bool(await orders.intents_of(pool, IntentCause.INSTRUCTION, instruction.id))
-        ends = None if begun or instruction.request.only_closes else _ends(resources, instruction, error)
+        ends = None if begun or instruction.request.only_closes else await _ends(resources, instruction, error)
         if ends is None:
             seconds = min(5.0, 0.5 * 2 ** min(instruction.attempts, 4))
             if isinstance(error, Transient) and error.retry_after_s is not None:
@@ -171,16 +171,18 @@ async def _attempt(resources: Resources, book: Book, instruction: Instruction) -
     )  # fmt: skip
 
 
-def _ends(
+async def _ends(
     resources: Resources, instruction: Instruction, error: Refused | Transient | OutcomeUnknown
 ) -> tuple[InstructionStatus, str, str] | None:
     """How an opening ends of which nothing was sent; None while it may still be tried."""
     if isinstance(error, Refused):
         return InstructionStatus.REFUSED, error.code, error.reason
     expired = too_old(instruction.request, instruction.received_at, resources.now())
-    if expired is None:
-        return None
-    return InstructionStatus.EXPIRED, expired.code, f"{expired.reason}; the exchange did not answer: {error}"
+    if expired is not None:
+        return InstructionStatus.EXPIRED, expired.code, f"{expired.reason}; the exchange did not answer: {error}"
+    if await legs.holds_up_a_close(resources, instruction):
+        return InstructionStatus.REFUSED, Outcome.VENUE_UNAVAILABLE, f"{error}; and a close waits behind it"
+    return None
 
 
 async def _carry_out(

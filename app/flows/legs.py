@@ -18,7 +18,7 @@ from app.flows import orders as road
 from app.flows import preflight, protect, reconcile
 from app.flows.preflight import Readiness
 from app.resources import Connected, Resources
-from app.store import inbox, levels, orders, positions
+from app.store import inbox, levels, orders, positions, strategies
 from app.store.books import Book
 from app.store.db import store_errors
 from app.store.inbox import Instruction
@@ -118,16 +118,26 @@ async def _open(
         resumed = False
         if so_far.filled > ZERO and not await _covered(resources, connected, leg):
             break
-        refusal = await _why_not(resources, connected, instruction, leg, so_far.filled)
-        if refusal is None:
-            await _heed_gate(connected, Urgency.OPEN)
-            refusal = _expired(resources, instruction)  # that may have taken its time
+        try:
+            refusal = await _why_not(resources, connected, instruction, leg, so_far.filled)
+            if refusal is None:
+                await _heed_gate(connected, Urgency.OPEN)
+                refusal = _expired(resources, instruction)  # that may have taken its time
+        except (NotYet, Refused, Transient, OutcomeUnknown) as wait:
+            if not await holds_up_a_close(resources, instruction):
+                raise
+            refusal = Refusal(code=Outcome.POSITION_ENDED, reason=f"{wait}; and a close waits behind it")
         if refusal is not None:
             if so_far.filled > ZERO:
                 break
             return _refused(refusal)
         instrument = await connected.venue.instrument(leg.symbol)
         qty = instrument.order_qty(leg.qty - so_far.filled)
+        if qty <= ZERO:  # its step is a coarser one by now
+            if so_far.filled > ZERO:
+                break
+            reason = f"{plain(leg.qty)} {leg.symbol} is less than the step of {plain(instrument.qty_step)}"
+            return _refused(Refusal(code=Outcome.SIZE_BELOW_MINIMUM, reason=reason))
         crash.point("open.before_commit", leg.symbol)
         order = await road.write(resources, book, leg, qty, native_stop=leg.native_stop)
         refusal = await _send_opening(resources, connected, order, marks)
@@ -207,7 +217,7 @@ async def _why_not(
     resources: Resources, connected: Connected, instruction: Instruction, leg: Intent, filled: Decimal
 ) -> Refusal | None:
     """Why the opening's next order may not leave. Raises NotYet, or what a read of the venue raises."""
-    refusal = _expired(resources, instruction)
+    refusal = _expired(resources, instruction) or await _disabled(resources, leg)
     if refusal is None:
         refusal = await preflight.unfit(resources, connected, leg.symbol)
         if refusal is not None and refusal.code in preflight.PASSES and filled == ZERO:
@@ -224,6 +234,24 @@ async def _why_not(
             return Refusal(code=Outcome(refused.code), reason=refused.reason)
         refusal = _expired(resources, instruction)  # that took its time
     return refusal
+
+
+async def _disabled(resources: Resources, leg: Intent) -> Refusal | None:
+    """Whether the strategy was disabled, or removed, since this was decided."""
+    with store_errors():
+        strategy = await strategies.get(resources.pool, leg.strategy_id)
+    if strategy is not None and strategy.enabled:
+        return None
+    return Refusal(code=Outcome.STRATEGY_DISABLED, reason=f"strategy {leg.strategy_id} is disabled; enable it to trade")
+
+
+async def holds_up_a_close(resources: Resources, instruction: Instruction) -> bool:
+    """Whether something is held that an instruction behind this one is to close: an opening does not wait then."""
+    pool, account_id, symbol = resources.pool, instruction.account_id, instruction.symbol
+    with store_errors():
+        if not await inbox.closing_waits(pool, account_id, symbol, instruction.id):
+            return False
+        return bool(await positions.live(pool, account_id, symbol))
 
 
 async def _ended(resources: Resources, instruction: Instruction, leg: Intent) -> Refusal | None:
@@ -356,13 +384,14 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             if wanted <= ZERO:
                 break
             instrument = await connected.venue.instrument(leg.symbol)
-            if failures and wanted < instrument.qty_min:
+            qty = instrument.order_qty(wanted)  # the rest with the next one
+            if qty <= ZERO or (failures and wanted < instrument.qty_min):
                 return _dust(leg, wanted, instrument)
             await _heed_gate(connected, Urgency.CLOSE)
             if failures:
                 await asyncio.sleep(SEND_AGAIN_DELAYS_S[min(failures, len(SEND_AGAIN_DELAYS_S)) - 1])
             crash.point("close.before_commit", leg.symbol)
-            order = await road.write(resources, book, leg, instrument.order_qty(wanted))  # the rest with the next one
+            order = await road.write(resources, book, leg, qty)
             order, _ = await _send(resources, connected, order, marks)
         if order.status is OrderStatus.REJECTED:
             # Perhaps it is flat already (the native stop, a level, a hand was faster): let the venue's fills tell.
@@ -383,7 +412,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
 
 
 def _dust(leg: Intent, rest: Decimal, instrument: Instrument) -> Ended:
-    """The exchange has refused it, and will do so again."""
+    """The exchange has refused it, or would do so."""
     return (
         IntentStatus.NEEDS_OPERATOR,
         Outcome.SIZE_BELOW_MINIMUM,

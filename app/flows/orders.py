@@ -39,6 +39,8 @@ CLOCK_DOUBT = timedelta(seconds=5)  # between this machine's clock, which stamps
 MISSES_FOR_ABSENCE = 3
 DELTA_PATIENCE = timedelta(seconds=40)  # for which a position may speak against an order's absence
 NEVER_ARRIVED = "never arrived at the exchange"
+# Orders that ended without a fill are listed for a day (Bybit) or three (Binance), others for months.
+FORGOTTEN_AFTER = timedelta(hours=25)
 
 
 def first(resources: Resources, book: Book, intent: Intent, qty: Decimal) -> Order:
@@ -345,6 +347,8 @@ def _window_is_over(resources: Resources, order: Order) -> bool:
 
 
 async def _absent(resources: Resources, order: Order) -> Order:
+    if order.status is OrderStatus.ACCEPTED:
+        return await _forgotten(resources, order)
     event(
         log,
         logging.WARNING,
@@ -357,6 +361,24 @@ async def _absent(resources: Resources, order: Order) -> Order:
         return await orders.move(resources.pool, order.id, OrderStatus.ABSENT, reason=NEVER_ARRIVED)
     except Conflict:
         return await orders.order(resources.pool, order.id)
+
+
+async def _forgotten(resources: Resources, order: Order) -> Order:
+    """The exchange took it and does not show it. No market order works for a day, and what has fills is kept for long:
+    after that time it has ended without any. Before that, nothing is said by its absence from the lists.
+    """
+    if resources.now() < (order.sent_at or order.created_at) + FORGOTTEN_AFTER:
+        return order
+    report = OrderReport(
+        client_order_id=order.client_order_id,
+        venue_order_id=order.venue_order_id or "",
+        symbol=order.symbol,
+        status=OrderStatus.CANCELLED,
+        filled_qty=ZERO,
+        avg_price=None,
+        reason="the exchange lists it no more, as what ended without a fill",
+    )
+    return await _finish(resources, order, OrderStatus.CANCELLED, report)
 
 
 class Sum(msgspec.Struct, frozen=True):

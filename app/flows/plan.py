@@ -15,7 +15,7 @@ from app.domain.sequence import place
 from app.errors import Conflict
 from app.flows import orders as road
 from app.flows import preflight
-from app.flows.legs import NotYet
+from app.flows.legs import NotYet, holds_up_a_close
 from app.flows.preflight import Readiness, lets_go_s
 from app.ids import new_id
 from app.resources import Connected, Resources
@@ -87,7 +87,8 @@ async def make(resources: Resources, connected: Connected, instruction: Instruct
     )
     made = decide(signal, rules, situation, await _close_reason(resources, instruction))
     if not made.legs and made.refusal is not None and made.refusal.code in preflight.PASSES:
-        if (situation.now - situation.received_at).total_seconds() < FITNESS_PATIENCE_S:
+        waited_s = (situation.now - situation.received_at).total_seconds()
+        if waited_s < FITNESS_PATIENCE_S and not await holds_up_a_close(resources, instruction):
             raise NotYet(made.refusal.reason, 0.5)
     opened = made.legs[0] if made.legs else None
     if isinstance(opened, Open) and not opened.adds and opened.side in (held_on or ()):

@@ -14,7 +14,7 @@ from app.domain.exits import native_stop_price
 from app.domain.instrument import Instrument
 from app.domain.level import LevelKind
 from app.domain.money import HUNDRED, ZERO, plain
-from app.domain.order import Order, OrderStatus
+from app.domain.order import UNRESOLVED, Order, OrderStatus
 from app.domain.position import Position, PositionStatus
 from app.domain.signal import Action, Signal, Size, SizeUnit
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
@@ -38,7 +38,7 @@ TOLERANCE_PCT = Decimal("0.1")
 STOP_TRIES = 4
 STOP_TRY_DELAY_S = 0.3
 REFIRE_AFTER_S = 3.0  # a stop's close that is not known to have ended is sent again: reduce-only, so twice is safe
-FIRE_PATIENCE_S = 12.0  # of a take-profit, whose part must not be closed twice
+FIRE_PATIENCE_S = 12.0  # of a take-profit, whose part must not be closed twice: then its end is asked for anew
 
 
 async def secure(resources: Resources, connected: Connected, position_id: UUID) -> bool:
@@ -289,6 +289,10 @@ async def follow_up(resources: Resources, connected: Connected, fired: Fired) ->
         order = await _record(resources, fired)
     crash.point("fire.recorded", armed.symbol)
     if order.status not in (OrderStatus.REJECTED, OrderStatus.ABSENT):
+        order = await road.resolve(resources, connected, order, patience_s=patience_s)
+    while level.kind is LevelKind.TAKE_PROFIT and order.status in UNRESOLVED:
+        # However long the venue does not answer: another order would close the part twice.
+        connected = await resources.venues.of(armed.account_id)  # perhaps changed meanwhile
         order = await road.resolve(resources, connected, order, patience_s=patience_s)
     with store_errors():
         position = await positions.get(resources.pool, level.position_id)

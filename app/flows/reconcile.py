@@ -4,6 +4,7 @@ The exchange is the truth about what is held. A read that fails changes nothing.
 drift: `app.domain.drift` says what becomes of each kind.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from app.domain.level import LevelKind
 from app.domain.money import plain
 from app.domain.order import is_ours, opposite
 from app.domain.position import Position, PositionStatus
+from app.domain.refusals import Outcome
 from app.errors import Conflict, OutcomeUnknown, Refused, Transient
 from app.flows import orders as road
 from app.flows import protect
@@ -41,6 +43,7 @@ LISTED_AFTER = road.QUERY_LAG + timedelta(seconds=1)  # so long after its end a 
 LEFTOVERS = timedelta(minutes=10)  # so long after its end a position's leftovers are looked for
 STOP_GRACE = timedelta(seconds=2)  # whoever ended a position is removing its stop
 STOP_LAG = timedelta(seconds=5)  # once a stop cannot arrive any more: so long its venue's list may lag behind
+ACCOUNTS_AT_ONCE = 8
 OUR_PAST = timedelta(days=1)  # in which orders of ours that we do not know are looked for
 
 TROUBLE = (Refused, Transient, OutcomeUnknown, Conflict, msgspec.ValidationError)  # the last: another version's rows
@@ -191,15 +194,23 @@ async def all_orders(resources: Resources, memory: Memory) -> None:
 
 
 async def _each_in_use(resources: Resources, memory: Memory, look: Callable[[UUID], Awaitable[None]]) -> None:
+    """Side by side: one whose exchange hangs does not keep the others waiting."""
+    at_once = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+
+    async def one(account_id: UUID) -> None:
+        async with at_once:
+            try:
+                await look(account_id)
+            except TROUBLE as error:
+                _say(memory, (account_id, ""), error, account=account_id)
+            else:
+                memory.troubles.pop((account_id, ""), None)
+
     with store_errors():
         found = await positions.accounts_in_use(resources.pool)
-    for account_id in found:
-        try:
-            await look(account_id)
-        except TROUBLE as error:
-            _say(memory, (account_id, ""), error, account=account_id)
-        else:
-            memory.troubles.pop((account_id, ""), None)
+    for ended in await asyncio.gather(*map(one, found), return_exceptions=True):
+        if ended is not None:
+            raise ended
 
 
 async def book(resources: Resources, connected: Connected, symbol: str) -> None:
@@ -216,7 +227,12 @@ async def _position(visit: _Visit, position: Position, holding: Holding | None) 
     difference = _difference(position, holding)
     last = memory.visited.get(position.id)
     if difference is not None or last is None or resources.now() - last > FETCH_EVERY:
-        await _fetch(resources, visit.connected, position, memory)
+        try:
+            await _fetch(resources, visit.connected, position, memory)
+        except Refused as refused:
+            if refused.code != Outcome.UNKNOWN_SYMBOL or holding is not None:
+                raise
+            # Delisted: of what was held of it no fill is told any more.
     with store_errors():
         current = await positions.get(resources.pool, position.id)
     if current is None or current.status is PositionStatus.CLOSED:

@@ -16,7 +16,7 @@ from app import crash
 from app.domain.exits import plan_levels
 from app.domain.instrument import Instrument
 from app.domain.level import Level, LevelKind, LevelStatus, PlannedLevel
-from app.domain.money import ZERO, plain
+from app.domain.money import ZERO, floor_to_step, plain
 from app.domain.order import Order, OrderStatus, client_order_id
 from app.domain.position import CloseReason, Fill, FillOrigin, Position, PositionStatus, fold
 from app.domain.signal import Exits
@@ -253,6 +253,7 @@ async def arm(
             intent = msgspec.structs.replace(_closing_intent(position, plan), id=known.intent_id, cause_id=known.id)
             attempt = await orders.next_attempt(connection, known.intent_id)
         order_qty = min(plan.qty, instrument.market_qty_max)  # the rest is closed by an instruction
+        order_qty = floor_to_step(order_qty, instrument.qty_step) or order_qty
         order = _closing_order(resources, position, intent, attempt, order_qty, now)
         armed_orders.append(order)
         level = _level(position, plan, intent, order, now, known, price)

@@ -1,5 +1,6 @@
 """Differences between our positions and the exchange's: what heals, what a person is asked, what can be adopted."""
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 
 from app.domain.drift import DriftKind
 from app.domain.order import PositionSide
+from app.domain.refusals import Outcome
 from app.domain.signal import Exits, StopLoss
-from app.errors import Conflict, InvalidInput, Transient
+from app.errors import Conflict, InvalidInput, Refused, Transient
 from app.flows import orders, reconcile
 from app.flows.adopt import Adopted, Adoption, adopt
 from app.ids import new_id
@@ -341,3 +343,46 @@ async def test_an_opening_that_shows_in_the_position_is_not_absent(
     assert outcome["code"] == "executed", outcome
     assert asked >= 8
     assert len(await house.sent()) == 1
+
+
+async def test_a_position_in_what_the_exchange_lists_no_more_ends(
+    each_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was settled when the instrument was delisted; nothing that is asked by its name is answered any more."""
+    house = each_house
+    await house.alert(**LONG)
+    await house.by_hand("Sell", "0.01")
+    connected = await house.resources.venues.of(house.account_id)
+
+    async def unknown(*args: object, **kwargs: object) -> Any:
+        raise Refused(Outcome.UNKNOWN_SYMBOL, "there is no such symbol")
+
+    for call in ("instrument", "fills", "standing", "resting_stops"):
+        monkeypatch.setattr(connected.venue, call, unknown)
+    memory = reconcile.Memory()
+    await look(house, memory)
+    assert (await house.last_position()).close_reason == "external"
+    assert await drifts(house) == [("closed_outside", "long", "healed")]
+
+
+async def test_an_account_whose_exchange_hangs_keeps_no_other_waiting(house: House) -> None:
+    """Each one's exchange answers only when the other one was asked too."""
+    other = await house.add_account("other", "binance")
+    await house.add_strategy("both", [strategies.AccountShare(account_id=one) for one in (house.account_id, other)])
+    await house.send(LONG, "both")
+    await house.sweep()
+    assert len(await house.rows("SELECT 1 FROM positions")) == 2
+    asked: list[Any] = []
+    all_asked = asyncio.Event()
+    for account_id in (house.account_id, other):
+        connected = await house.resources.venues.of(account_id)
+
+        async def holdings(answer: Any = connected.venue.holdings) -> Any:
+            asked.append(answer)
+            if len(asked) == 2:
+                all_asked.set()
+            await all_asked.wait()
+            return await answer()
+
+        connected.venue.holdings = holdings  # type: ignore[method-assign]
+    await asyncio.wait_for(reconcile.all_accounts(house.resources, reconcile.Memory()), 10)

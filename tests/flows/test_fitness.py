@@ -247,3 +247,84 @@ async def test_a_side_is_not_opened_while_a_close_of_it_is_not_resolved(
     await house.work(again.alert_id)
     assert await house.held() == ("flat", "0")
     assert (await house.outcome(again.alert_id))["status"] == "executing"
+
+
+# What waits behind it
+
+
+async def test_a_close_does_not_wait_behind_an_addition_that_waits_for_sight(each_house: House) -> None:
+    house = each_house
+    await house.alert(**LONG)
+    await house.resources.pool.execute("UPDATE leases SET expires_at = now() WHERE name LIKE 'watcher:%'")
+    adding = await house.send(LONG | {"action": "add", "id": "1"})
+    closing = await house.send({"symbol": "BTCUSDT", "action": "close"})
+    await house.work_book()
+    assert (await house.outcome(closing.alert_id))["code"] == "executed"
+    assert (await house.outcome(adding.alert_id))["code"] == "blind"
+    assert await house.held() == ("flat", "0")
+
+
+async def test_a_close_does_not_wait_behind_an_addition_that_was_begun_and_waits(
+    each_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was decided while there was sight, and did not leave."""
+    house = each_house
+    await house.alert(**LONG)
+    connected = await house.resources.venues.of(house.account_id)
+    place = connected.venue.place
+
+    async def dark(order: Any) -> str:
+        monkeypatch.setattr(connected.venue, "place", place)
+        await house.resources.pool.execute("UPDATE leases SET expires_at = now() WHERE name LIKE 'watcher:%'")
+        raise Transient("connection refused")
+
+    monkeypatch.setattr(connected.venue, "place", dark)
+    adding = await house.send(LONG | {"action": "add", "id": "1"})
+    closing = await house.send({"symbol": "BTCUSDT", "action": "close"})
+    await house.work_book()
+    assert (await house.outcome(closing.alert_id))["code"] == "executed"
+    assert (await house.outcome(adding.alert_id))["code"] == "position_ended"
+    assert await house.held() == ("flat", "0")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_close_does_not_wait_behind_an_addition_for_which_the_exchange_cannot_be_asked(
+    each_house: House, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    house = each_house
+    await house.alert(**LONG)
+    venue = (await house.resources.venues.of(house.account_id)).venue
+
+    async def silent(*args: Any) -> Any:
+        raise Transient("no answer")
+
+    monkeypatch.setattr(venue, "standing" if begun else "equity", silent)
+    adding = await house.send(LONG | {"action": "add", "size": {"pct_equity" if not begun else "base": "0.01"}})
+    closing = await house.send({"symbol": "BTCUSDT", "action": "close"})
+    await house.work_book()
+    if begun:
+        await house.resources.pool.execute("UPDATE instructions SET retry_at = now()")
+        await house.work_book()
+    assert (await house.outcome(closing.alert_id))["code"] == "executed"
+    assert (await house.outcome(adding.alert_id))["status"] == "refused"
+    assert await house.held() == ("flat", "0")
+
+
+# A strategy that was disabled
+
+
+async def test_what_was_begun_is_not_opened_once_its_strategy_is_disabled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = await house.resources.venues.of(house.account_id)
+    place = connected.venue.place
+
+    async def disabled(order: Any) -> str:
+        monkeypatch.setattr(connected.venue, "place", place)
+        await house.resources.pool.execute("UPDATE strategies SET enabled = false")
+        raise Transient("connection refused")
+
+    monkeypatch.setattr(connected.venue, "place", disabled)
+    outcome = await house.alert(**LONG)
+    assert (outcome["status"], outcome["code"]) == ("refused", "strategy_disabled"), outcome
+    assert await house.sent() == []

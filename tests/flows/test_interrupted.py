@@ -566,3 +566,13 @@ async def test_a_target_whose_side_another_strategy_holds_still_closes_what_is_u
     assert (outcome["status"], outcome["code"]) == ("refused", "other_strategy"), outcome
     assert await house.held(side="short") == ("flat", "0"), "the sender no longer wants it"
     assert await house.held(side="long") == ("long", "0.01"), "the other strategy's is left alone"
+
+
+async def test_what_a_coarser_step_leaves_is_closed_but_for_the_dust(each_house: House) -> None:
+    """The exchange changed the step while the position was held: what is no multiple of it is refused."""
+    house = each_house
+    await house.alert(**LONG | {"size": {"base": "0.025"}})
+    await house._control("POST", "instruments", {"symbol": "BTCUSDT", "qty_step": "0.01", "min_qty": "0.01"})
+    outcome = await house.alert(**CLOSE)
+    assert (outcome["status"], outcome["code"]) == ("needs_operator", "size_below_minimum"), outcome
+    assert await house.held() == ("long", "0.005")

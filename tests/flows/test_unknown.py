@@ -367,3 +367,28 @@ async def test_a_close_that_was_sent_twice_is_not_called_rejected(house: House) 
     [order] = await house.rows("SELECT status, filled_qty FROM orders WHERE id = $1", level["id"])
     assert (order["status"], order["filled_qty"]) == ("filled", D("0.01"))
     assert (await house.last_position()).close_reason == "stop_loss"
+
+
+@both_roads
+async def test_an_accepted_order_that_the_exchange_has_forgotten_does_not_hold_up_its_book_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accepted, then cancelled without a fill while this machine was off: of such an order nothing is kept for long."""
+    monkeypatch.setattr(legs, "PATIENCE_S", 1.0)
+    connected = await house.resources.venues.of(house.account_id)
+    place = connected.venue.place
+
+    async def accepted(order: NewOrder) -> str:
+        monkeypatch.setattr(connected.venue, "place", place)
+        return "an id that is forgotten"
+
+    monkeypatch.setattr(connected.venue, "place", accepted)
+    receipt = await house.send(LONG | {"max_age_s": 86400})
+    await house.work(receipt.alert_id)
+    assert (await house.outcome(receipt.alert_id))["status"] == "executing", "that it is not listed proves nothing yet"
+    await house.resources.pool.execute("UPDATE orders SET sent_at = sent_at - interval '30 hours'")
+    await house.resources.pool.execute("UPDATE instructions SET retry_at = now()")
+    await house.work(receipt.alert_id)
+    outcome = await house.outcome(receipt.alert_id)
+    assert (outcome["status"], outcome["code"]) == ("refused", "not_filled"), outcome
+    assert await house.sent() == []

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.errors import Transient
+from app.errors import OutcomeUnknown, Transient
 from app.flows import protect
 from app.flows.orders import closing
 from app.resources import Connected
@@ -191,3 +191,36 @@ async def test_a_bug_in_the_send_leaves_its_outcome_unknown(house: House, monkey
     await fire(house.resources, connected, one, D("59300"), None, inherited_at=None, close=close)
     assert len(await house.sent()) == 2
     assert (await house.last_position()).close_reason == "stop_loss"
+
+
+async def test_a_target_whose_end_is_not_known_yet_is_not_closed_by_another_order(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange took the close, its answer was lost, and for long it answers no question: a second order would
+    close the target's part twice.
+    """
+    monkeypatch.setattr(protect, "FIRE_PATIENCE_S", 0.2)
+    connected, one = await opened(house, "take_profit", **TARGET)
+    order, place, may_answer = connected.venue.order, connected.venue.place, asyncio.Event()
+
+    async def unanswered(new: NewOrder) -> str:
+        await place(new)
+        raise OutcomeUnknown("no answer in time")
+
+    async def silent(symbol: str, client_order_id: str) -> OrderReport | None:
+        if not may_answer.is_set():
+            raise Transient("no answer")
+        return await order(symbol, client_order_id)
+
+    monkeypatch.setattr(connected.venue, "place_now", lambda prepared, signed_at: None)
+    monkeypatch.setattr(connected.venue, "place", unanswered)
+    monkeypatch.setattr(connected.venue, "order", silent)
+    firing = asyncio.create_task(fire(house.resources, connected, one, D("60400"), None, inherited_at=None))
+    await asyncio.sleep(1)
+    monkeypatch.setattr(connected.venue, "place", place)
+    await house.work_book()
+    may_answer.set()
+    await firing
+    await house.work_book()
+    assert await house.held() == ("long", "0.006")
+    assert len(await house.sent()) == 2
