@@ -9,7 +9,6 @@ from bench.exchange import FAR
 from bench.stack import STRATEGY, Stack
 from bench.wire import Wire
 
-QUIET_S = 2.0  # nothing is traded near the instant of arming, so that nobody asks what was
 RELOADED_S = 7.0  # the watcher reads everything anew every 5 s
 
 # Rungs of one position's ladder, written as arming would write them.
@@ -54,7 +53,5 @@ async def arm_far_away(stack: Stack, count: int) -> None:
         return bool(await stack.rows("SELECT 1 FROM positions WHERE symbol = $1 AND status = 'open'", FAR))
 
     await eventually(is_open, "the position far away")
-    await stack.price("100", FAR)
-    await asyncio.sleep(QUIET_S)
     await stack.rows(ARM, FAR, count)
     await asyncio.sleep(RELOADED_S)

@@ -10,28 +10,26 @@ import os
 import shutil
 import statistics
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from app.keys import Credentials, new_secret
+from app.keys import new_secret
 from app.resources import Resources, open_resources
 from app.settings import Settings, handed_on, to_environ
-from app.store import accounts, strategies
-from app.store.db import transaction
+from app.store.accounts import VenueName
 from app.store.migrate import migrate
-from app.up import postgres, redis
 from app.up.datadir import DataDir, read_or_make
-from app.up.orphans import Child, Pids
-from app.up.supervisor import Service, Supervisor
+from app.up.orphans import Child
+from app.up.supervisor import Service
 from bench.environment import install
 from bench.load import Load, Order
 from bench.report import aimed
-from bench.stack import HOST, STRATEGY, answers, free_ports
+from bench.stack import HOST, STRATEGY, answers, free_ports, furnish, servers
 from bench.up import with_children
 
 OURS, FRAMEWORK, FASTAPI, FLASK = "levelhead", "litestar", "fastapi", "flask"
@@ -168,33 +166,24 @@ def _cpu_s(pid: int) -> float:
 
 @asynccontextmanager
 async def _running(python: Path, folder: Path | None) -> AsyncIterator[House]:
-    with tempfile.TemporaryDirectory(prefix="levelhead-bench-", dir=folder) as made:
-        place = DataDir(Path(made))
-        place.make()
-        async with Supervisor(pids=Pids(place.pids), say=print) as supervisor:
-            data, log = place.postgres, place.logs / "postgres.log"
-            await postgres.prepare(data=data, sockets=place.sockets, log=log)
-            await supervisor.start(
-                _pinned(1, postgres.service(data=data, sockets=place.sockets, log=log)),
-                _pinned(1, redis.service(data=place.redis, sockets=place.sockets, log=place.logs / "redis.log")),
-            )
-            ports = dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True))
-            settings = Settings(
-                database_url=place.database_url(),
-                redis_url=place.redis_url(),
-                master_key=read_or_make(place.master_key),
-                host=HOST,
-                port=ports[OURS],
-            )
-            await migrate(settings.database_url.reveal())
-            async with open_resources(settings) as resources:
-                secret = new_secret()
-                await _furnish(resources, secret)
-                environ = handed_on() | to_environ(settings)
-                await supervisor.start(*(_server(name, python, ports[name], environ, place) for name in SERVERS))
-                children = msgspec.json.decode(place.pids.read_bytes(), type=list[Child])
-                pids = {child.name: child.pid for child in children}
-                yield House(resources=resources, secret=secret, ports=ports, pids=pids)
+    async with servers(folder, partial(_pinned, 1)) as (place, supervisor):
+        ports = dict(zip(SERVERS, free_ports(len(SERVERS)), strict=True))
+        settings = Settings(
+            database_url=place.database_url(),
+            redis_url=place.redis_url(),
+            master_key=read_or_make(place.master_key),
+            host=HOST,
+            port=ports[OURS],
+        )
+        await migrate(settings.database_url.reveal())
+        async with open_resources(settings) as resources:
+            secret = new_secret()
+            await furnish(resources, secret, VenueName.BYBIT)  # which is never asked
+            environ = handed_on() | to_environ(settings)
+            await supervisor.start(*(_server(name, python, ports[name], environ, place) for name in SERVERS))
+            children = msgspec.json.decode(place.pids.read_bytes(), type=list[Child])
+            pids = {child.name: child.pid for child in children}
+            yield House(resources=resources, secret=secret, ports=ports, pids=pids)
 
 
 def _server(name: str, python: Path, port: int, environ: Mapping[str, str], place: DataDir) -> Service:
@@ -217,22 +206,6 @@ def _server(name: str, python: Path, port: int, environ: Mapping[str, str], plac
 
 def _pinned(core: int, service: Service) -> Service:
     return msgspec.structs.replace(service, argv=on_core(core, *service.argv))
-
-
-async def _furnish(resources: Resources, secret: str) -> None:
-    """A strategy that trades one account, of an exchange that is never asked."""
-    async with transaction(resources.pool) as connection:
-        account = await accounts.create(
-            connection,
-            resources.keys,
-            name="paper",
-            venue=accounts.VenueName.BYBIT,
-            environment=accounts.Environment.SIMULATOR,
-            credentials=Credentials(api_key="bench", api_secret="bench"),
-        )
-        share = strategies.AccountShare(account_id=account.id)
-        new = strategies.NewStrategy(id=STRATEGY, name=STRATEGY, accounts=[share])
-        await strategies.create(connection, new, resources.keys.secret_hash(secret))
 
 
 def told(found: Measured) -> str:

@@ -3,7 +3,7 @@
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,60 @@ async def running(
     """Start everything in a directory below `folder` that is removed afterwards, with an account at one face of the
     exchange. With `delay_ms` that is so far away, each way.
     """
+    async with servers(folder) as (place, supervisor):
+        port, exchange_port, canned_port, line_port = free_ports(4)
+        exchange_url = f"http://{HOST}:{exchange_port}"
+        settings = Settings(
+            database_url=place.database_url(),
+            redis_url=place.redis_url(),
+            master_key=read_or_make(place.master_key),
+            simulator_url=exchange_url if delay_ms is None else f"http://{HOST}:{line_port}",
+            host=HOST,
+            port=port,
+            log_level=log_level,  # type: ignore[arg-type]
+        )
+        await migrate(settings.database_url.reveal())
+        await supervisor.start(_exchange(exchange_port, canned_port, books, place))
+        if delay_ms is not None:
+            await supervisor.start(_line(line_port, exchange_url, delay_ms, place))
+        async with open_resources(settings) as resources, _wires(settings, exchange_url) as (exchange, line):
+            for name, limits in (("limits", LIMITS), ("binance", BINANCE_LIMITS)):
+                status, body = await exchange.post(f"/control/{name}", msgspec.json.encode(limits))
+                assert status == 200, body
+            secret = new_secret()
+            account_id = await furnish(resources, secret, accounts.VenueName(venue))
+            environ = handed_on() | to_environ(settings)
+            await supervisor.start(
+                *(
+                    Service(
+                        name=name,
+                        argv=[sys.executable, "-m", "app.cli", name],
+                        env=environ,
+                        ready=lambda: _ready(port),
+                        log=place.logs / f"{name}.log",
+                    )
+                    for name in ("api", "worker", "watcher")
+                )
+            )
+            yield Stack(
+                resources=resources,
+                settings=settings,
+                symbols=symbols(books),
+                secret=secret,
+                account_id=account_id,
+                api_url=f"http://{HOST}:{port}",
+                exchange_url=exchange_url,
+                canned_url=f"http://{HOST}:{canned_port}",
+                exchange=exchange,
+                line=line,
+            )
+
+
+@asynccontextmanager
+async def servers(
+    folder: Path | None, pinned: Callable[[Service], Service] = lambda service: service
+) -> AsyncIterator[tuple[DataDir, Supervisor]]:
+    """PostgreSQL and Redis as `levelhead up` has them, below `folder`; `pinned` may keep them on a core."""
     with tempfile.TemporaryDirectory(prefix="levelhead-bench-", dir=folder) as made:
         place = DataDir(Path(made))
         place.make()
@@ -85,55 +139,10 @@ async def running(
             data, log = place.postgres, place.logs / "postgres.log"
             await postgres.prepare(data=data, sockets=place.sockets, log=log)
             await supervisor.start(
-                postgres.service(data=data, sockets=place.sockets, log=log),
-                redis.service(data=place.redis, sockets=place.sockets, log=place.logs / "redis.log"),
+                pinned(postgres.service(data=data, sockets=place.sockets, log=log)),
+                pinned(redis.service(data=place.redis, sockets=place.sockets, log=place.logs / "redis.log")),
             )
-            port, exchange_port, canned_port, line_port = free_ports(4)
-            exchange_url = f"http://{HOST}:{exchange_port}"
-            settings = Settings(
-                database_url=place.database_url(),
-                redis_url=place.redis_url(),
-                master_key=read_or_make(place.master_key),
-                simulator_url=exchange_url if delay_ms is None else f"http://{HOST}:{line_port}",
-                host=HOST,
-                port=port,
-                log_level=log_level,  # type: ignore[arg-type]
-            )
-            await migrate(settings.database_url.reveal())
-            await supervisor.start(_exchange(exchange_port, canned_port, books, place))
-            if delay_ms is not None:
-                await supervisor.start(_line(line_port, exchange_url, delay_ms, place))
-            async with open_resources(settings) as resources, _wires(settings, exchange_url) as (exchange, line):
-                for name, limits in (("limits", LIMITS), ("binance", BINANCE_LIMITS)):
-                    status, body = await exchange.post(f"/control/{name}", msgspec.json.encode(limits))
-                    assert status == 200, body
-                secret = new_secret()
-                account_id = await _furnish(resources, secret, accounts.VenueName(venue))
-                environ = handed_on() | to_environ(settings)
-                await supervisor.start(
-                    *(
-                        Service(
-                            name=name,
-                            argv=[sys.executable, "-m", "app.cli", name],
-                            env=environ,
-                            ready=lambda: _ready(port),
-                            log=place.logs / f"{name}.log",
-                        )
-                        for name in ("api", "worker", "watcher")
-                    )
-                )
-                yield Stack(
-                    resources=resources,
-                    settings=settings,
-                    symbols=symbols(books),
-                    secret=secret,
-                    account_id=account_id,
-                    api_url=f"http://{HOST}:{port}",
-                    exchange_url=exchange_url,
-                    canned_url=f"http://{HOST}:{canned_port}",
-                    exchange=exchange,
-                    line=line,
-                )
+            yield place, supervisor
 
 
 @asynccontextmanager
@@ -168,7 +177,7 @@ def _at_exchange(name: str, argv: Sequence[str], port: int, place: DataDir) -> S
     return Service(name=name, argv=argv, env=handed_on(), ready=ready, log=place.logs / f"{name}.log")
 
 
-async def _furnish(resources: Resources, secret: str, venue: accounts.VenueName) -> UUID:
+async def furnish(resources: Resources, secret: str, venue: accounts.VenueName) -> UUID:
     """One account and one strategy."""
     async with transaction(resources.pool) as connection:
         account = await accounts.create(

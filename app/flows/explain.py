@@ -1,6 +1,7 @@
 """What an alert would do now, or would have done: its whole reading and plan. Nothing is stored, nothing is sent."""
 
 import asyncio
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
@@ -9,7 +10,7 @@ import msgspec
 
 from app.alerts.defaults import read_defaults
 from app.alerts.recognise import Reading, beyond_us, in_time, open_alert, understand
-from app.domain.decide import Close, Leg, Open, Plan, Situation, decide, needs_equity, too_old
+from app.domain.decide import Close, Leg, Open, Plan, Rules, Situation, decide, needs_equity, too_old
 from app.domain.exits import check_exits, check_together
 from app.domain.meaning import Meaning, meaning
 from app.domain.money import ZERO, plain
@@ -80,6 +81,20 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime | None = None
 
 
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One account of the strategy, and as of when."""
+
+    resources: Resources
+    strategy: WebhookStrategy
+    share: AccountShare
+    what_if: WhatIf
+    now: datetime
+
+    @property
+    def rules(self) -> Rules:
+        return rules_of(self.strategy, self.share.multiplier)
+
+
 class _Told(msgspec.Struct, kw_only=True):
     """What one account would do."""
 
@@ -110,7 +125,10 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
     except InvalidInput as error:
         return _unread(error, None if strategy.format == "auto" else strategy.format)
     until = asyncio.get_running_loop().time() + ANSWER_S_MAX
-    accounts = [await _in_time(resources, strategy, share, reading, what_if, now, until) for share in strategy.accounts]
+    accounts = []
+    for share in strategy.accounts:
+        asked = _Asked(resources=resources, strategy=strategy, share=share, what_if=what_if, now=now)
+        accounts.append(await _in_time(_of_account(asked, reading.signals), len(reading.signals), until))
     return _explained(reading, strategy, accounts, now)
 
 
@@ -187,68 +205,46 @@ def _says(one: _Told) -> str:
     return one.plan.reason or "nothing to do"
 
 
-async def _in_time(
-    resources: Resources,
-    strategy: WebhookStrategy,
-    share: AccountShare,
-    reading: Reading,
-    what_if: WhatIf,
-    now: datetime,
-    until: float,
-) -> list[_Told]:
-    """As `_of_account`, if the exchange answers by then: many accounts and orders could else wait for many timeouts."""
+async def _in_time(told: Awaitable[list[_Told]], signals: int, until: float) -> list[_Told]:
+    """If the exchange answers by then: many accounts and orders could else wait for many timeouts."""
     try:
         async with asyncio.timeout_at(until):
-            return await _of_account(resources, strategy, share, reading, what_if, now)
+            return await told
     except TimeoutError:
         late = Refusal(
             code=Outcome.VENUE_UNAVAILABLE,
             reason=f"the exchange did not say what is needed within {ANSWER_S_MAX:.0f} s",
         )
-        return [_Told(plan=Plan(refusal=late)) for _ in reading.signals]
+        return [_Told(plan=Plan(refusal=late)) for _ in range(signals)]
 
 
-async def _of_account(
-    resources: Resources,
-    strategy: WebhookStrategy,
-    share: AccountShare,
-    reading: Reading,
-    what_if: WhatIf,
-    now: datetime,
-) -> list[_Told]:
+async def _of_account(asked: _Asked, signals: Sequence[Signal]) -> list[_Told]:
     """What an account would do for each signal; each finds what those before it would leave."""
     told: list[_Told] = []
     held: dict[str, list[Position]] = {}
-    for signal in reading.signals:
+    for signal in signals:
         try:
-            connected = await resources.venues.of(share.account_id)
+            connected = await asked.resources.venues.of(asked.share.account_id)
             await connected.venue.instrument(signal.symbol)  # first, so that an unknown symbol is called that
             price = (await connected.venue.quote(signal.symbol)).last
             if signal.symbol not in held:
-                held[signal.symbol] = await _held(resources, strategy, share, signal, what_if, price, now)
-            one = await _of_signal(resources, connected, strategy, share, signal, held[signal.symbol], price, now)
+                held[signal.symbol] = await _held(asked, signal, price)
+            one = await _of_signal(asked, connected, signal, held[signal.symbol], price)
         except Refused as error:
             one = _Told(plan=Plan(refusal=Refusal(code=_outcome(error.code), reason=error.reason)))
         except (Transient, OutcomeUnknown) as error:
             refusal = Refusal(code=Outcome.VENUE_UNAVAILABLE, reason=f"the exchange cannot be asked now: {error}")
             one = _Told(plan=Plan(refusal=refusal))
         else:
-            held[signal.symbol] = _after(one.plan, held[signal.symbol], strategy, share, signal, price, now)
+            held[signal.symbol] = _after(asked, one.plan, held[signal.symbol], signal, price)
         told.append(one)
     return told
 
 
 async def _of_signal(
-    resources: Resources,
-    connected: Connected,
-    strategy: WebhookStrategy,
-    share: AccountShare,
-    signal: Signal,
-    held: list[Position],
-    price: Decimal,
-    now: datetime,
+    asked: _Asked, connected: Connected, signal: Signal, held: list[Position], price: Decimal
 ) -> _Told:
-    rules = rules_of(strategy, share.multiplier)
+    rules = asked.rules
     equity = await connected.venue.equity() if needs_equity(signal, rules) else None
     situation = Situation(
         held=tuple(held),
@@ -257,11 +253,11 @@ async def _of_signal(
         price=price,
         equity=None if equity is None else equity.equity,
         available=None if equity is None else equity.available,
-        received_at=now,
-        now=now,
-        unfit=None if signal.only_closes else await _unfit(resources, connected, strategy, signal, now),
+        received_at=asked.now,
+        now=asked.now,
+        unfit=None if signal.only_closes else await _unfit(asked, connected, signal),
     )
-    ours = next((one for one in held if one.strategy_id == strategy.id), None)
+    ours = next((one for one in held if one.strategy_id == asked.strategy.id), None)
     word, side = meaning(signal, rules, ours)
     if signal.action is Action.SET_EXITS:
         plan = _change(signal, ours, price)
@@ -273,29 +269,19 @@ async def _of_signal(
     return _Told(plan=plan, meaning=word, side=side, venue=connected.account.venue, orders=orders)
 
 
-async def _unfit(
-    resources: Resources, connected: Connected, strategy: WebhookStrategy, signal: Signal, now: datetime
-) -> Refusal | None:
-    crowded = await preflight.crowded(resources, strategy, at=now, before=None)
-    return crowded or await preflight.in_the_way(resources, connected, signal.symbol)
+async def _unfit(asked: _Asked, connected: Connected, signal: Signal) -> Refusal | None:
+    crowded = await preflight.crowded(asked.resources, asked.strategy, at=asked.now, before=None)
+    return crowded or await preflight.in_the_way(asked.resources, connected, signal.symbol)
 
 
-def _after(
-    plan: Plan,
-    held: list[Position],
-    strategy: WebhookStrategy,
-    share: AccountShare,
-    signal: Signal,
-    price: Decimal,
-    now: datetime,
-) -> list[Position]:
+def _after(asked: _Asked, plan: Plan, held: list[Position], signal: Signal, price: Decimal) -> list[Position]:
     """What is held once the plan was carried out at this price."""
     left = {one.side: one for one in held}
     for leg in plan.legs:
         known = left.get(leg.side)
         if isinstance(leg, Open):
             qty = leg.qty + (ZERO if known is None else known.qty)
-            left[leg.side] = _position(strategy, share, signal, leg.side, qty, price, now)
+            left[leg.side] = _position(asked, signal, leg.side, qty, price)
         elif isinstance(leg, Close) or known is None or known.qty <= leg.qty:
             left.pop(leg.side, None)
         else:
@@ -307,35 +293,19 @@ def _outcome(code: str) -> Outcome:
     return Outcome(code) if code in set(Outcome) else Outcome.VENUE_REFUSED
 
 
-async def _held(
-    resources: Resources,
-    strategy: WebhookStrategy,
-    share: AccountShare,
-    signal: Signal,
-    what_if: WhatIf,
-    price: Decimal,
-    now: datetime,
-) -> list[Position]:
-    if what_if.held is None:
+async def _held(asked: _Asked, signal: Signal, price: Decimal) -> list[Position]:
+    if asked.what_if.held is None:
         with store_errors():
-            return await positions.live(resources.pool, share.account_id, signal.symbol)
-    side, qty = what_if.held
-    return [] if qty == ZERO else [_position(strategy, share, signal, side, qty, price, now)]
+            return await positions.live(asked.resources.pool, asked.share.account_id, signal.symbol)
+    side, qty = asked.what_if.held
+    return [] if qty == ZERO else [_position(asked, signal, side, qty, price)]
 
 
-def _position(
-    strategy: WebhookStrategy,
-    share: AccountShare,
-    signal: Signal,
-    side: PositionSide,
-    qty: Decimal,
-    price: Decimal,
-    now: datetime,
-) -> Position:
+def _position(asked: _Asked, signal: Signal, side: PositionSide, qty: Decimal, price: Decimal) -> Position:
     return Position(
         id=new_id(),
-        account_id=share.account_id,
-        strategy_id=strategy.id,
+        account_id=asked.share.account_id,
+        strategy_id=asked.strategy.id,
         symbol=signal.symbol,
         side=side,
         epoch=0,
@@ -343,8 +313,8 @@ def _position(
         qty=qty,
         qty_opened=qty,
         entry_price=price,
-        exits=rules_of(strategy, share.multiplier).defaults.exits,
-        opened_at=now,
+        exits=asked.rules.defaults.exits,
+        opened_at=asked.now,
     )
 
 

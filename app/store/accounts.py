@@ -1,7 +1,6 @@
 """Accounts: one set of credentials on one venue and environment. What is read here never holds the credentials."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -12,8 +11,8 @@ import msgspec
 from app.domain.order import MarginMode, PositionMode
 from app.errors import Conflict, InvalidInput
 from app.ids import new_id
-from app.keys import Credentials, Keys, SealBroken
-from app.store.db import Connection, Pool, affected, as_struct, as_struct_or_none, as_structs
+from app.keys import Credentials, Keys
+from app.store.db import Connection, Pool, as_struct, as_struct_or_none, as_structs
 
 
 class VenueName(StrEnum):
@@ -59,6 +58,8 @@ SELECT {COLUMNS} FROM accounts
  ORDER BY id LIMIT $2
 """
 SEALED = "SELECT id, credentials FROM accounts WHERE id = any($1) AND removed_at IS NULL"
+ALL_SEALED = "SELECT id, credentials FROM accounts WHERE removed_at IS NULL"
+RESEAL = "UPDATE accounts SET credentials = $3 WHERE id = $1 AND credentials = $2"
 
 UPDATE = f"""
 UPDATE accounts
@@ -147,27 +148,6 @@ async def api_keys(connection: Connection | Pool, keys: Keys, account_ids: Seque
     """account -> its API key (the public half), for a hint at which one it is."""
     rows = await connection.fetch(SEALED, list(account_ids))
     return {row["id"]: _open(keys, row).api_key for row in rows}
-
-
-RESEAL = "UPDATE accounts SET credentials = $3 WHERE id = $1 AND credentials = $2"
-ALL_SEALED = "SELECT id, credentials FROM accounts WHERE removed_at IS NULL"
-
-
-async def reseal(connection: Connection, keys: Keys) -> int:
-    """Seal anew what was sealed before a rotation of the master key; answers how many accounts that were.
-
-    What neither key opens is left as it is: entering it anew is all that helps.
-    """
-    if keys.previous is None:
-        return 0
-    done = 0
-    for row in await connection.fetch(ALL_SEALED):
-        with suppress(SealBroken):
-            plain = keys.previous.open_sealed(row["credentials"], row["id"].bytes)
-            done += affected(
-                await connection.execute(RESEAL, row["id"], row["credentials"], keys.seal(plain, row["id"].bytes))
-            )
-    return done
 
 
 def _open(keys: Keys, row: asyncpg.Record) -> Credentials:

@@ -219,12 +219,6 @@ def _taken(alert: NewAlert, holder: Row | None) -> Stored:
     return Stored(alert_id=holder["alert_id"], duplicate=True, body_hash=holder["body_hash"])
 
 
-async def store(connection: Connection | Pool, alert: NewAlert, instructions: list[NewInstruction]) -> Stored:
-    """As `store_all`, for one."""
-    [stored] = await store_all(connection, [(alert, instructions)])
-    return stored
-
-
 # How many of a strategy's alerts came in the minute up to an instant, before an alert (or all of them); not counted
 # further than asked for. By the order and time of their arrival alone, so that it is the same whenever it is asked.
 ALERTS_BEFORE = """

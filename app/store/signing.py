@@ -6,13 +6,10 @@ from uuid import UUID
 
 import msgspec
 
-from app.errors import Conflict
 from app.ids import new_id
 from app.keys import Keys, SealBroken
 from app.store.db import Connection, Pool, affected, as_structs
-
-KEYS_MAX = 10
-"""Keys of one strategy that hold at the same time: a signature is made with each of them."""
+from app.store.strategies import make_room
 
 
 class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +29,6 @@ SELECT id, created_at, expires_at FROM strategy_signing_keys
  WHERE strategy_id = $1 AND (expires_at IS NULL OR expires_at > now())
  ORDER BY id DESC
 """
-LOCK = "SELECT id FROM strategies WHERE id = $1 AND removed_at IS NULL FOR UPDATE"
 EXPIRE = """
 UPDATE strategy_signing_keys
    SET expires_at = least(expires_at, now() + make_interval(secs => $2))
@@ -68,35 +64,13 @@ async def rotate(
 
     None if there is no such strategy. Conflict if too many keys hold at once.
     """
-    if await connection.fetchval(LOCK, strategy_id) is None:
-        return None
-    ended = [row["expires_at"] for row in await connection.fetch(EXPIRE, strategy_id, overlap_s)]
-    await connection.execute(FORGET_EXPIRED, strategy_id)
-    if await connection.fetchval(COUNT, strategy_id) >= KEYS_MAX:
-        raise Conflict(
-            f"{KEYS_MAX} signing keys hold at the same time: rotate with a shorter overlap_s, 0 ends all.",
-            kind="too_many_secrets",
-        )
-    key_id = new_id()
-    await connection.execute(INSERT, key_id, strategy_id, keys.seal(key, key_id.bytes))
-    last: datetime = max(ended, default=await connection.fetchval("SELECT now()"))
-    return last
+    ends = await make_room(connection, strategy_id, "signing keys", EXPIRE, FORGET_EXPIRED, COUNT, overlap_s=overlap_s)
+    if ends is not None:
+        key_id = new_id()
+        await connection.execute(INSERT, key_id, strategy_id, keys.seal(key, key_id.bytes))
+    return ends
 
 
 async def remove(connection: Connection | Pool, strategy_id: str) -> int:
     """No key of the strategy holds any more; answers how many there were."""
     return affected(await connection.execute(DELETE, strategy_id))
-
-
-async def reseal(connection: Connection, keys: Keys) -> int:
-    """Seal anew what was sealed before a rotation of the master key; answers how many keys that were."""
-    if keys.previous is None:
-        return 0
-    done = 0
-    for row in await connection.fetch(ALL_SEALED):
-        with suppress(SealBroken):
-            plain = keys.previous.open_sealed(row["sealed"], row["id"].bytes)
-            done += affected(
-                await connection.execute(RESEAL, row["id"], row["sealed"], keys.seal(plain, row["id"].bytes))
-            )
-    return done

@@ -16,7 +16,7 @@ from app.ids import new_id
 from app.store.db import Connection, Pool, affected, as_struct, as_struct_or_none, as_structs
 
 SECRETS_MAX = 10
-"""Secrets of one strategy that hold at the same time: each is compared with at each alert."""
+"""Secrets of one strategy, and signing keys, that hold at the same time: each is tried at each alert."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -310,15 +310,29 @@ async def rotate_secret(
 
     None if there is no such strategy. Conflict if too many secrets hold at once.
     """
+    ends = await make_room(
+        connection, strategy_id, "secrets", EXPIRE_SECRETS, FORGET_EXPIRED, COUNT_SECRETS, overlap_s=overlap_s
+    )
+    if ends is not None:
+        await connection.execute(INSERT_SECRET, new_id(), strategy_id, secret_hash)
+    return ends
+
+
+async def make_room(
+    connection: Connection, strategy_id: str, what: str, expire: str, forget_expired: str, count: str, *, overlap_s: int
+) -> datetime | None:
+    """For one secret (or signing key) more: those before it end after `overlap_s` at the latest, which is answered.
+
+    Inside a transaction, and locks the strategy. None if there is no such one. Conflict if too many hold at once.
+    """
     if await connection.fetchval(LOCK, strategy_id) is None:
         return None
-    ended = [row["expires_at"] for row in await connection.fetch(EXPIRE_SECRETS, strategy_id, overlap_s)]
-    await connection.execute(FORGET_EXPIRED, strategy_id)
-    if await connection.fetchval(COUNT_SECRETS, strategy_id) >= SECRETS_MAX:
+    ended = [row["expires_at"] for row in await connection.fetch(expire, strategy_id, overlap_s)]
+    await connection.execute(forget_expired, strategy_id)
+    if await connection.fetchval(count, strategy_id) >= SECRETS_MAX:
         raise Conflict(
-            f"{SECRETS_MAX} secrets hold at the same time: rotate with a shorter overlap_s, 0 ends all.",
+            f"{SECRETS_MAX} {what} hold at the same time: rotate with a shorter overlap_s, 0 ends all.",
             kind="too_many_secrets",
         )
-    await connection.execute(INSERT_SECRET, new_id(), strategy_id, secret_hash)
     last: datetime = max(ended, default=await connection.fetchval("SELECT now()"))
     return last

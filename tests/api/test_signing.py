@@ -14,6 +14,8 @@ from app.alerts.signed import read_key, write_key
 from app.keys import Keys
 from app.resources import Resources
 from app.store import signing
+from app.store.migrate import reseal
+from app.store.strategies import SECRETS_MAX
 from tests.api import rows
 
 MASTER = bytes(range(32))  # see conftest
@@ -205,8 +207,8 @@ async def test_what_cannot_be_used_is_named(
 
 async def test_ten_keys_at_most_hold_at_once(admin: httpx.AsyncClient) -> None:
     await make(admin, "many-keys")
-    answers = [await admin.post("/strategies/many-keys/signing-keys") for _ in range(signing.KEYS_MAX)]
-    assert [answer.status_code for answer in answers] == [201] * (signing.KEYS_MAX - 1) + [409]
+    answers = [await admin.post("/strategies/many-keys/signing-keys") for _ in range(SECRETS_MAX)]
+    assert [answer.status_code for answer in answers] == [201] * (SECRETS_MAX - 1) + [409]
     assert answers[-1].json()["code"] == "too_many_secrets"
 
 
@@ -221,8 +223,8 @@ async def test_a_key_lies_sealed_in_the_table_and_survives_a_change_of_the_maste
             await signing.rotate(db, old, "sealed", b"k" * 32, overlap_s=0)
             [sealed] = await db.fetch("SELECT sealed FROM strategy_signing_keys WHERE strategy_id = 'sealed'")
             assert b"kkkk" not in sealed["sealed"]
-            assert await signing.reseal(db, old) == 0
-            assert await signing.reseal(db, new) >= 1
+            assert await reseal(db, old) == 0
+            assert await reseal(db, new) >= 1
             assert await signing.live(db, Keys(bytes(32)), "sealed") == [b"k" * 32]
             assert await signing.live(db, old, "sealed") == []
         finally:

@@ -63,7 +63,12 @@ def alert(key: str = "id:1", body: str = "one", *, windowed: bool = False, strat
 
 
 async def store(pool: Pool, new: NewAlert, *account_ids: UUID) -> Stored:
-    return await inbox.store(pool, new, [instructed(account_id) for account_id in account_ids])
+    [stored] = await together(pool, [new], *account_ids)
+    return stored
+
+
+async def together(pool: Pool, news: Sequence[NewAlert], *account_ids: UUID) -> list[Stored]:
+    return await inbox.store_all(pool, [(new, [instructed(one) for one in account_ids]) for new in news])
 
 
 def instructed(account_id: UUID, multiplier: str = "1", leg: int = 0) -> NewInstruction:
@@ -126,7 +131,7 @@ async def begin(pool: Pool, account: UUID, symbol: str = "BTCUSDT") -> Instructi
 async def test_an_alert_is_stored_with_one_instruction_for_each_account(pool: Pool, account: UUID) -> None:
     other = await rows.account(pool, "other")
     new = alert()
-    stored = await inbox.store(pool, new, [instructed(account), instructed(other, "2.5")])
+    [stored] = await inbox.store_all(pool, [(new, [instructed(account), instructed(other, "2.5")])])
     assert stored == Stored(alert_id=new.id, duplicate=False, body_hash=new.body_hash)
     row = await state(pool, new.id)
     assert (row["status"], row["body"], row["received_at"]) == ("received", "one", NOW)
@@ -145,7 +150,8 @@ async def test_the_orders_of_an_alert_are_begun_in_their_sequence(pool: Pool, ac
     new = msgspec.structs.replace(alert(), signals=(close, elsewhere, opening))
     # In whichever order they are handed over: the leg says it.
     made = [instructed(one, leg=leg) for leg in (2, 0, 1) for one in (account, other)]
-    assert not (await inbox.store(pool, new, made)).duplicate
+    [stored] = await inbox.store_all(pool, [(new, made)])
+    assert not stored.duplicate
     row = await pool.fetchrow("SELECT signal, more_signals FROM alerts WHERE id = $1", new.id)
     assert msgspec.convert([row["signal"], *row["more_signals"]], list[Signal], strict=False) == list(new.signals)
 
@@ -231,10 +237,6 @@ async def test_an_alert_for_no_account_is_stored_as_refused(pool: Pool, account:
     row = await state(pool, new.id)
     assert (row["status"], row["outcome_code"]) == ("refused", "no_account")
     assert row["finished_at"] is not None
-
-
-async def together(pool: Pool, news: Sequence[NewAlert], *account_ids: UUID) -> list[Stored]:
-    return await inbox.store_all(pool, [(new, [instructed(one) for one in account_ids]) for new in news])
 
 
 async def test_many_at_once_are_each_stored_once_and_in_their_order(pool: Pool, account: UUID) -> None:

@@ -33,7 +33,7 @@ from app.store import (
     troubles,
 )
 from app.store.books import Book
-from app.store.inbox import CauseKind, Instruction, InstructionStatus, NewAlert, NewInstruction
+from app.store.inbox import CauseKind, Instruction, InstructionStatus, NewAlert, NewInstruction, Stored
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
 from tests.simulation.memory.both import START, Call, call
 
@@ -85,6 +85,11 @@ def shares(first: int, count: int, leg: int = 0) -> list[NewInstruction]:
         )
         for place in range(count)
     ]
+
+
+async def store(connection: Any, new: NewAlert, instructions: list[NewInstruction]) -> Stored:
+    [stored] = await inbox.store_all(connection, [(new, instructions)])
+    return stored
 
 
 def instruction(number: int, account: int, seq: int, sent_at: datetime | None) -> Instruction:
@@ -233,7 +238,7 @@ WORLD = [
     call(add_secret, 2, "one"),
     call(leases.acquire, f"worker:{WORKERS[0]}", WORKERS[0], ttl_s=60),
     call(leases.acquire, WATCHES, WORKERS[0], ttl_s=60),
-    call(inbox.store, alert(0, Action.OPEN_LONG), shares(0, 2)),
+    call(store, alert(0, Action.OPEN_LONG), shares(0, 2)),
     call(inbox.take, ACCOUNTS[0], SYMBOLS[0], WORKERS[0]),
     call(orders.insert_plan, book(0, SYMBOLS[0], 0, 1), [intent(0, 0, IntentKind.OPEN)], order(0, 0, OrderStatus.SENT)),
     call(books.next_epoch, ACCOUNTS[0], SYMBOLS[0]),
@@ -283,17 +288,17 @@ LIFE: list[Call | float] = [
     call(strategies.get, "nobody's"),
     call(keep_keys, 1),
     call(keep_keys, 2),
-    call(inbox.store, alert(0, Action.OPEN_LONG), shares(10, 2)),  # a duplicate
-    call(inbox.store, alert(1, Target.FLAT, strategy="nobody's"), []),
-    call(inbox.store, alert(80, Target.FLAT, key="hash:8", windowed=True), []),
-    call(inbox.store, alert(81, Target.FLAT, key="hash:8", windowed=True), []),
+    call(store, alert(0, Action.OPEN_LONG), shares(10, 2)),  # a duplicate
+    call(store, alert(1, Target.FLAT, strategy="nobody's"), []),
+    call(store, alert(80, Target.FLAT, key="hash:8", windowed=True), []),
+    call(store, alert(81, Target.FLAT, key="hash:8", windowed=True), []),
     30.0 - 0.3,
-    call(inbox.store, alert(82, Target.FLAT, key="hash:8", windowed=True), []),
+    call(store, alert(82, Target.FLAT, key="hash:8", windowed=True), []),
     0.2,
-    call(inbox.store, alert(83, Target.FLAT, key="hash:8", windowed=True), []),
-    call(inbox.store, alert(2, Target.LONG, sent_at=START, windowed=True), shares(2, 2)),
+    call(store, alert(83, Target.FLAT, key="hash:8", windowed=True), []),
+    call(store, alert(2, Target.LONG, sent_at=START, windowed=True), shares(2, 2)),
     call(inbox.closing_waits, ACCOUNTS[0], SYMBOLS[0], id_of("instruction", 0)),
-    call(inbox.store, alert(3, Action.CLOSE_LONG, sent_at=START + timedelta(seconds=5)), shares(4, 1)),
+    call(store, alert(3, Action.CLOSE_LONG, sent_at=START + timedelta(seconds=5)), shares(4, 1)),
     call(inbox.closing_waits, ACCOUNTS[0], SYMBOLS[0], id_of("instruction", 0)),
     call(inbox.neighbours, instruction(0, 0, 1, START)),
     call(inbox.too_many, "one", 2, at=START + timedelta(seconds=2), before=id_of("alert", 2)),
@@ -399,9 +404,9 @@ LIFE: list[Call | float] = [
         inbox.instruct, id=id_of("instruction", 51), cause_kind=CauseKind.LEVEL, cause_id=id_of("level", 0),
         account_id=ACCOUNTS[0], strategy_id="one", request=signal(Action.CLOSE), position_id=id_of("position", 0),
     ),
-    call(inbox.store, alert(4, Target.LONG), shares(60, 1)),  # its number tells that one was left out
+    call(store, alert(4, Target.LONG), shares(60, 1)),  # its number tells that one was left out
     call(
-        inbox.store,
+        store,
         alert(6, Action.CLOSE, more=(signal(Action.OPEN_SHORT), signal(Target.LONG, SYMBOLS[1]))),
         [*shares(66, 2, leg=2), *shares(62, 2), *shares(64, 2, leg=1)],
     ),
@@ -563,7 +568,7 @@ def finishing(draw: st.DrawFn) -> Call:
 
 
 CALLS: list[SearchStrategy[Call]] = [
-    _calls(inbox.store, alerts, st.builds(shares, st.integers(5, 9), st.integers(0, 2))),
+    _calls(store, alerts, st.builds(shares, st.integers(5, 9), st.integers(0, 2))),
     _calls(inbox.take, account_ids, symbols, worker_ids),
     _calls(inbox.begin_next, books_claimed),
     _calls(inbox.next_id, account_ids, symbols),

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from app.domain.signal import Target
-from app.store import books, inbox, leases, positions
+from app.store import books, leases, positions
 from tests.simulation.memory.both import START, Both, Call, open_real
-from tests.simulation.memory.calls import ACCOUNTS, ALL_CALLS, LIFE, SYMBOLS, WORKERS, WORLD, alert, shares
+from tests.simulation.memory.calls import ACCOUNTS, ALL_CALLS, LIFE, SYMBOLS, WORKERS, WORLD, alert, shares, store
 from tests.simulation.memory.statements import STATEMENTS
 
 
@@ -64,7 +64,7 @@ async def test_time_stands_still_in_a_transaction_but_for_its_clock(real: Any) -
                 await books.lock(connection, ACCOUNTS[1], SYMBOLS[0])
                 await positions.record(connection, "noted", detail={})
                 await leases.acquire(connection, "reconciler", WORKERS[0], ttl_s=1)
-                await inbox.store(connection, alert(5, Target.FLAT), shares(5, 1))
+                await store(connection, alert(5, Target.FLAT), shares(5, 1))
         assert both.tables.events.rows[0]["at"] == START
         await both.compare_rows()
 
