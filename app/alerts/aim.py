@@ -108,8 +108,10 @@ MESSAGES = ("alert_message", "order_alert_message")  # {{strategy.order.alert_me
 
 
 def has_instructions(message: object) -> bool:
-    """Whether the message inside is JSON, or JSON without its braces."""
-    return isinstance(message, str) and message.strip().startswith(("{", '"')) and ":" in message
+    """Whether the message inside is JSON, as a text (maybe without its braces) or put into the body as it is."""
+    if isinstance(message, str):
+        return message.strip().startswith(("{", '"')) and ":" in message
+    return bool(message) and isinstance(message, Mapping | list)
 
 
 def refuse_unsupported(obj: Mapping[str, object]) -> None:

@@ -24,7 +24,7 @@ KNOWS = frozenset(
 )
 _ELSEWHERE = frozenset({"symbol", "pair", "base", "ticker", "instrument", "tv_instrument"})
 
-_SCRIPT = re.compile(r"[A-Za-z0-9_]+\(([^(){}]+)\)\s*\{(.*)\}(?:\s*#bot)?", re.DOTALL)
+_BLOCK = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z0-9_]+\(([^(){}]+)\)\s*\{([^{}]*)\}", re.ASCII)
 _COMMAND = re.compile(r"\s*([A-Za-z]+)\s*\(([^()]*)\)\s*(?:;|$)", re.DOTALL)
 _AMOUNT = re.compile(r"(-?[0-9.]+)\s*(%b|%a|%%|%p|%)?", re.ASCII)
 _UNITS = {
@@ -70,16 +70,34 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
 
 
 def matches_text(text: str) -> bool:
-    return _SCRIPT.fullmatch(_without_comments(text)) is not None
+    blocks, around = _blocks(text)
+    return bool(blocks) and not any(bracket in around for bracket in "{}")
 
 
 def read_text(text: str, defaults: Defaults) -> Understood:
-    found = _SCRIPT.fullmatch(_without_comments(text))
-    assert found is not None, "it matched"
-    symbol = Part({"symbol": found[1]}).symbol("symbol", defaults)
+    """Each block of commands in its turn. Text around them is for people, as it is at their service."""
+    blocks, around = _blocks(text)
+    repairs = ["left out the text around the script"] if around else []
+    signals = [signal for symbol, commands in blocks for signal in _block(symbol, commands, defaults, repairs)]
+    if not signals:
+        raise InvalidInput(
+            AlertCode.NOT_SUPPORTED_YET, "The script trades nothing: orders leave at market, so none can be cancelled.",
+            "cancel",
+        )  # fmt: skip
+    return Understood(signals=tuple(signals), key=None, repairs=tuple(repairs))
+
+
+def _blocks(text: str) -> tuple[list[tuple[str, str]], str]:
+    """Each symbol with its commands, and the rest of the text."""
+    script = _without_comments(text)
+    around = _BLOCK.sub(" ", script).replace("#bot", " ").strip()
+    return [(found[1], found[2]) for found in _BLOCK.finditer(script)], around
+
+
+def _block(written: str, commands: str, defaults: Defaults, repairs: list[str]) -> list[Signal]:
+    symbol = Part({"symbol": written}).symbol("symbol", defaults)
     signals: list[Signal] = []
-    repairs: list[str] = []
-    for name, arguments in _commands(found[2]):
+    for name, arguments in _commands(commands):
         words = [word for word in arguments.split(",") if word.strip()]
         body = keywords.command(words, _ARGUMENTS, where=f"{name}: ") if name not in ("wait",) else Part({})
         match name:
@@ -97,12 +115,7 @@ def read_text(text: str, defaults: Defaults) -> Understood:
                     f"This version cannot follow {name}(): known are market, limit, stopOrder, stopMarket and cancel.",
                     name,
                 )
-    if not signals:
-        raise InvalidInput(
-            AlertCode.NOT_SUPPORTED_YET, "The script trades nothing: orders leave at market, so none can be cancelled.",
-            "cancel",
-        )  # fmt: skip
-    return Understood(signals=tuple(signals), key=None, repairs=tuple(repairs))
+    return signals
 
 
 def _without_comments(text: str) -> str:

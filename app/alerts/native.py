@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from app.alerts import aim, fields, symbols, words
 from app.alerts.aim import Understood
 from app.alerts.codes import AlertCode
+from app.alerts.words import Word
 from app.domain.signal import Defaults, Size, Target
 from app.errors import InvalidInput
 
@@ -24,7 +25,7 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     target = fields.read_text(obj.get("target"), "target", AlertCode.BAD_TARGET)
     previous = fields.read_text(obj.get("previous"), "previous", AlertCode.BAD_TARGET)
     name = symbols.normalise(symbol, "symbol") if symbol is not None else _pair(obj, defaults)
-    word = words.read_action(action, "action") if action is not None else None
+    word = _word(action, fields.read_text(obj.get("side"), "side", AlertCode.BAD_ACTION))
     before = words.read_target(previous, "previous") if previous is not None else None
     if target is not None:
         after = words.read_target(target, "target")
@@ -40,6 +41,18 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     price = fields.read_chart_price(obj.get("price"), "price", repairs)
     signal = aim.build(obj, goal, name, price, fields.read_time(obj.get("time")))
     return Understood(signals=(signal,), key=fields.read_id(obj.get("id")), repairs=tuple(repairs))
+
+
+def _word(action: str | None, side: str | None) -> Word | None:
+    """The action; people who type it put the side that it is about into a field of its own: `close`, `long`."""
+    if action is None or side is None:
+        only = action or side
+        return None if only is None else words.read_action(only, "side" if action is None else "action")
+    if side.lower() not in ("long", "short"):
+        raise InvalidInput(
+            AlertCode.BAD_ACTION, "Beside an action, side must be long or short: the position that is meant.", "side"
+        )
+    return words.read_action(f"{action} {side}", "action")
 
 
 def _pair(obj: Mapping[str, object], defaults: Defaults) -> str:

@@ -9,10 +9,10 @@ here from the account's equity, as the notional. `maxLag` is 60 seconds unless t
 from collections.abc import Mapping
 
 from app.alerts import part, tradingview
-from app.alerts.aim import Understood
+from app.alerts.aim import Aim, Understood
 from app.alerts.codes import AlertCode
 from app.alerts.part import Part
-from app.domain.signal import Defaults, Size, SizeUnit, Target
+from app.domain.signal import Action, Defaults, Size, SizeUnit, Target
 
 KNOWS = frozenset(
     """action instrument signalToken marketPosition prevMarketPosition marketPositionSize prevMarketPositionSize
@@ -65,9 +65,10 @@ def _strategy(body: Part, action: str, defaults: Defaults) -> Understood:
         after = body.must("marketPosition", ("long", "short", "flat"), AlertCode.BAD_TARGET)
         if after != "flat":
             return _partial(body, part.SIDES[action], Target(after), size, defaults)
-    if size is not None and size.unit is SizeUnit.PCT_EQUITY and not body.has("marketPositionSize"):
-        # The chart's own sizes are not in the body, and this one is for an opening alone.
-        state["size"] = ("amount", {"pct_equity": size.value})
+    if size is not None and size.unit is SizeUnit.PCT_EQUITY:
+        after = body.must("marketPosition", ("long", "short", "flat"), AlertCode.BAD_TARGET)
+        if after != "flat":
+            return _entry(body, part.SIDES[action], Target(after), size, defaults)
     elif size is not None and size.unit is SizeUnit.BASE:
         state["contracts"] = ("amount", size.value)
     return tradingview.read_as(
@@ -84,6 +85,27 @@ def _strategy(body: Part, action: str, defaults: Defaults) -> Understood:
             "max_age_s": ("maxLag", body.value("maxLag") or _MAX_LAG_S),
         },
         defaults,
+    )
+
+
+def _entry(body: Part, order: Target, after: Target, size: Size, defaults: Defaults) -> Understood:
+    """A share of the balance is the size of this order, whatever sizes the chart counts: it opens, turns or adds."""
+    if order is not after:
+        raise body.later("investmentType", "percentage_balance is for entries; write percentage_position or base")
+    before = body.word("prevMarketPosition", ("long", "short", "flat"), AlertCode.BAD_TARGET)
+    adds = before is not None and Target(before) is after
+    opening = part.opening(after, size)
+    return part.one(
+        part.order(
+            Aim(
+                action=Action.ADD if adds else opening.action,
+                previous=None if before is None else Target(before),
+                size=size,
+            ),
+            body.symbol("instrument", defaults),
+            sent_at=body.time("timestamp"),
+            max_age_s=body.max_age_s("maxLag") or _MAX_LAG_S,
+        )
     )
 
 

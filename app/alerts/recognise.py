@@ -35,7 +35,7 @@ from app.alerts import body as bodies
 from app.alerts.aim import Understood
 from app.alerts.body import Body
 from app.alerts.codes import AlertCode
-from app.alerts.fields import PLACEHOLDER
+from app.alerts.fields import PLACEHOLDER, refuse_unfilled
 from app.alerts.lookalikes import refuse_lookalikes
 from app.domain.signal import Defaults, Signal
 from app.errors import InvalidInput
@@ -92,6 +92,7 @@ _TEXT = {
     "octobot": Text(octobot.matches, octobot.read),
     "autoview": Text(autoview.matches, autoview.read),
     "pineconnector": Text(pineconnector.matches, pineconnector.read),
+    "wundertrading": Text(wundertrading.matches_text, wundertrading.read_text),
     "textline": Text(textline.matches, textline.read),
     "cornix": Text(cornix.matches, cornix.read),  # a post for people, so it is looked at last
 }
@@ -106,8 +107,30 @@ _MEANT = frozenset(
     stub close_position cancel_orders order_mode quote_amount signal_type isBuy isSell isClose stop_loss_price
     take_profit_price take_profit_percent stop_loss_percent sl tp limitPrice stopPrice stakeamount units unitsPercent
     targets closeLong closeShort percent action target contracts position_size market_position market_position_size
-    order_action order_contracts dca_orders""".split()
+    order_action order_contracts dca_orders position sl_price tp_price sl_pct tp_pct sl_percent tp_percent
+    stop_loss_pct take_profit_pct stop_price profit_price stopLossPrice takeProfitPrice stoploss takeprofit
+    tp1 tp2 tp3 trailing_stop trailing_stop_pct trailing_stop_percent""".split()
 )
+# How we write what others write so, for who types an alert by hand.
+_OUR_WORDS = {
+    **dict.fromkeys(("qty", "quantity", "amount", "units"), '"size": {"base": "0.01"}'),
+    **dict.fromkeys(("percent", "unitsPercent"), '"size": {"pct_equity": 10}'),
+    **dict.fromkeys(("side", "direction", "sentiment", "order_action"), '"action": "open_long"'),
+    **dict.fromkeys(("pair", "instrument"), '"symbol": "BTCUSDT.P"'),
+    **dict.fromkeys(
+        ("sl", "sl_price", "sl_pct", "sl_percent", "stopLoss", "stopLossPrice", "stop_loss_pct", "stoploss",
+         "stop_loss_price", "stop_loss_percent", "stopPrice", "stop_price"),
+        '"stop_loss": {"pct": 1.5} or {"price": "61000"}',
+    ),
+    **dict.fromkeys(
+        ("tp", "tp_price", "tp_pct", "tp_percent", "takeProfit", "takeProfitPrice", "take_profit_pct", "takeprofit",
+         "take_profit_price", "take_profit_percent", "profit_price", "tp1", "tp2", "tp3"),
+        '"take_profit": [{"pct": 1, "fraction": 0.5}, {"price": "71000", "fraction": 0.5}]',
+    ),
+    **dict.fromkeys(
+        ("trailing_stop", "trailing_stop_pct", "trailing_stop_percent"), '"trailing": {"distance_pct": 0.5}'
+    ),
+}  # fmt: skip
 _MEANT_OBJECTS = frozenset({"general", "market", "currency", "order", "data"})
 
 
@@ -309,17 +332,28 @@ def _json_formats(obj: Object) -> list[str]:
         raise _ambiguous(fitting)
     if fitting or meant:
         known = _JSON[fitting[0]].knows if fitting else frozenset[str]()
-        foreign = sorted(name for name in meant if name not in known)[0]
-        raise InvalidInput(
-            AlertCode.UNKNOWN_FORMAT,
-            f"The field {foreign!r} belongs to another format than the rest of the body, or to one that this version "
-            "doesn't read; send the native format or a TradingView strategy template.",
-            foreign,
-        )
+        unknown = sorted(name for name in meant if name not in known)
+        if fitting == ["native"] and unknown == ["side"]:
+            return fitting  # typed by hand: {"symbol": …, "action": "close", "side": "long"}
+        raise _foreign(unknown[0])
+    for name, value in obj.items():
+        refuse_unfilled(value, name[:40])
     raise InvalidInput(
         AlertCode.UNKNOWN_FORMAT,
         'The body is in no known format; it needs at least "symbol" and "action", as in '
         '{"symbol": "BTCUSDT.P", "action": "buy"}.',
+    )
+
+
+def _foreign(name: str) -> InvalidInput:
+    cure = "send the native format or a TradingView strategy template."
+    if name in _OUR_WORDS:
+        cure = f"in the native format it is {_OUR_WORDS[name]}."
+    return InvalidInput(
+        AlertCode.UNKNOWN_FORMAT,
+        f"The field {name!r} belongs to another format than the rest of the body, or to one that this version doesn't "
+        f"read; {cure}",
+        name,
     )
 
 

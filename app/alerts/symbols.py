@@ -22,6 +22,8 @@ _PAIR = re.compile(rf"{_EXCHANGE}(?P<base>[A-Z0-9]+)[/_-](?P<quote>[A-Z0-9]+?)(?
 # Quote first: USDT_BTC and USDT_BTCUSDT (3Commas), BYBI_USDT_SOL (Altrady, the exchange in front). With `_` alone:
 # `/` and `-` have the base in front wherever they are written.
 _QUOTE_FIRST = re.compile(rf"{_EXCHANGE}(?:[A-Z0-9]+_)?USDT_(?P<base>[A-Z0-9]+?)(?:USDT)?{_PERPETUAL}")
+# BYBI_USD_BTC: the same of other markets
+_OTHER_QUOTE_FIRST = re.compile(r"[A-Z0-9]+_(?P<quote>USDC?)_[A-Z0-9]+")
 # BTCUSDT_260626 (Binance), BTCUSDT-26JUN26 (Bybit), BTC/USDT:USDT-260626 (ccxt): they end on a day
 _DATED = re.compile(r"[A-Z0-9_/:]+[-_](?:[0-9]{6}|[0-9]{1,2}[A-Z]{3}[0-9]{2})")
 # ES1!, NK225M1!: continuous futures of other exchanges
@@ -57,6 +59,8 @@ def normalise(text: str, field: str) -> str:
         if settle not in (None, "USDT"):
             raise _wrong_market(text, field, f"it is settled in {settle}")
         return _checked(base + "USDT", text, field)
+    if other := _OTHER_QUOTE_FIRST.fullmatch(symbol):
+        raise _wrong_market(text, field, _why_not(other["quote"]))
     raise _unreadable(text, field)
 
 

@@ -45,6 +45,10 @@ _UNITS = {
 }
 
 
+# Fields that change the trade, or keep it from being done, and have no counterpart here.
+_LATER = ("test", "delay", "optionType", "expiration", "intrinsicValue", "strikePrice", "strikeCount", "strikesAway")
+
+
 def matches(obj: Mapping[str, object]) -> bool:
     return "ticker" in obj and not _MARKS.isdisjoint(obj)
 
@@ -54,6 +58,7 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     action = body.must("action", ("buy", "sell", "exit", "add", "cancel"))
     if action == "cancel":
         raise body.later("action", "orders leave at market, so there is none to cancel")
+    body.refuse(_LATER, "leave it out")
     after = body.word("sentiment", _SENTIMENTS, AlertCode.BAD_TARGET)
     aim = _aim(body, action, None if after is None else _SENTIMENTS[after])
     repairs: list[str] = []

@@ -30,6 +30,7 @@ MARKS = frozenset(
         "contracts",
         "order_action",
         "order_contracts",
+        "position",
         "position_size",
         "market_position",
         "market_position_size",
@@ -102,16 +103,20 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     word = template.one(("action", "order_action"), _action)
     state = _State(
         contracts=template.one(("contracts", "order_contracts"), _amount),
-        signed=template.one(("position_size",), fields.read_number),
-        target=template.one(("market_position", "target"), _target),
+        signed=template.one(("position_size", "position"), _signed),
+        target=template.one(("market_position", "target", "position"), _target),
         size=template.one(("market_position_size",), _amount),
-        previous=template.one(("prev_market_position", "previous"), _target),
-        previous_size=template.one(("prev_market_position_size",), _amount),
+        previous=template.one(("prev_market_position", "previous", "previous_position", "prev_position"), _target),
+        previous_size=template.one(
+            ("prev_market_position_size", "previous_position_size", "prev_position_size"), _amount
+        ),
     )
     order_id = template.one(("order_id",), _order_id)
     goal = _aim(obj, word or said, state, order_id)
     if said is not None:
         _check_said(said, goal)
+    if not goal.only_closes:
+        _refuse_unfilled_message(template)
     price = fields.read_chart_price(*template.first("price", "order_price"), repairs)
 
     # A flat template's `time` is the start of the bar, hours before the firing on a slow chart; the nested one's is
@@ -157,10 +162,9 @@ def _with_message(
             message = layer.get(name)
             if not aim.has_instructions(message):
                 continue
-            assert isinstance(message, str)
             fields.refuse_unfilled(message, path + name)
             result.pop(name, None)
-            said = _merge(result, inner_object(message, path + name), path + name, repairs) or said
+            said = _merge(result, _inside(message, path + name), path + name, repairs) or said
     for name, (exit_name, unit) in _FLAT_EXITS.items():
         if (value := result.pop(name, None)) in (None, ""):
             continue
@@ -168,6 +172,25 @@ def _with_message(
             raise _contradiction(name, f"{exit_name} is given as well")
         result[exit_name] = {unit: value}
     return result, said
+
+
+def _refuse_unfilled_message(template: "_Template") -> None:
+    """An unfilled message may have been meant to name a stop. A plain sentence in its place says nothing."""
+    for name in aim.MESSAGES:
+        message, field = template.first(name)
+        if isinstance(message, str) and message.strip().startswith(fields.PLACEHOLDER):
+            fields.refuse_unfilled(message, field)
+
+
+def _inside(message: object, field: str) -> Mapping[str, object]:
+    """A message's fields: of its text, or where its placeholder had no quotes around it, of the object itself."""
+    if isinstance(message, str):
+        return inner_object(message, field)
+    if isinstance(message, Mapping):
+        return message
+    raise InvalidInput(
+        AlertCode.NOT_SUPPORTED_YET, f"{field} is a list of orders; send the list itself as the body.", field
+    )
 
 
 def _merge(result: dict[str, object], inside: Mapping[str, object], path: str, repairs: list[str]) -> Word | None:
@@ -347,6 +370,8 @@ def _action(value: object, field: str) -> Word | None:
 
 
 def _target(value: object, field: str) -> Target | None:
+    if field.rpartition(".")[2] == "position" and not _is_a_side(value, field):
+        return None  # it is read as a size
     text = fields.read_text(value, field, AlertCode.BAD_TARGET)
     return words.read_target(text, field) if text is not None else None
 
@@ -356,6 +381,15 @@ def _amount(value: object, field: str) -> Decimal:
     if amount < 0:
         raise InvalidInput(AlertCode.BAD_SIZE, f"{field} can't be negative; only position_size has a sign.", field)
     return amount
+
+
+def _signed(value: object, field: str) -> Decimal | None:
+    """`position` may hold the side, or the signed size."""
+    return None if _is_a_side(value, field) else fields.read_number(value, field)
+
+
+def _is_a_side(value: object, field: str) -> bool:
+    return field.endswith("position") and isinstance(value, str) and value.strip().lower() in (*Target, "")
 
 
 def _order_id(value: object, field: str) -> str | None:

@@ -2,7 +2,8 @@
 
 One of `isBuy`, `isSell`, `isClose`, `closeLong`, `closeShort` and `closeCurrentPosition` says what to do; `orderType`
 is the order of a TradingView strategy. `units` are base units unless `unitsType` says otherwise. `alertTimestamp` is
-the sender's key of the firing.
+the sender's key of the firing. `exchange` names the market too: what is meant for a spot or a coin-margined one is
+refused, for a sale there is no short.
 """
 
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     body = Part(obj)
     body.refuse(_LATER, "use the native format or the strategy's defaults for it")
     symbol = body.symbol("pair", defaults)
+    _refuse_other_markets(body)
     key = fields.read_id(body.value("alertTimestamp"), "alertTimestamp")
     side = _opens(body)
     if side is None:
@@ -63,6 +65,17 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
         limit_prices=limit,
     )
     return part.one(signal, key=key)
+
+
+def _refuse_other_markets(body: Part) -> None:
+    venue = body.text("exchange", AlertCode.WRONG_MARKET)
+    if venue is not None and venue.lower().removesuffix("-testnet").endswith(("-spot", "-coin")):
+        raise InvalidInput(
+            AlertCode.WRONG_MARKET,
+            f"{venue[:40]!r} is another market than USDT perpetuals, and nothing else is traded here; write bybit or "
+            "binance-futures.",
+            "exchange",
+        )
 
 
 def _opens(body: Part) -> Target | None:
@@ -93,7 +106,9 @@ def _closes(body: Part) -> Target | None:
 
 
 def _size(body: Part, *, closes: bool) -> Size | None:
-    if body.flag("useFixedSize"):
+    # Without the flag, a size in quote that stands alone is the one that is meant.
+    stands_alone = not any(body.has(name) for name in ("useFixedSize", "units", "unitsPercent"))
+    if body.flag("useFixedSize") or (stands_alone and str(body.obj.get("fixedQuoteSize")).strip() not in ("0", "0.0")):
         return body.size("fixedQuoteSize", SizeUnit.QUOTE)
     unit = body.word("unitsType", (*_UNITS, "risk"), AlertCode.BAD_SIZE)
     if unit == "risk":

@@ -3,7 +3,8 @@ article 10475473) and wundertrading.com/docs (place_strategy_trade, for the unit
 
 `code` is the comment of the bot that is meant: Enter-Long, or with exchange, pair and name behind it
 (ENTER-LONG_Bybit_ETHUSDT_…). Deviations, portfolios and `percents` are fractions: 0.01 is one per cent. `reduceOnly`
-speaks of the exits and not of the entry. The pair and what is not in the body are the bot's: from the defaults.
+speaks of the exits and not of the entry. The pair and what is not in the body are the bot's: from the defaults. The
+code alone, without JSON around it, is the message of a bot that knows all the rest.
 """
 
 import re
@@ -30,6 +31,14 @@ _UNITS = {
 def matches(obj: Mapping[str, object]) -> bool:
     code = obj.get("code")
     return isinstance(code, str) and _CODE.fullmatch(code.strip()) is not None
+
+
+def matches_text(text: str) -> bool:
+    return len(text.splitlines()) == 1 and _CODE.fullmatch(text.strip()) is not None
+
+
+def read_text(text: str, defaults: Defaults) -> Understood:
+    return read({"code": text}, defaults)
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
@@ -67,9 +76,9 @@ def _side(word: str) -> Target | None:
 
 
 def _symbol(body: Part, rest: str | None, defaults: Defaults) -> str:
-    """The pair is the third part of a long code: ENTER-LONG_Bybit_ETHUSDT_…; NONE says that there is none."""
+    """The pair is the third part of a long code, ENTER-LONG_Bybit_ETHUSDT_…, unless that says that there is none."""
     parts = (rest or "").split("_")
-    if not body.has("pair") and len(parts) > 1 and parts[1].upper() not in ("", "NONE"):
+    if not body.has("pair") and len(parts) > 1 and parts[1].upper() not in ("", "NONE", "MULTIPLE-PAIRS"):
         return symbols.normalise(parts[1], "code")
     return body.symbol("pair", defaults)
 

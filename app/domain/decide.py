@@ -376,8 +376,8 @@ def _open(
             raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
         else:
             qty = _multiplied(size, _base_qty(size, situation, held=held, exits=exits), rules)
-            if signal.whole_order and signal.size is not None and reverses is not None:
-                qty = max(qty - reverses.qty, ZERO)
+            if signal.whole_order and signal.size is not None:
+                qty = _new_part(signal, side, qty, reverses)
     qty = _tradable(qty, situation)
     if rules.notional_max is not None and qty * situation.price > rules.notional_max:
         raise _Refused(
@@ -395,6 +395,20 @@ def _open(
         exits=exits,
         native_stop=native_stop_price(exits, side, situation.price, instrument, NATIVE_STOP_BUFFER_PCT),
     )
+
+
+def _new_part(signal: Signal, side: PositionSide, qty: Decimal, reverses: Position | None) -> Decimal:
+    """What an order that does it all opens: the rest of it closes the other side. Raises _Refused where the chart held
+    that side and nothing of it is held here: then nobody knows how much of the order is new.
+    """
+    if reverses is None and signal.previous is Target(opposite(side).value):
+        raise _Refused(
+            Outcome.NO_SIZE,
+            f"{plain(qty)} is the size of an order that turned the chart's {signal.previous} round, which is not held "
+            "here, so what of it is new is not known; add the size after the order, in a TradingView template "
+            '"market_position_size": "{{strategy.market_position_size}}"',
+        )
+    return qty if reverses is None else max(qty - reverses.qty, ZERO)
 
 
 def too_old(signal: Signal, received_at: datetime, now: datetime) -> Refusal | None:

@@ -199,6 +199,8 @@ EXAMPLES = (
     ),
     Example("wundertrading", {"code": "EXIT-LONG_Bybit_SOLUSDT_mine_15M_8e34479c"}, (sig(CLOSE_LONG, "SOLUSDT"),)),
     Example("wundertrading", {"code": "exit-all", "reduceOnly": True}, (sig(CLOSE),)),
+    Example("wundertrading", "ENTER-SHORT_KUCOIN_ETH-USDT_My bot_5M_744bde7b7594b117\n", (sig(OPEN_SHORT, "ETHUSDT"),)),
+    Example("wundertrading", "EXIT-LONG_BINANCE_MULTIPLE-PAIRS_mine_5M_744bde7b7594b117", (sig(CLOSE_LONG),)),
     # --- Finandy: an opposite signal only closes; a strategy's own position side turns
     Example("finandy", {"name": "Hook", "secret": SECRET, "side": "sell", "symbol": "SOLUSDT"},
             (sig(OPEN_SHORT, "SOLUSDT", turns=False),)),
@@ -224,6 +226,8 @@ EXAMPLES = (
                       "units": 5}, (sig(OPEN_SHORT, size=size(SizeUnit.PCT_EQUITY, "5")),)),
     Example("tvhub", {"pair": "BTCUSDT", "token": SECRET, "isBuy": True, "useFixedSize": True, "fixedQuoteSize": 80},
             (sig(OPEN_LONG, size=quote("80")),)),
+    Example("tvhub", {"exchange": "bybit-testnet", "pair": "BTCUSDT", "token": SECRET, "isSell": True,
+                      "fixedQuoteSize": "80"}, (sig(OPEN_SHORT, size=quote("80")),)),
     Example("tvhub", {"pair": "BTCUSDT", "token": SECRET, "isClose": True, "unitsType": "percentPosition",
                       "units": "25"}, (sig(Action.REDUCE, size=share("25")),)),
     Example("tvhub", {"pair": "BTCUSDT", "token": SECRET, "isBuy": False, "isSell": False, "closeShort": True},
@@ -276,6 +280,15 @@ EXAMPLES = (
     Example("okx", {"id": "TP", "action": "buy", "marketPosition": "short", "prevMarketPosition": "short",
                     "instrument": "BTCUSDT.P", "signalToken": SECRET, "investmentType": "percentage_position",
                     "amount": "30"}, (sig(Action.REDUCE_SHORT, size=share("30"), max_age_s=60),)),
+    # a share of the balance is the order's own size, whatever the chart counts
+    Example("okx", {"id": "Short", "action": "sell", "marketPosition": "short", "prevMarketPosition": "long",
+                    "marketPositionSize": "1", "prevMarketPositionSize": "2", "instrument": "BTCUSDT.P",
+                    "signalToken": SECRET, "investmentType": "percentage_balance", "amount": "30"},
+            (sig(OPEN_SHORT, previous=LONG, size=size(SizeUnit.PCT_EQUITY, "30"), max_age_s=60),)),
+    Example("okx", {"id": "Long 2", "action": "buy", "marketPosition": "long", "prevMarketPosition": "long",
+                    "instrument": "BTCUSDT.P", "signalToken": SECRET, "investmentType": "percentage_balance",
+                    "amount": "5"},
+            (sig(Action.ADD, previous=LONG, size=size(SizeUnit.PCT_EQUITY, "5"), max_age_s=60),)),
     Example("okx", {"action": "EXIT_SHORT", "instrument": "BTC-USDT-SWAP", "signalToken": SECRET, "timestamp": SENT},
             (sig(CLOSE_SHORT, sent_at=AT, max_age_s=60),)),
     # --- Alertatron
@@ -296,6 +309,8 @@ EXAMPLES = (
     Example("alertatron", "Bybit(BTCUSDT) { market(position=-2); } #bot", (sig(SHORT, size=base("2")),)),
     Example("alertatron", "Bybit(BTCUSDT) { market(side=sell, amount=50%p, reduceOnly=true); }",
             (sig(Action.REDUCE_LONG, size=share("50")),)),
+    Example("alertatron", "BTC broke out\nBybit(BTCUSDT) { market(position=0); }\nBybit(ETHUSDT) {\n"
+            "  market(side=buy, amount=0.5);\n}\n#bot", (sig(FLAT), sig(OPEN_LONG, "ETHUSDT", size=base("0.5")))),
     # --- OctoBot
     Example("octobot", "EXCHANGE=BYBIT;SYMBOL=BTCUSDT.P;SIGNAL=SELL;VOLUME=10%;LEVERAGE=3;STOP_PRICE=2%",
             (sig(OPEN_SHORT, size=size(SizeUnit.PCT_EQUITY, "10"), leverage=D(3),
@@ -358,6 +373,10 @@ EXAMPLES = (
             (sig(OPEN_SHORT, "SOLUSDT", size=base("3"), leverage=D(2)),)),
     Example("poabot", {"password": SECRET, "base": "SOL", "quote": "USDT.P", "side": "close/buy", "percent": "40"},
             (sig(Action.REDUCE_SHORT, "SOLUSDT", size=share("40")),)),
+    Example("poabot", {"password": SECRET, "base": "SOL", "quote": "USDT.P", "side": "entry/sell", "amount": "NaN",
+                       "percent": "8", "price": "NaN", "leverage": "NaN", "stop_price": "160", "profit_price": "120"},
+            (sig(OPEN_SHORT, "SOLUSDT", size=size(SizeUnit.PCT_EQUITY, "8"), exits=Exits(
+                stop_loss=stop(price="160"), take_profit=(rung(price="120"),))),)),
     Example("poabot", {"password": SECRET, "base": "SOL", "quote": "USDT.P", "side": "entry/buy", "percent": 15},
             (sig(OPEN_LONG, "SOLUSDT", size=size(SizeUnit.PCT_EQUITY, "15")),)),
     # --- others whose shapes are in use

@@ -97,7 +97,19 @@ def post(**more: Any) -> dict[str, Any]:
         (post(quantityType="risk_percent"), "not_supported_yet", "quantityType"),
         ("SYMBOL=BTCUSDT\nSIGNAL=BUY\nVOLUME=10s%", "bad_size", "VOLUME"),
         ("SYMBOL=BTCUSDT\nSIGNAL=BUY\nSTOP_PRICE=100d", "not_supported_yet", "STOP_PRICE"),
+        ({"password": SECRET, "base": "SOL", "quote": "USDT.P", "side": "entry/buy", "amount": "NaN",
+          "percent": "NaN"}, "bad_size", "amount"),
         # what would turn into another trade if it was left out
+        ({"password": SECRET, "base": "SOL", "quote": "USDT.P", "side": "entry/buy", "cost": "50"},
+         "not_supported_yet", "cost"),
+        (post(test=True), "not_supported_yet", "test"),
+        (post(delay=30), "not_supported_yet", "delay"),
+        (okx(action="sell", marketPosition="long", prevMarketPosition="long", marketPositionSize="1",
+             prevMarketPositionSize="2", investmentType="percentage_balance", amount="50"), "not_supported_yet",
+         "investmentType"),
+        (state(alert_message=[{"stop_loss_price": "60000"}]), "not_supported_yet", "alert_message"),
+        (state(stop_price="60000"), "unknown_format", "stop_price"),
+        ({"symbol": "BTCUSDT", "action": "buy", "trailing_stop": "1%"}, "unknown_format", "trailing_stop"),
         (wunder(trailingStop={"x": 1}), "not_supported_yet", "trailingStop"),
         (wunder(stopLoss={"priceDeviation": 0.01, "trailing": True}), "not_supported_yet", "stopLoss.trailing"),
         (post(takeProfit={"percents": 1}), "not_supported_yet", "takeProfit.percents"),
@@ -176,6 +188,9 @@ def post(**more: Any) -> dict[str, Any]:
         ({"action": "fly", "uuid": "b"}, "bad_action", "action"),
         # other markets
         (okx(instrument="BTC-USD-SWAP"), "wrong_market", "instrument"),
+        (altrady(action="open", symbol="BYBI_USD_BTC"), "wrong_market", "symbol"),
+        (tvhub(exchange="bybit-spot", isSell=True, units=1), "wrong_market", "exchange"),
+        (tvhub(exchange="binance-futures-coin-testnet", isBuy=True, units=1), "wrong_market", "exchange"),
         ({"key": SECRET, "symbol": "ETHUSD", "side": "Buy", "qty": 1, "close_position": "False"}, "wrong_market",
          "symbol"),
         # a list of orders in two formats
@@ -187,6 +202,8 @@ def post(**more: Any) -> dict[str, Any]:
         (okx(timestamp="{{timenow}}"), "unfilled_placeholder", "timestamp"),
         (wunder(amountPerTrade="{{strategy.order.contracts}}"), "unfilled_placeholder", "amountPerTrade"),
         (post(quantity="{{strategy.order.contracts}}"), "unfilled_placeholder", "quantity"),
+        ({"code": "{{strategy.order.comment}}"}, "unfilled_placeholder", "code"),
+        (state(alert_message="{{strategy.order.alert_message}}"), "unfilled_placeholder", "alert_message"),
     ],
 )  # fmt: skip
 def test_what_is_refused_names_its_field(body: Body, code: str, field: str | None) -> None:
@@ -195,6 +212,16 @@ def test_what_is_refused_names_its_field(body: Body, code: str, field: str | Non
     assert (refused.value.code, refused.value.field) == (code, field), refused.value.detail
     assert refused.value.code in set(AlertCode)
     assert SECRET not in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"), [("qty", '"size": {"base"'), ("sl", '"stop_loss": {'), ("pair", '"symbol": "')]
+)
+def test_a_field_of_others_in_an_alert_typed_by_hand_is_told_in_our_words(name: str, ours: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read(raw({"symbol": "BTCUSDT", "action": "buy", name: "1"}), "", path_secret=None)
+    assert (refused.value.code, refused.value.field) == ("unknown_format", name)
+    assert ours in refused.value.detail
 
 
 def test_an_offset_of_signals_lite_is_in_per_cent() -> None:

@@ -159,6 +159,27 @@ def test_people_write_actions_in_many_ways(word: str, action: Action) -> None:
 
 
 @pytest.mark.parametrize(
+    ("action", "side", "meant"),
+    [
+        ("close", "long", Action.CLOSE_LONG),
+        ("exit", "Short", Action.CLOSE_SHORT),
+        ("open", "short", Action.OPEN_SHORT),
+        ("reduce", "long", Action.REDUCE_LONG),
+        ("buy", "long", Action.OPEN_LONG),
+        (None, "sell", Action.OPEN_SHORT),
+    ],
+)
+def test_a_side_in_a_field_of_its_own_says_which_position_is_meant(
+    action: str | None, side: str, meant: Action
+) -> None:
+    size = {"base": 1} if meant in (Action.OPEN_LONG, Action.OPEN_SHORT) else {"pct_position": 50}
+    body: dict[str, object] = {"symbol": "BTCUSDT", "side": side, "size": size}
+    wish = signal(body if action is None else {**body, "action": action})
+    halves = {Action.CLOSE_LONG: Action.REDUCE_LONG, Action.CLOSE_SHORT: Action.REDUCE_SHORT}
+    assert (wish.action, wish.target) == (halves.get(meant, meant), None)
+
+
+@pytest.mark.parametrize(
     ("extra", "size"),
     [
         ({"size": {"base": "0.01"}}, base("0.01")),

@@ -130,7 +130,7 @@ def test_formats_are_named_or_guessed() -> None:
     assert refusal(b"buy BTCUSDT.P QTY:1", "native").code == "not_json"
     assert refusal(b"buy BTCUSDT.P QTY:1", "alertatron").code == "unknown_format"
     # a strategy that says which format it takes: unknown names are ignored
-    assert read(json.dumps({**GOOD, "side": "?"}).encode(), "", "native", path_secret=None).format == "native"
+    assert read(json.dumps({**GOOD, "sentiment": "?"}).encode(), "", "native", path_secret=None).format == "native"
 
 
 @pytest.mark.parametrize("name", ["secret", "passphrase", "password", "key", "token"])

@@ -84,6 +84,7 @@ def test_spellings_of_one_instrument(text: str, symbol: str) -> None:
         ("A" * 61, "bad_symbol", "can't be read"),
         ("BTCUSDT;DROP", "bad_symbol", "can't be read"),
         ("_USDT_BTC", "bad_symbol", "can't be read"),
+        ("BYBI_USD_BTC", "wrong_market", "quoted in USD"),
         ("BYBI_BTC_USDT", "bad_symbol", "can't be read"),
     ],
 )

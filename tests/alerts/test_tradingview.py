@@ -156,8 +156,41 @@ def test_the_order_alone_is_the_old_size_and_the_new_one_together(before: dict[s
 
 
 @pytest.mark.parametrize(
+    ("body", "target", "previous", "size"),
+    [
+        ({"position": "flat"}, FLAT, None, None),
+        ({"position": "0"}, FLAT, None, None),
+        ({"position": "-1", "previous_position": "Long"}, SHORT, LONG, "1"),
+        ({"position": -1, "prev_position": "long", "prev_position_size": "2"}, SHORT, LONG, "1"),
+        ({"position": "short", "previous_position": "long", "previous_position_size": "2"}, SHORT, LONG, "1"),
+    ],
+)
+def test_a_position_is_a_side_or_a_signed_size(
+    body: dict[str, object], target: Target, previous: Target | None, size: str | None
+) -> None:
+    signal = reading({"ticker": "SOLUSDT.P", "action": "sell", "contracts": "3", **body}).signal
+    assert (signal.target, signal.previous) == (target, previous)
+    assert (None if signal.size is None else signal.size.value) == (None if size is None else D(size))
+
+
+def test_a_message_without_quotes_around_its_placeholder_is_read_the_same() -> None:
+    inside = {"stop_loss_price": "1.5", "leverage": 4, "order_type": "enter_long"}
+    body = flat("flat 0", "long 2", "buy")
+    as_text, as_object = (reading({**body, "alert_message": told}).signal for told in (json.dumps(inside), inside))
+    assert as_object == as_text
+    assert as_object.exits.stop_loss == StopLoss(price=D("1.5"))
+
+
+def test_a_message_that_was_not_filled_keeps_nothing_from_being_closed() -> None:
+    body = flat("long 2", "flat 0", "sell", alert_message="{{strategy.order.alert_message}}")
+    assert reading(body).signal.target is FLAT
+
+
+@pytest.mark.parametrize(
     ("body", "code", "field"),
     [
+        ({"action": "sell", "position": "{{strategy.position_size}}"}, "unfilled_placeholder", "position"),
+        ({"action": "sell", "position": "long", "position_size": "-1"}, "contradiction", "position_size"),
         ({"contracts": "2", "market_position": "long"}, "missing_field", "market_position_size"),
         ({"action": "sell", "market_position": "long"}, "missing_field", "market_position_size"),
         ({"action": "sell", "market_position_size": "2"}, "missing_field", "market_position"),

@@ -853,6 +853,16 @@ def test_a_whole_order_counts_what_it_closes(held: str, opened: str) -> None:
     assert opening.qty == D(opened)
 
 
+def test_a_whole_order_that_turned_what_is_not_held_opens_nothing() -> None:
+    """The chart's 10 may be 5 old and 5 new: from flat it would be twice what was meant."""
+    wish = signal(Action.OPEN_SHORT, previous=Target.LONG, size=base("10"), whole_order=True)
+    plan = decide(wish, RULES, situation("flat"))
+    assert (plan.legs, plan.refusal and plan.refusal.code) == ((), Outcome.NO_SIZE)
+    assert plan.missed
+    turned = decide(wish, RULES, situation("long 4"))
+    assert [leg.qty for leg in turned.legs if isinstance(leg, Open)] == [D(6)]
+
+
 def test_a_whole_order_that_is_used_up_by_the_close_opens_nothing() -> None:
     wish = signal(Action.OPEN_SHORT, size=base("3"), whole_order=True)
     plan = decide(wish, RULES, situation("long 4"))
