@@ -166,18 +166,24 @@ class Gaps:
 
     def _replay(self, feed: Feed, symbol: str, waiting: list[tuple[datetime, Level]], trades: list[Trade]) -> None:
         """Play the missed trades to a copy of the book, each level from its own moment on."""
-        copy, waiting = LevelBook(), list(waiting)
+        copy, judged, waiting = LevelBook(), [level for _, level in waiting], list(waiting)
         for trade in trades:
             at = instant(trade.at_ms)
             while waiting and waiting[0][0] < at:
                 copy.arm(waiting.pop(0)[1])
             for level in copy.on_price(trade.price):
                 self._fire_missed(feed, symbol, level, trade.price, trade.trade_id)
+        book, moved = feed.books[TriggerBy.LAST].get(symbol), False
+        if not trades or book is None:
+            return
         for level in copy.levels():
             if self._current(level) is not None and level.extreme is not None:
-                feed.books[TriggerBy.LAST][symbol].advance(level.id, level.extreme)
-        if trades:
-            feed.judged_to(trades[-1])
+                moved |= book.advance(level.id, level.extreme)
+        if moved and feed.judged_ms.get(symbol, 0) > trades[-1].at_ms:
+            # What was heard after these was judged before anybody knew of that extreme.
+            self.inspections[feed, symbol].again = True
+        if sum(self._current(level) is not None for level in judged) == len(book):
+            feed.judged_to(trades[-1])  # else the stream, which may lag behind, has yet to tell the other levels
 
     def _fire_missed(self, feed: Feed, symbol: str, level: Level, price: Decimal | None, trade_id: str | None) -> None:
         current = self._current(level)
