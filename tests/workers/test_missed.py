@@ -53,7 +53,7 @@ class Watched:
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self.exchange = Exchange()
-        self.began_ms = int(time.time() * 1000) - 10_000
+        self.began_ms = int(time.time()) // 60 * 60_000 - 30_000  # in the middle of a minute
         self.armed: dict[UUID, Armed] = {}
         self.fired: list[tuple[int, Decimal | None]] = []
         self.gaps = Gaps(
@@ -145,3 +145,74 @@ async def test_what_was_heard_while_the_exchange_was_asked_is_judged_by_the_extr
     watched.gaps.inspect_all(watched.feed)
     await watched.inspected()
     assert watched.fired == [(1, D("100.9"))], watched.extreme(level)
+
+
+# Where trades do not reach back: minutes
+
+
+def minutes(watched: Watched, *prices: tuple[object, object, object]) -> list[Candle]:
+    """(high, low, close) of whole minutes, the first of them the one in which the test's time begins."""
+    first = instant(watched.began_ms // 60_000 * 60_000)
+    return [
+        Candle(start=first + number * timedelta(minutes=1), high=D(str(high)), low=D(str(low)), close=D(str(close)))
+        for number, (high, low, close) in enumerate(prices)
+    ]
+
+
+async def judged_by_minutes(watched: Watched, *prices: tuple[object, object, object]) -> None:
+    watched.exchange.trades, watched.exchange.candles = None, minutes(watched, *prices)
+    watched.exchange.last = watched.exchange.candles[-1].close
+    watched.gaps.inspect_all(watched.feed)
+    await watched.inspected()
+
+
+async def test_a_trailing_stop_has_followed_the_highs_of_the_minutes(watched: Watched) -> None:
+    level = watched.arm(1, LevelKind.TRAILING_STOP, at_s=-600, distance_pct=D(1), extreme=D(100))
+    await judged_by_minutes(watched, (110, "99.5", "109.5"))
+    assert watched.fired == []
+    assert watched.extreme(level) == 110
+
+
+@pytest.mark.parametrize(
+    ("kind", "exits", "told", "fires"),
+    [
+        ("trailing_stop", {"extreme": D(100)}, [(110, 100, "109.5"), (109, 108, 109)], "108.9"),  # a later minute's low
+        ("trailing_stop", {"extreme": D(100)}, [(110, 100, "108.5"), (109, "108.95", 109)], "108.9"),  # its last price
+        ("trailing_stop", {"extreme": D(100)}, [(110, 98, 109)], "99"),  # by what it had been before
+        ("trailing_stop", {"activation_price": D(105)}, [(110, 90, 109)], None),  # the low may have come first
+        ("trailing_stop", {"activation_price": D(105)}, [(110, 100, 109.5), (109, 108, 109)], "108.9"),
+        ("trailing_stop", {"activation_price": D(105)}, [(104, 90, 100), (103, 80, 100)], None),  # it sleeps
+        ("break_even", {"activation_price": D(105), "price": D(101)}, [(106, 100, 104)], None),
+        ("break_even", {"activation_price": D(105), "price": D(101)}, [(106, 100, 104), (104, 101, 102)], "101"),
+    ],
+)  # fmt: skip
+async def test_of_minutes_only_what_came_surely_afterwards_fires(
+    watched: Watched, kind: str, exits: dict[str, Any], told: list[tuple[object, object, object]], fires: str | None
+) -> None:
+    if kind == "trailing_stop":
+        exits = {"distance_pct": D(1), **exits}
+    watched.arm(1, LevelKind(kind), at_s=-600, **exits)
+    await judged_by_minutes(watched, *told)
+    assert watched.fired == ([] if fires is None else [(1, D(fires))])
+
+
+async def test_a_stop_and_a_target_in_one_minute_fire_the_stop(watched: Watched) -> None:
+    watched.arm(1, LevelKind.TAKE_PROFIT, at_s=-600, price=D(102))
+    watched.arm(2, LevelKind.STOP_LOSS, at_s=-600, price=D(98))
+    await judged_by_minutes(watched, (103, 97, 100))
+    assert watched.fired == [(2, D(98)), (1, D(102))], "the watcher takes the target out of the book"
+
+
+async def test_a_stop_that_was_judged_until_the_middle_of_a_minute_is_judged_by_the_whole_of_it(
+    watched: Watched,
+) -> None:
+    """Bybit lists the last thousand trades: less than a second of a crash. What it had seen of the minute before did
+    not fire it, so what would fire it came afterwards.
+    """
+    watched.arm(1, LevelKind.STOP_LOSS, at_s=-600, price=D(99))
+    watched.arm(2, LevelKind.TRAILING_STOP, at_s=-600, distance=D(5), extreme=D(104))
+    watched.arm(3, LevelKind.STOP_LOSS, at_s=0, price=D("99.5"))
+    watched.hear(100, 0)
+    watched.feed.begin_gap()
+    await judged_by_minutes(watched, (104, 98, 100))
+    assert watched.fired == [(1, D(99))]
