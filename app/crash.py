@@ -37,6 +37,7 @@ POINTS: Final[dict[str, str]] = {
     "settle.before_commit": "fills, position and levels are written, and their transaction is not committed",
     "settle.after_commit": "fills, position and levels are committed, and nobody was rung for",
     "fire.before_send": "a level was crossed, its close is about to leave",
+    "fire.written": "a level's close has left from within the tick, and nothing else knows of it",
     "fire.sent": "a level's close was answered, and nothing of it is recorded",
     "fire.recorded": "the fire is recorded, its fills are not settled and its rest is not followed up",
     "reconcile.fetched": "fills that nobody had seen were fetched, and are not settled",

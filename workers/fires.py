@@ -39,8 +39,9 @@ async def fire(
     inherited_at: float | None,
     close: Close | None = None,
     on_sending: Callable[[], None] = lambda: None,
-) -> None:
-    """Send the close that was committed with the level, and see it recorded.
+) -> bool:
+    """Send the close that was committed with the level, and see it recorded. False: the level is armed no more, and
+    nothing was sent.
 
     `inherited_at` is when (monotonic) the level was taken over from another watcher; None: it was armed under our own
     lease, so nobody else can have sent it. `close` is what was made of it in the tick itself. `on_sending` is called if
@@ -54,7 +55,7 @@ async def fire(
             # The wait was long: the level may stand for another quantity by now, or for nothing any more.
             current = await _as_armed_now(resources, one)
             if current is None:
-                return
+                return False
             one = current
         if close is None or close.placing is None:
             on_sending()
@@ -66,7 +67,7 @@ async def fire(
     while True:
         try:
             await protect.follow_up(resources, connected, fired)
-            return
+            return True
         except Exception as error:
             event(log, logging.ERROR, "fire not recorded yet", symbol=one.symbol, kind=one.level.kind,
                   error=repr(error))  # fmt: skip

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from app.domain.level import Level, LevelKind, TriggerBy, would_fire
+from app.domain.level import Level, TriggerBy
 from app.domain.level_book import LevelBook
+from app.domain.order import PositionSide
 from app.domain.outliers import SPAN_MS, Sieve, confirms
 from app.errors import LevelheadError, Transient
 from app.log import event
 from app.store.levels import Armed
-from app.venues.base import Trade, Venue
+from app.venues.base import Candle, Trade, Venue
 from app.venues.numbers import instant
 from workers.feed import Feed, Gap, OnCrossed
 from workers.stop import heed_cancellation
@@ -43,6 +44,16 @@ class Inspection:
         known = self.waiting.get(level.id)
         if known is None or known[1].armed_at != level.armed_at:
             self.waiting[level.id] = (since, level)
+
+
+def _told_from(since: datetime, level: Level) -> datetime:
+    """From when on minutes tell of a level that is judged since then: minutes that began later.
+
+    The one before too, if the level stood as it is all the time: what of it was judged did not fire or wake it, so what
+    does so came afterwards. What follows the price, or woke, may have done so in that minute.
+    """
+    minute = since.replace(second=0, microsecond=0)
+    return since if level.extreme is not None else max(level.armed_at, minute)
 
 
 class Gaps:
@@ -146,12 +157,8 @@ class Gaps:
             if trades is not None:
                 self._replay(feed, symbol, waiting, await self._believed(feed, symbol, since, trades))
             else:
-                # A minute in which a level's time began also shows prices from before: only whole minutes count.
-                for candle in await venue.candles_since(symbol, since):
-                    judged = [level for since, level in waiting if since <= candle.start]
-                    crossed = [level for level in judged if would_fire(level, candle.high, candle.low)]
-                    for level in sorted(crossed, key=lambda level: level.kind is LevelKind.TAKE_PROFIT):
-                        self._fire_missed(feed, symbol, level, level.trigger_price, None)
+                told = sorted(((_told_from(*pair), pair[1]) for pair in waiting), key=lambda pair: pair[0])
+                self._replay_minutes(feed, symbol, told, await venue.candles_since(symbol, told[0][0]))
         asked_at = time.monotonic()
         feed.on_quote(symbol, await venue.quote(symbol), TriggerBy, asked_at)
         return self._may_fire()
@@ -174,18 +181,44 @@ class Gaps:
 
     def _replay(self, feed: Feed, symbol: str, waiting: list[tuple[datetime, Level]], trades: list[Trade]) -> None:
         """Play the missed trades to a copy of the book, each level from its own moment on."""
-        copy, waiting = LevelBook(), list(waiting)
+        copy, judged, waiting = LevelBook(), [level for _, level in waiting], list(waiting)
         for trade in trades:
             at = instant(trade.at_ms)
             while waiting and waiting[0][0] < at:
                 copy.arm(waiting.pop(0)[1])
             for level in copy.on_price(trade.price):
                 self._fire_missed(feed, symbol, level, trade.price, trade.trade_id)
+        book, moved = feed.books[TriggerBy.LAST].get(symbol), False
+        if not trades or book is None:
+            return
         for level in copy.levels():
             if self._current(level) is not None and level.extreme is not None:
-                feed.books[TriggerBy.LAST][symbol].advance(level.id, level.extreme)
-        if trades:
-            feed.judged_to(trades[-1])
+                moved |= book.advance(level.id, level.extreme)
+        if moved and feed.judged_ms.get(symbol, 0) > trades[-1].at_ms:
+            # What was heard after these was judged before anybody knew of that extreme.
+            self.inspections[feed, symbol].again = True
+        if sum(self._current(level) is not None for level in judged) == len(book):
+            feed.judged_to(trades[-1])  # else the stream, which may lag behind, has yet to tell the other levels
+
+    def _replay_minutes(
+        self, feed: Feed, symbol: str, waiting: list[tuple[datetime, Level]], candles: list[Candle]
+    ) -> None:
+        """The same with whole minutes. None tells the order of its prices: what is worst for a level is taken as the
+        first, so that none fires by an extreme that may have come later, and only the last price comes after all.
+        """
+        book = feed.books[TriggerBy.LAST].get(symbol, LevelBook())
+        for side in PositionSide:
+            copy, left = LevelBook(), [pair for pair in waiting if pair[1].side is side]
+            for candle in candles:
+                while left and left[0][0] <= candle.start:
+                    copy.arm(left.pop(0)[1])
+                worst, best = (candle.low, candle.high) if side is PositionSide.LONG else (candle.high, candle.low)
+                for price in (worst, best, candle.close):
+                    for level in copy.on_price(price):
+                        self._fire_missed(feed, symbol, level, level.trigger_price, None)
+            for level in copy.levels():
+                if self._current(level) is not None and level.extreme is not None:
+                    book.advance(level.id, level.extreme)
 
     def _fire_missed(self, feed: Feed, symbol: str, level: Level, price: Decimal | None, trade_id: str | None) -> None:
         current = self._current(level)

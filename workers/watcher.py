@@ -393,9 +393,10 @@ class Watcher:
             for other in list(self.of_position.get(level.position_id, ())):
                 self._disarm(other)
 
-    async def _fire(self, level: Level, work: Callable[[], Awaitable[None]]) -> None:
+    async def _fire(self, level: Level, work: Callable[[], Awaitable[bool]]) -> None:
         try:
-            await work()
+            if not await work():
+                self.fired.discard(level.id)  # it may be armed again
         except asyncio.CancelledError:
             self.fired.discard(level.id)  # if its shard is ours again, it is inherited like any other
             raise

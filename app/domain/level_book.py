@@ -81,16 +81,18 @@ class LevelBook:
         self._trails[level.side.sign].remove(level_id)
         self._unbind()
 
-    def advance(self, level_id: UUID, extreme: Decimal) -> None:
-        """An extreme that was found elsewhere; it counts if it is better than the level's own."""
+    def advance(self, level_id: UUID, extreme: Decimal) -> bool:
+        """An extreme that was found elsewhere; whether it counts: if it is better than the level's own."""
         level = self._levels.get(level_id)
         if level is None:
-            return
+            return False
         level = self._current(level)
-        if level.extreme != _better(level.side, extreme, level.extreme):
-            self.disarm(level_id)
-            self._move(_with_extreme(level, extreme))
-            self._place(self._levels[level_id])
+        if level.extreme == _better(level.side, extreme, level.extreme):
+            return False
+        self.disarm(level_id)
+        self._move(_with_extreme(level, extreme))
+        self._place(self._levels[level_id])
+        return True
 
     def on_price(self, price: Decimal) -> list[Level]:
         """The levels that this price fires, in the order in which they are to be carried out; they leave the book.

@@ -256,7 +256,10 @@ def fire_now(resources: Resources, connected: Connected, symbol: str, close: Pre
     """
     sent_at = resources.now()
     crash.point("fire.before_send", symbol)
-    return Close(sent_at=sent_at, placing=road.place_now(connected, close, sent_at))
+    placing = road.place_now(connected, close, sent_at)
+    if placing is not None:
+        crash.point("fire.written", symbol)
+    return Close(sent_at=sent_at, placing=placing)
 
 
 async def fire(

@@ -9,7 +9,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from tests.chaos.lives import ONE, WITHIN_S, Book, Lives, asked_for, life, living
+from tests.chaos.lives import ONE, TRIES, WITHIN_S, Book, Lives, asked_for, life, living
 from tests.chaos.support import Chaos, held_there
 from tests.support.desk import crossed
 
@@ -147,6 +147,24 @@ async def test_29_a_crash_between_the_crossing_and_its_close_is_resumed(book: Bo
     await book.becomes(status="closed", close_reason="stop_loss")
     await book.sound()
     assert await book.traded() == OPENED_AND_CLOSED
+
+
+@life
+async def test_29_a_crash_right_after_the_close_of_a_target_was_written_is_asked_about(book: Book) -> None:
+    """The next watcher inherits the level, and cannot know that its close has left: the exchange can."""
+    for _ in range(TRIES):
+        await book.opens(size={"base": "2"}, take_profit=[{"pct": 5, "fraction": 0.5}])
+        await book.sound()
+        await book.storm()
+        book.arm("fire.written")
+        await book.price("105.1", "100")
+        await book.becomes(status="open", qty="1")
+        await book.sound()
+        assert await book.traded() == [("Buy", "2"), ("Sell", "1")]
+        if book.chaos.crashes.was_hit("fire.written", book.symbol):
+            return
+        await book.begin_anew()
+    raise AssertionError(f"{TRIES} times a neighbour's crash was faster")
 
 
 @life

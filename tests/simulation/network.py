@@ -98,12 +98,21 @@ class Network:
     ) -> Callable[[], Awaitable[T]] | None:
         """It has left when this returns, and its answer is asked for once; None: nothing has left.
 
-        Nobody dies in between: that is one step with what comes before it.
+        The sender may be killed right after: then what it has left to do in this turn comes to nothing.
         """
         world, loop = self.world, self.world.loop
-        if loop.now - signed > RECV_WINDOW_S or (not world.calm and loop.now < self.away_until[account]):
+        too_late = loop.now - signed > RECV_WINDOW_S
+        if proc.dead or too_late or (not world.calm and loop.now < self.away_until[account]):
             return None
         world.say(proc.name, name, "at once")
+        answer = self._left(proc, account, name, what, signed)
+        proc.may_die(f"{name}: written")
+        return answer
+
+    def _left(
+        self, proc: Proc, account: int, name: str, what: Callable[[], T], signed: float
+    ) -> Callable[[], Awaitable[T]]:
+        world, loop = self.world, self.world.loop
         if world.strikes("lost"):
             return partial(self._fail, proc, name, "lost", sure=0.0)
         arrives, waits = world.chance.random() * ON_THE_WAY_S, TIMEOUT_S

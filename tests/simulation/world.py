@@ -148,18 +148,22 @@ class Proc:
         self.stopped_until = self.world.loop.now + seconds
         self.world.injected(self.name, f"stopped for {seconds:.2f} s", until=self.stopped_until + RECOVERY_S)
 
+    def may_die(self, name: str) -> None:
+        """Die here, if it is time."""
+        if self._kill_in is not None and not self.dead and name.startswith(self._kill_at):
+            self._kill_in -= 1
+            if self._kill_in < 0:
+                self._kill_in = None
+                self.world.injected(self.name, "dies at", name)
+                self.kill()
+
     async def step(self, name: str) -> None:
         """Something is about to leave the process. Returns if it still lives then, and after it was continued."""
         world = self.world
         if world.over:
             raise asyncio.CancelledError
         world.steps += 1
-        if self._kill_in is not None and not self.dead and name.startswith(self._kill_at):
-            self._kill_in -= 1
-            if self._kill_in < 0:
-                self._kill_in = None
-                world.injected(self.name, "dies at", name)
-                self.kill()
+        self.may_die(name)
         draw = self._delays.random()
         seconds = draw * STEP_S
         if not world.calm and "slow" in world.plan.rates and world.strikes("slow") and not self.in_transaction():

@@ -89,6 +89,30 @@ async def test_a_ladder_closes_in_parts_and_the_stop_follows(house: House) -> No
     assert stops == [], "nothing may rest at the exchange after the end"
 
 
+async def test_an_inherited_target_that_was_taken_away_and_named_again_fires(house: House) -> None:
+    """While it was asked whether the watcher before had sent its close."""
+    ladder = [{"pct": "0.5", "fraction": "0.4"}]
+    async with watching(house) as watcher:
+        await house.alert(**LONG, take_profit=ladder)
+        await armed(watcher, 2)
+        [target] = [one for one in watcher.armed.values() if one.level.kind == "take_profit"]
+        shard = watcher.shares.of("BTCUSDT")
+        assert shard is not None
+        shard.inherited, shard.taken_at = None, shard.taken_at - 60
+        bell, house.resources.bell.on_levels = house.resources.bell.on_levels, None
+        await house.resources.pool.execute("UPDATE levels SET status = 'disarmed' WHERE id = $1", target.level.id)
+        watcher.fire(target.level, D("60300"), None)
+
+        async def came_to_nothing() -> bool:
+            return not watcher.in_flight
+
+        await eventually(came_to_nothing, what="a look at what is armed")
+        assert len(await house.sent()) == 1
+        house.resources.bell.on_levels = bell
+        await house.alert(symbol="BTCUSDT", action="set_exits", take_profit=ladder)
+        await armed(watcher, 2)
+
+
 async def test_a_trailing_stop_follows_and_fires(house: House) -> None:
     async with watching(house) as watcher:
         await house.alert(
