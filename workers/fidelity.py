@@ -41,7 +41,7 @@ class Fidelity:
                     break
             else:
                 return trades  # nearly always
-        return self._sifted(symbol, trades)
+        return self._sifted(symbol, trades, sieve, last)
 
     def holds(self, symbol: str) -> bool:
         """Whether something is held back."""
@@ -101,13 +101,20 @@ class Fidelity:
             self._deny(symbol, price)
         return believed
 
-    def _sifted(self, symbol: str, trades: Sequence[Trade]) -> Sequence[Trade]:
-        last, mark = self._last.get(symbol), self._marks.get(symbol)
+    def _sifted(
+        self, symbol: str, trades: Sequence[Trade], sieve: Sieve[Trade] | None, last: tuple[Decimal, int] | None
+    ) -> Sequence[Trade]:
         if last is not None:
-            trades = self._in_time(symbol, trades, last[1])
+            oldest_ms = last[1] - LATE_MS
+            for trade in trades:
+                if trade.at_ms < oldest_ms:
+                    trades = self._in_time(symbol, trades, last[1])
+                    break
         if not trades:
             return trades
-        sieve = self._sieves.setdefault(symbol, Sieve())
+        if sieve is None:
+            sieve = self._sieves[symbol] = Sieve()
+        mark = self._marks.get(symbol)
         held = sieve.held[-1] if sieve.held else None
         known = None if mark is None else mark[0]
         # The first of a symbol has to be near its mark price, or what was asked for, if one of them is known.
@@ -121,7 +128,7 @@ class Fidelity:
 
     def _in_time(self, symbol: str, trades: Sequence[Trade], last_ms: int) -> Sequence[Trade]:
         found = [trade for trade in trades if trade.at_ms >= last_ms - LATE_MS]
-        if len(found) == len(trades) or last_ms > time.time() * 1000 + AHEAD_MS:
+        if last_ms > time.time() * 1000 + AHEAD_MS:
             return trades
         late_ms = last_ms - min(trade.at_ms for trade in trades)
         self._say(symbol, "trades of the past are not judged", late_ms=late_ms)

@@ -127,23 +127,28 @@ class LevelBook:
 
     def _look(self, price: Decimal) -> list[Level]:
         """`on_price` where more may happen, if it is not the groups in front alone that have to be asked."""
-        if self._share(price):
+        if self._down < price < self._up and self._share(price):
             return []
         sides = (1, price), (-1, -price)
         for sign, value in sides:
-            for level_id in self._waking[sign].pop(value, self._entries):
-                self._trails[sign].remove(level_id)  # where it is one whose callback shrinks
-                self._move(_with_extreme(self._levels[level_id], price))
-                self._place(self._levels[level_id])
+            if self._waking[sign]:
+                for level_id in self._waking[sign].take(value, self._entries):
+                    self._trails[sign].remove(level_id)  # where it is one whose callback shrinks
+                    self._move(_with_extreme(self._levels[level_id], price))
+                    self._place(self._levels[level_id])
         crossed: list[Level] = []
         for sign, value in sides:
-            crossed += [self._levels[level_id] for level_id in self._firing[sign].pop(value, self._entries)]
-            self._trails[sign].advance(value)
-            crossed += [self._current(self._levels[level_id]) for level_id in self._trails[sign].take(value)]
-        fired = self._fire(crossed) if crossed else []
+            if self._firing[sign]:
+                crossed += [self._levels[level_id] for level_id in self._firing[sign].take(value, self._entries)]
+            trail = self._trails[sign]
+            if trail.stops:
+                trail.advance(value)
+                crossed += [self._current(self._levels[level_id]) for level_id in trail.take(value)]
+        if crossed:
+            return self._fire(crossed)  # which has unbound: the next price is looked at, and these do not wait for it
         self._bind()
         self._share(price)
-        return fired
+        return []
 
     def _unbind(self) -> None:
         """Have the next price looked at, whatever it is."""
@@ -177,6 +182,9 @@ class LevelBook:
         return True
 
     def _fire(self, crossed: list[Level]) -> list[Level]:
+        if len(crossed) == 1:
+            self.disarm(crossed[0].id)
+            return crossed
         crossed.sort(key=lambda level: (level.kind is LevelKind.TAKE_PROFIT, level.armed_at, level.id))
         stopped: set[UUID] = set()
         fired: list[Level] = []
@@ -228,30 +236,27 @@ class LevelBook:
         heap.push(key, self._next_entry, level_id, self._entries)
 
 
-class _Heap:
+class _Heap(list[tuple[Decimal, int, UUID]]):
     """Level ids by the value at which they are reached. Entries of levels that are gone are skipped when met."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[Decimal, int, UUID]] = []
 
     def first(self, entries: dict[UUID, int]) -> Decimal:
         """The value at which the first is reached."""
-        heap = self._heap
-        while heap and entries.get(heap[0][2]) != heap[0][1]:
-            heapq.heappop(heap)
-        return heap[0][0] if heap else INFINITY
+        while self and entries.get(self[0][2]) != self[0][1]:
+            heapq.heappop(self)
+        return self[0][0] if self else INFINITY
 
     def push(self, key: Decimal, entry: int, level_id: UUID, entries: dict[UUID, int]) -> None:
         # Levels that are re-armed again and again, far from the price, would otherwise pile up.
-        if len(self._heap) > 2 * len(entries) + 64:
-            self._heap = [item for item in self._heap if entries.get(item[2]) == item[1]]
-            heapq.heapify(self._heap)
-        heapq.heappush(self._heap, (key, entry, level_id))
+        if len(self) > 2 * len(entries) + 64:
+            self[:] = [item for item in self if entries.get(item[2]) == item[1]]
+            heapq.heapify(self)
+        heapq.heappush(self, (key, entry, level_id))
 
-    def pop(self, value: Decimal, entries: dict[UUID, int]) -> list[UUID]:
+    def take(self, value: Decimal, entries: dict[UUID, int]) -> list[UUID]:
+        """Those that are reached; their entries go."""
         found: list[UUID] = []
-        while self._heap and self._heap[0][0] <= value:
-            _, entry, level_id = heapq.heappop(self._heap)
+        while self and self[0][0] <= value:
+            _, entry, level_id = heapq.heappop(self)
             if entries.get(level_id) == entry:
                 del entries[level_id]
                 found.append(level_id)

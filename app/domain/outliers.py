@@ -17,7 +17,7 @@ SPAN_MS = 30_000  # so long a price that counted is remembered as one where the 
 AGREEING = 3  # as many jumps to the same side are real: with nothing between them, or within WINDOW_MS
 WINDOW_MS = 1000
 
-_HALF = BOUND / 2
+_LOW, _HIGH = 1 - BOUND / 2, 1 + BOUND / 2  # of a price that counts: what is between them is no jump
 _MOVES_MAX = 1000  # prices that are remembered: a wild half minute has as many
 _NOTHING = (Decimal(1), ZERO)  # a band in which no price is
 
@@ -59,7 +59,7 @@ class Sieve(Generic[T]):
             if not self.low <= price <= self.high:
                 if last is not None:
                     self._moves.append((trade.at_ms, last))
-                if last is None or self._known(trade, last):
+                if last is None or near(price, last) or self._was_there(trade):
                     # Denied by who trades on at old prices; confirmed by who is near both, and nearer to the new one.
                     if last is not None and self.held and abs(price - self.held[-1].price) < abs(price - last):
                         counted += self.held
@@ -75,7 +75,7 @@ class Sieve(Generic[T]):
     def settle(self, price: Decimal) -> None:
         """This price counts; what was held back does not."""
         self.held.clear()
-        self.low, self.high = price * (1 - _HALF), price * (1 + _HALF)
+        self.low, self.high = price * _LOW, price * _HIGH
 
     def release(self) -> list[T]:
         """What was held back is confirmed."""
@@ -88,10 +88,8 @@ class Sieve(Generic[T]):
         """Know what another one knew of the moments before."""
         self._moves = deque([*earlier._moves, *self._moves], maxlen=_MOVES_MAX)
 
-    def _known(self, trade: T, last: Decimal) -> bool:
-        """Whether it is near the last one, or near or among those of the last moments."""
-        if near(trade.price, last):
-            return True
+    def _was_there(self, trade: T) -> bool:
+        """Whether it is near or among the prices of the last moments, of which the last one is one."""
         lately = [price for at_ms, price in self._moves if at_ms > trade.at_ms - SPAN_MS]
         return min(lately) * (1 - BOUND) <= trade.price <= max(lately) * (1 + BOUND)
 

@@ -128,7 +128,7 @@ class Trail:
 
     def __init__(self, sign: int) -> None:
         self._sign = sign
-        self._stops: dict[UUID, _Stop] = {}
+        self.stops: dict[UUID, _Stop] = {}
         self._made = 0  # stops in the heaps of all groups, with those that are gone
         self._groups: list[Group] = []  # a heap: the lowest extreme, which a price reaches first, is in front
         self._begun: dict[Decimal, Group] = {}  # by the extreme with which they began; they may be past it, or empty
@@ -148,26 +148,26 @@ class Trail:
         if group is None or group.extreme != extreme:
             group = self._begun[extreme] = Group(extreme)
             heapq.heappush(self._groups, group)
-        stop = self._stops[level.id] = _Stop(level)
+        stop = self.stops[level.id] = _Stop(level)
         self._made += 1
         group.put(stop)
         if stop is group.absolute or stop is group.relative:
             self._note(group)  # it is the nearest
-        if max(self._made, len(self._begun)) > 2 * len(self._stops) + _SPARE:
+        if max(self._made, len(self._begun)) > 2 * len(self.stops) + _SPARE:
             self._tidy()
 
     def remove(self, level_id: UUID) -> None:
-        stop = self._stops.pop(level_id, None)
+        stop = self.stops.pop(level_id, None)
         if stop is not None:
             stop.gone = True  # it leaves its heap when it comes to the front
 
     def extreme(self, level_id: UUID) -> Decimal | None:
         """The best price that the level has seen; None before its first."""
-        extreme = self._stops[level_id].group.now().extreme
+        extreme = self.stops[level_id].group.now().extreme
         return None if extreme == -INFINITY else self._sign * extreme
 
     def __contains__(self, level_id: UUID) -> bool:
-        return level_id in self._stops
+        return level_id in self.stops
 
     def board(self) -> tuple[Group, Decimal, Decimal]:
         """The group in front, whose extreme may be moved from outside until anything else is called here; up to where
@@ -211,7 +211,7 @@ class Trail:
         return found
 
     def put_back(self, level_id: UUID) -> None:
-        stop = self._stops[level_id]
+        stop = self.stops[level_id]
         group = stop.group.now()
         stop.children = []
         group.put(stop)
@@ -257,14 +257,14 @@ class Trail:
     def _tidy(self) -> None:
         """Leave behind what is gone: levels that are armed and disarmed far from the price would pile up."""
         groups: dict[Group, Group] = {}
-        for stop in self._stops.values():
+        for stop in self.stops.values():
             old = stop.group.now()
             if old not in groups:
                 groups[old] = Group(old.extreme)
             stop.children = []
             groups[old].put(stop)
         self._moved = {groups[old]: None for old in self._moved if old in groups}
-        self._made = len(self._stops)
+        self._made = len(self.stops)
         self._groups, self._ahead = list(groups.values()), None
         self._begun = {group.extreme: group for group in self._groups}
         heapq.heapify(self._groups)

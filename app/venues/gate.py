@@ -77,6 +77,10 @@ class Window:
     def share(self, now: float) -> float:
         return (self.own(now) + self.others) / self.limit
 
+    def full(self, share: float, now: float) -> bool:
+        """Whether so much of it is used. With what is over it is rarely as much, so that is rarely taken out for it."""
+        return (len(self._sent) + self.others) / self.limit >= share and self.share(now) >= share
+
     def eases_at(self, now: float) -> float:
         """When to ask again: the first of our requests is out of the window, or the others have told anew."""
         ours = self._sent[0] + self.window_s if self._sent else math.inf
@@ -101,11 +105,16 @@ class Limits:
     def state(self, limit: str, share: float, ends: float) -> None:
         self._stated[limit] = (share, ends)
 
-    def share(self, limit: str, now: float) -> float:
-        """The share of a limit that is used; 0 where nothing is known of it."""
-        stated, window = self._stated.get(limit), self.windows.get(limit)
-        share = stated[0] if stated is not None and now < stated[1] else 0.0
-        return share if window is None else max(share, window.share(now))
+    def full(self, limits: tuple[str, ...], share: float, now: float) -> str | None:
+        """The first of these limits of which so much is used; a limit of which nothing is known has room."""
+        for limit in limits:
+            stated = self._stated.get(limit)
+            if stated is not None and stated[0] >= share and now < stated[1]:
+                return limit
+            window = self.windows.get(limit)
+            if window is not None and window.full(share, now):
+                return limit
+        return None
 
     def use(self, limit: str, now: float) -> tuple[float, float]:
         """The share of a limit that is used, and when that eases; (0, now) where nothing is known of it."""
@@ -143,17 +152,14 @@ class Gate:
         Without limits it may be called from any thread.
         """
         now = self._clock()
-        most = SHARE[urgency]
         for counted in self._limits.values():
-            if counted.ban is not None and now < counted.ban.until:
-                wait_s = counted.ban.until - now
-                raise Transient(
-                    f"not sent: {counted.ban.why}; nothing is sent for {math.ceil(wait_s)} s", retry_after_s=wait_s
-                )
-        for limit in limits:
-            for counted in self._limits.values():
-                if counted.share(limit, now) >= most:
-                    raise self._used_up(limit, urgency, now)
+            ban = counted.ban
+            if ban is not None and now < ban.until:
+                wait_s = ban.until - now
+                raise Transient(f"not sent: {ban.why}; nothing is sent for {math.ceil(wait_s)} s", retry_after_s=wait_s)
+            limit = counted.full(limits, SHARE[urgency], now)
+            if limit is not None:
+                raise self._used_up(limit, urgency, now)
 
     def _used_up(self, limit: str, urgency: Urgency, now: float) -> Transient:
         share, eases = max(counted.use(limit, now) for counted in self._limits.values())

@@ -569,7 +569,7 @@ def test_levels_armed_again_and_again_leave_no_heap_behind() -> None:
     for turn in range(5000):
         book.arm(level(1, STOP, str(100 + turn % 7)))
         book.arm(level(2, TRAILING, distance=str(50 + turn % 7), extreme=str(101 + turn % 11)))
-    assert sum(len(heap._heap) for heap in book._firing.values()) < 200
+    assert sum(len(heap) for heap in book._firing.values()) < 200
     assert left_behind(book) < 400
 
 

@@ -27,13 +27,9 @@ EQUIVALENT: dict[str, str] = {
     "level_book.py LevelBook.__init__: 0 → 1": _ANY_NUMBER,
     "level_book.py LevelBook._push: 1 → 2": _ANY_NUMBER,
     "level_book.py LevelBook._push: self._next_entry += 1 → self._next_entry -= 1": _ANY_NUMBER,
-    "level_book.py _Heap.push: if len(self._heap) > 2 * len(entries) + 64: → if True:": _COSTS_TIME,
-    "level_book.py _Heap.push: len(self._heap) > 2 * len(entries) + 64 → len(self._heap) >= 2 * len(entries) + 64": (
-        _COSTS_TIME
-    ),
-    "level_book.py _Heap.push: len(self._heap) > 2 * len(entries) + 64 → len(self._heap) <= 2 * len(entries) + 64": (
-        _COSTS_TIME
-    ),
+    "level_book.py _Heap.push: if len(self) > 2 * len(entries) + 64: → if True:": _COSTS_TIME,
+    "level_book.py _Heap.push: len(self) > 2 * len(entries) + 64 → len(self) >= 2 * len(entries) + 64": (_COSTS_TIME),
+    "level_book.py _Heap.push: len(self) > 2 * len(entries) + 64 → len(self) <= 2 * len(entries) + 64": (_COSTS_TIME),
     "level_book.py _Heap.push: 2 * len(entries) + 64 → 2 * len(entries) - 64": _COSTS_TIME,
     "level_book.py _Heap.push: 2 * len(entries) → 2 / len(entries)": _COSTS_TIME,
     "level_book.py _Heap.push: 64 → 65": _COSTS_TIME,

@@ -31,6 +31,7 @@ from app.venues.numbers import Unreadable
 
 T = TypeVar("T")
 
+ORDERS = BybitHttp.place_order.__name__  # what the gate calls their limit
 LANES = 4
 PAGES_MAX = 200
 # An order that is being worked on is free again in a moment.
@@ -90,7 +91,7 @@ class Calls:
         if self.entry is None or not self.entry.takes(signed_ms):
             return None
         try:
-            self._gate.admit(urgency, ADDRESS, BybitHttp.place_order.__name__)
+            self._gate.admit(urgency, ADDRESS, ORDERS)
         except Transient:
             return None  # nor by REST, which says why
         written = self.entry.write(params, signed_ms)

@@ -142,8 +142,8 @@ DECIDING = (
     Bug(
         name="a level that is touched exactly stays",
         file="app/domain/level_book.py",
-        old="while self._heap and self._heap[0][0] <= value:",
-        new="while self._heap and self._heap[0][0] < value:",
+        old="while self and self[0][0] <= value:",
+        new="while self and self[0][0] < value:",
         loses="the price turns at the stop's own price, or gaps through the next one",
         tests="tests/domain/test_level_book.py",
     ),
