@@ -246,7 +246,7 @@ async def test_a_slow_store_is_answered_503_in_time(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(webhooks, "HANDLER_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(webhooks, "receive", slow)
+    monkeypatch.setattr(webhooks, "take_in", slow)
     answer = await anyone.post("/webhook/hooked", json=alert(secret))
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
