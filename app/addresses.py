@@ -56,6 +56,10 @@ def read(text: str) -> Address | None:
     return (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
 
 
+read_peer = lru_cache(maxsize=1024)(read)
+"""The same of a socket's other end: the same few send again and again."""
+
+
 def among(address: Address | None, known: Networks) -> bool:
     return address is not None and any(address in network for network in known)
 
@@ -66,7 +70,7 @@ def client(peer: str, forwarded: Sequence[str], proxies: Networks) -> str:
     Each proxy adds on the right whom it heard, and anybody may have written what stands left of that. So it is read
     from the right for as long as trusted proxies speak; something that is no address ends it.
     """
-    last = read(peer)
+    last = read_peer(peer)
     if last is None:
         return peer
     for text in reversed(",".join(forwarded).split(",") if forwarded else []):

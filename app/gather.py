@@ -46,7 +46,7 @@ class Gather(Generic[T, R]):
 
     async def __call__(self, item: T) -> R:
         """The result of this item; raises what it failed of."""
-        call = _Call[T, R](item)
+        call: _Call[T, R] = _Call(item)
         self._waiting.append(call)
         if self._under_way is None:
             self._under_way = asyncio.create_task(self._go())
