@@ -35,11 +35,12 @@ def is_certified(request: Request[Any, Any, State], header: str | None) -> bool:
 
 def is_proxied(request: Request[Any, Any, State]) -> bool:
     """Whether a trusted proxy hands the request on."""
-    return addresses.among(addresses.read_peer(_peer(request)), _proxies(request))
+    return addresses.among(addresses.read(_peer(request)), _proxies(request))
 
 
 def _peer(request: Request[Any, Any, State]) -> str:
-    return request.client.host if request.client else ""
+    client = request.scope["client"]
+    return client[0] if client else ""
 
 
 def _proxies(request: Request[Any, Any, State]) -> Networks:
