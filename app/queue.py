@@ -76,14 +76,22 @@ class Doorbell:
         self._soon: set[asyncio.Task[None]] = set()
         self._jobs: Gather[Rung, None] = Gather(self._ring_for)
 
-    async def alert(self, alert_id: UUID, symbol: str, account_ids: Sequence[UUID]) -> None:
-        """There is a new alert for these accounts' books."""
+    def alert(self, alert_id: UUID, symbol: str, account_ids: Sequence[UUID]) -> None:
+        """There is a new alert for these accounts' books. Does not wait."""
         ids = [str(account_id) for account_id in account_ids]
-        await self._jobs(Rung(str(alert_id), EXECUTE_ALERT, [symbol, ids]))
+        self._ring_soon(Rung(str(alert_id), EXECUTE_ALERT, [symbol, ids]))
 
-    async def book(self, account_id: UUID, symbol: str, why: str) -> None:
-        """There is work in a book; `why` makes the job id, so that equal rings are one."""
-        await self._jobs(Rung(f"{account_id}:{symbol}:{why}", EXECUTE_BOOK, [str(account_id), symbol]))
+    def book(self, account_id: UUID, symbol: str, why: str) -> None:
+        """There is work in a book; `why` makes the job id, so that equal rings are one. Does not wait."""
+        self._ring_soon(Rung(f"{account_id}:{symbol}:{why}", EXECUTE_BOOK, [str(account_id), symbol]))
+
+    def _ring_soon(self, job: Rung) -> None:
+        if len(self._jobs) < WAKES_MAX:  # else Redis is stuck, and the sweep takes over
+            self._jobs(job)
+
+    async def close(self) -> None:
+        """Let the last rings leave."""
+        await self._jobs.settled(RING_TIMEOUT_S)
 
     async def levels(self, position_id: UUID) -> None:
         """Levels of a position were armed, moved or disarmed."""
