@@ -66,10 +66,12 @@ def client(peer: str, forwarded: Sequence[str], proxies: Networks) -> str:
     Each proxy adds on the right whom it heard, and anybody may have written what stands left of that. So it is read
     from the right for as long as trusted proxies speak; something that is no address ends it.
     """
+    if not forwarded:
+        return _written(peer)
     last = read(peer)
     if last is None:
         return peer
-    for text in reversed(",".join(forwarded).split(",") if forwarded else []):
+    for text in reversed(",".join(forwarded).split(",")):
         if not among(last, proxies):
             break
         before = read(text)
@@ -77,3 +79,9 @@ def client(peer: str, forwarded: Sequence[str], proxies: Networks) -> str:
             break
         last = before
     return str(last)
+
+
+@lru_cache(maxsize=1024)
+def _written(peer: str) -> str:
+    address = read(peer)
+    return peer if address is None else str(address)

@@ -21,11 +21,15 @@ class _Call(Generic[T, R]):
 
     def __init__(self, item: T) -> None:
         self.item = item
-        self.told: asyncio.Future[R | Exception] = asyncio.get_running_loop().create_future()
+        self.told: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
-    def tell(self, result: R | Exception) -> None:
+    def tell(self, result: R) -> None:
         if not self.told.done():  # nobody waits any more
             self.told.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        if not self.told.done():
+            self.told.set_exception(error)
 
 
 class Gather(Generic[T, R]):
@@ -44,23 +48,29 @@ class Gather(Generic[T, R]):
         self._under_way: asyncio.Task[None] | None = None
         self._alone: set[asyncio.Task[None]] = set()  # the loop would forget them
 
-    async def __call__(self, item: T) -> R:
-        """The result of this item; raises what it failed of."""
-        call = _Call[T, R](item)
+    def __call__(self, item: T) -> asyncio.Future[R]:
+        """What will have the result of this item, or what it failed of."""
+        call: _Call[T, R] = _Call(item)
         self._waiting.append(call)
         if self._under_way is None:
             self._under_way = asyncio.create_task(self._go())
-        result = await call.told
-        if isinstance(result, Exception):
-            raise result
-        return result
+        return call.told
+
+    def __len__(self) -> int:
+        """How many wait for the next go."""
+        return len(self._waiting)
+
+    async def settled(self, timeout_s: float) -> None:
+        """Wait until nobody waits any more, but not for long."""
+        if self._under_way is not None:
+            await asyncio.wait({self._under_way}, timeout=timeout_s)
 
     async def _go(self) -> None:
         try:
             while calls := self._next():
                 error = await self._try(calls)
                 if error is not None and len(calls) == 1:
-                    calls[0].tell(error)
+                    calls[0].fail(error)
                 elif error is not None:
                     for call in calls:
                         self._alone.add(task := asyncio.create_task(self._by_itself(call)))
@@ -99,4 +109,4 @@ class Gather(Generic[T, R]):
     async def _by_itself(self, call: _Call[T, R]) -> None:
         error = await self._try([call])
         if error is not None:
-            call.tell(error)
+            call.fail(error)

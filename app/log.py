@@ -7,8 +7,10 @@
 import logging
 import re
 import sys
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -62,19 +64,22 @@ class TextFormatter(logging.Formatter):
         self.process_name = process_name
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC)
-        parts = [
-            f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}",
-            f"{self.process_name:<9}",
-            f"{record.levelname.lower():<7}",
-            _one_line(record.getMessage()),
-        ]
-        parts += [f"{name}={_text(value)}" for name, value in _fields(record).items()]
-        line = " ".join(parts)
+        second, ms = divmod(int(record.created * 1000), 1000)
+        line = (
+            f"{_clock(second)}.{ms:03d} {self.process_name:<9} {record.levelname.lower():<7} "
+            f"{_one_line(record.getMessage())}"
+        )
+        for name, value in _fields(record).items():
+            line += f" {name}={_text(value)}"
         if record.exc_info:
             # The exception from one line per event: a person reads a traceback, and wants it as Python prints it.
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+@lru_cache(maxsize=1)
+def _clock(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(second))
 
 
 class JsonFormatter(logging.Formatter):

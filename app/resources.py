@@ -246,5 +246,6 @@ async def open_resources(settings: Settings, now: Clock = utc_now) -> AsyncItera
     finally:
         await resources.venues.close()
         await resources.gates.close()
+        await resources.bell.close()
         await redis.aclose(close_connection_pool=True)
         pool.terminate()

@@ -1,4 +1,7 @@
-"""A handler that does nothing, in our own framework, served as `levelhead api` is. For bench/door.py."""
+"""A handler that does nothing, in our own framework, served as `levelhead api` is, without its headers.
+
+For bench/door.py.
+"""
 
 import sys
 
@@ -16,4 +19,4 @@ async def empty(strategy: FromPath[str]) -> None:
 
 if __name__ == "__main__":
     app = Litestar(route_handlers=[empty], logging_config=None, openapi_config=None)
-    uvloop.run(Server(server_config(app, "127.0.0.1", int(sys.argv[1]))).serve())
+    uvloop.run(Server(server_config(app, "127.0.0.1", int(sys.argv[1]), headers=())).serve())

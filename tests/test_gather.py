@@ -31,9 +31,9 @@ async def goes() -> Goes:
     return Goes()
 
 
-async def begun(goes: Goes, together: Gather[str, str]) -> asyncio.Task[str]:
+async def begun(goes: Goes, together: Gather[str, str]) -> asyncio.Future[str]:
     """A first call that is under way."""
-    first = asyncio.create_task(together("first"))
+    first = together("first")
     await goes.begun.wait()
     return first
 
@@ -41,7 +41,7 @@ async def begun(goes: Goes, together: Gather[str, str]) -> asyncio.Task[str]:
 async def test_one_alone_sets_off_at_once_and_the_others_go_together_after_it(goes: Goes) -> None:
     together = Gather(goes)
     first = await begun(goes, together)
-    others = [asyncio.create_task(together(item)) for item in "abc"]
+    others = [together(item) for item in "abc"]
     await asyncio.sleep(0)
     goes.on.set()
     assert list(await asyncio.gather(first, *others)) == ["FIRST", "A", "B", "C"]
@@ -84,7 +84,7 @@ async def test_one_that_fails_alone_is_not_tried_again(goes: Goes) -> None:
 async def test_one_for_whom_nobody_waits_any_more_does_not_go(goes: Goes) -> None:
     together = Gather(goes)
     first = await begun(goes, together)
-    gone, stays = asyncio.create_task(together("gone")), asyncio.create_task(together("stays"))
+    gone, stays = together("gone"), together("stays")
     await asyncio.sleep(0)
     gone.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -96,7 +96,7 @@ async def test_one_for_whom_nobody_waits_any_more_does_not_go(goes: Goes) -> Non
 
 async def test_a_caller_that_gives_up_does_not_end_the_go_of_the_others(goes: Goes) -> None:
     together = Gather(goes)
-    tasks = [asyncio.create_task(together(item)) for item in "ab"]
+    tasks = [together(item) for item in "ab"]
     await goes.begun.wait()
     tasks[0].cancel()
     with pytest.raises(asyncio.CancelledError):

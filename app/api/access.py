@@ -24,7 +24,7 @@ def at_least(role: Role) -> dict[str, Any]:
 
 
 async def require_access(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """The guard of the whole application."""
+    """The guard of the whole application but the door, see `main`."""
     if handler.opt.get("public") is True:
         return
     resources: Resources = connection.app.state.resources

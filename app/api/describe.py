@@ -138,6 +138,8 @@ def _describe(path: str, method: str, operation: Json) -> None:
     first, _, rest = about.partition(". ")
     operation["summary"] = first.removesuffix(".")
     operation["description"] = about if rest else first
+    # Litestar gives those that a handler does not name in no order.
+    operation.get("parameters", []).sort(key=lambda one: (one["in"] != "path", path.find(f"{{{one['name']}}}")))
     for parameter in operation.get("parameters", []):
         parameter.setdefault("description", PARAMETERS.get(parameter["name"], ""))
     responses = operation["responses"]

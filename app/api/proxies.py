@@ -39,7 +39,8 @@ def is_proxied(request: Request[Any, Any, State]) -> bool:
 
 
 def _peer(request: Request[Any, Any, State]) -> str:
-    return request.client.host if request.client else ""
+    client = request.scope["client"]
+    return client[0] if client else ""
 
 
 def _proxies(request: Request[Any, Any, State]) -> Networks:

@@ -6,14 +6,15 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, post
-from litestar.datastructures import State
+from litestar import Controller, Request, post
+from litestar.datastructures import Headers, State
 from litestar.exceptions import InternalServerException
-from litestar.params import FromPath, FromQuery
+from litestar.openapi import ResponseSpec
+from litestar.params import FromQuery
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from app.alerts.fields import read_positive, read_time
 from app.alerts.signed import Signed, read_signed
-from app.api.access import PUBLIC
 from app.api.inject import Injected
 from app.api.problems import Problem
 from app.api.proxies import client_of, is_certified
@@ -22,7 +23,7 @@ from app.domain.order import PositionSide
 from app.errors import InvalidInput, StoreUnavailable
 from app.flows.door import Delivery
 from app.flows.explain import Explanation, WhatIf, explain
-from app.flows.receive import receive
+from app.flows.receive import receive as take_in
 from app.resources import Resources
 
 HANDLER_TIMEOUT_S = 2.5
@@ -36,30 +37,28 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was mended or left out of the body; absent when nothing was."""
 
 
+RECEIPT = {202: ResponseSpec(Receipt, generate_examples=False)}
+_encode = msgspec.json.Encoder().encode
+
+
 class WebhookController(Controller):
     path = "/webhook"
     tags = ("alerts",)
-    opt = PUBLIC
 
-    @post("/{strategy:str}", status_code=202, operation_id="deliver_alert")
-    async def secret_in_body(
-        self, request: Request[Any, Any, State], strategy: FromPath[str], resources: Injected
-    ) -> Response[Receipt]:
+    @post("/{strategy:str}", status_code=202, operation_id="deliver_alert", responses=RECEIPT)
+    async def secret_in_body(self) -> ASGIApp:
         """Deliver an alert whose body holds the strategy's secret."""
-        return await _deliver(request, resources, strategy, None)
+        return deliver
 
-    @post("/{strategy:str}/{secret:str}", status_code=202, operation_id="deliver_alert_with_secret")
-    async def secret_in_path(
-        self, request: Request[Any, Any, State], strategy: FromPath[str], secret: FromPath[str], resources: Injected
-    ) -> Response[Receipt]:
+    @post("/{strategy:str}/{secret:str}", status_code=202, operation_id="deliver_alert_with_secret", responses=RECEIPT)
+    async def secret_in_path(self) -> ASGIApp:
         """Deliver an alert; the address holds the strategy's secret."""
-        return await _deliver(request, resources, strategy, secret)
+        return deliver
 
     @post("/{strategy:str}/explain", status_code=200, operation_id="explain_alert")
     async def explain_with_secret_in_body(
         self,
         request: Request[Any, Any, State],
-        strategy: FromPath[str],
         resources: Injected,
         held: FromQuery[str | None] = None,
         at: FromQuery[str | None] = None,
@@ -69,32 +68,25 @@ class WebhookController(Controller):
         `held` asks what it would do if another position were held: `long:1.5`, `short:2` or `flat`; `at` at another
         instant than now.
         """
-        return await _explain(request, resources, strategy, None, held, at)
+        return await _explain(request, resources, held, at)
 
     @post("/{strategy:str}/{secret:str}/explain", status_code=200, operation_id="explain_alert_with_secret")
     async def explain_with_secret_in_path(
         self,
         request: Request[Any, Any, State],
-        strategy: FromPath[str],
-        secret: FromPath[str],
         resources: Injected,
         held: FromQuery[str | None] = None,
         at: FromQuery[str | None] = None,
     ) -> Explanation:
         """What this alert would do now; the address holds the strategy's secret. Nothing is stored or sent."""
-        return await _explain(request, resources, strategy, secret, held, at)
+        return await _explain(request, resources, held, at)
 
 
 async def _explain(
-    request: Request[Any, Any, State],
-    resources: Resources,
-    strategy: str,
-    secret: str | None,
-    held: str | None,
-    at: str | None,
+    request: Request[Any, Any, State], resources: Resources, held: str | None, at: str | None
 ) -> Explanation:
     what_if = WhatIf(held=None if held is None else _held(held), at=read_time(at, "at"))
-    return await explain(resources, await _delivery(request, resources, strategy, secret), what_if)
+    return await explain(resources, await _delivery(request, resources), what_if)
 
 
 def _held(text: str) -> tuple[PositionSide, Decimal]:
@@ -106,45 +98,45 @@ def _held(text: str) -> tuple[PositionSide, Decimal]:
     return PositionSide(side), read_positive(qty, "held")
 
 
-async def _deliver(
-    request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
-) -> Response[Receipt]:
-    """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again."""
+async def deliver(scope: Scope, receive: Receive, send: Send) -> None:
+    """202 or 200 only for what is stored. Out of time means that nobody knows: 503, and the sender sends again.
+
+    It answers by itself, as what a handler returns may: Litestar takes longer for a request's parameters and a Response
+    than it takes to store an alert.
+    """
+    request: Request[Any, Any, State] = Request(scope, receive, send)
+    resources: Resources = request.app.state.resources
     try:
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
-            receipt = await receive(resources, await _delivery(request, resources, strategy, secret))
+            stored = await take_in(resources, await _delivery(request, resources))
     except TimeoutError:
         raise StoreUnavailable(f"the alert was not stored within {HANDLER_TIMEOUT_S} s") from None
-    return Response(
-        Receipt(
-            alert_id=receipt.alert_id,
-            status="duplicate" if receipt.duplicate else "accepted",
-            repairs=receipt.repairs,
-        ),
-        status_code=200 if receipt.duplicate else 202,
-    )
+    status = "duplicate" if stored.duplicate else "accepted"
+    body = _encode(Receipt(alert_id=stored.alert_id, status=status, repairs=stored.repairs))
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200 if stored.duplicate else 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _delivery(
-    request: Request[Any, Any, State], resources: Resources, strategy: str, secret: str | None
-) -> Delivery:
+async def _delivery(request: Request[Any, Any, State], resources: Resources) -> Delivery:
+    address, headers = request.path_params, request.headers
     return Delivery(
-        strategy_id=strategy,
-        path_secret=secret,
+        strategy_id=address["strategy"],
+        path_secret=address.get("secret"),
         raw=await _body(request),
-        content_type=request.headers.get("content-type", ""),
+        content_type=headers.get("content-type", ""),
         source=client_of(request),
-        signed=_signed(request),
+        signed=_signed(headers),
         certified=is_certified(request, resources.settings.certificate_header),
     )
 
 
-def _signed(request: Request[Any, Any, State]) -> Signed | None:
+def _signed(headers: Headers) -> Signed | None:
     """The headers of Standard Webhooks; None without a signature."""
-    signature = request.headers.get("webhook-signature")
+    signature = headers.get("webhook-signature")
     if signature is None:
         return None
-    return read_signed(request.headers.get("webhook-id", ""), request.headers.get("webhook-timestamp", ""), signature)
+    return read_signed(headers.get("webhook-id", ""), headers.get("webhook-timestamp", ""), signature)
 
 
 async def _body(request: Request[Any, Any, State]) -> bytes:

@@ -78,7 +78,7 @@ async def execute_book(resources: Resources, worker: Worker, account_id: UUID, s
             if not claimed or await inbox.next_id(resources.pool, account_id, symbol) is None:
                 return
         if time.monotonic() > leave_at:
-            await resources.bell.book(account_id, symbol, "goes on")
+            resources.bell.book(account_id, symbol, "goes on")
             return
 
 

@@ -223,7 +223,7 @@ async def instruct_close(
             request=request,
             position_id=position.id,
         )
-    await resources.bell.book(position.account_id, position.symbol, str(instruction_id))
+    resources.bell.book(position.account_id, position.symbol, str(instruction_id))
     return instruction_id
 
 

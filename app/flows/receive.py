@@ -97,7 +97,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
             raise conflict
         event(log, logging.INFO, "alert is a duplicate", strategy=strategy.id, alert=stored.alert_id)
         return Receipt(alert_id=stored.alert_id, duplicate=True, repairs=reading.repairs)
-    await _ring(resources, alert, [share.account_id for share in strategy.accounts])
+    _ring(resources, alert, [share.account_id for share in strategy.accounts])
     for signal in alert.signals:
         event(log, logging.INFO, "alert accepted", strategy=strategy.id, symbol=signal.symbol,
               wish=signal.action or signal.target, alert=alert.id)  # fmt: skip
@@ -113,12 +113,12 @@ def _key(reading: Reading, sender: Sender, body_hash: bytes) -> str:
     return f"hash:{body_hash.hex()}" if sender.webhook_id is None else f"webhook:{sender.webhook_id}"
 
 
-async def _ring(resources: Resources, alert: NewAlert, account_ids: list[UUID]) -> None:
+def _ring(resources: Resources, alert: NewAlert, account_ids: list[UUID]) -> None:
     """Ring once for each book: the alert's own ring is for the symbol of its first order."""
     if not account_ids:
         return
     first, *others = dict.fromkeys(signal.symbol for signal in alert.signals)
-    await resources.bell.alert(alert.id, first, account_ids)
+    resources.bell.alert(alert.id, first, account_ids)
     for symbol in others:
         for account_id in account_ids:
-            await resources.bell.book(account_id, symbol, str(alert.id))
+            resources.bell.book(account_id, symbol, str(alert.id))

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,9 +9,10 @@ import httpx
 import pytest
 from arq.connections import ArqRedis
 
+from app import queue
 from app.api import webhooks
 from app.flows.door import Delivery
-from app.queue import open_redis
+from app.queue import Rung, open_redis, wait_for_ring
 from app.resources import Resources, open_resources
 from app.store.accounts import Environment, VenueName, create
 from app.store.db import transaction
@@ -246,7 +247,7 @@ async def test_a_slow_store_is_answered_503_in_time(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(webhooks, "HANDLER_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(webhooks, "receive", slow)
+    monkeypatch.setattr(webhooks, "take_in", slow)
     answer = await anyone.post("/webhook/hooked", json=alert(secret))
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
@@ -269,11 +270,29 @@ async def test_without_redis_alerts_are_still_accepted(
 async def test_an_alert_rings_for_a_worker(anyone: httpx.AsyncClient, redis_url: str, secret: str) -> None:
     redis: ArqRedis = open_redis(redis_url)
     try:
-        answer = await anyone.post("/webhook/hooked", json=alert(secret))
+        alert_id = (await anyone.post("/webhook/hooked", json=alert(secret))).json()["alert_id"]
+        rung = await wait_for_ring(redis, 5)
+        while rung is not None and rung.job_id != alert_id:
+            rung = await wait_for_ring(redis, 5)
+        assert rung is not None
         jobs = await redis.queued_jobs()
     finally:
         await redis.aclose(close_connection_pool=True)
-    assert answer.json()["alert_id"] in {job.job_id for job in jobs}
+    assert alert_id in {job.job_id for job in jobs}
+
+
+async def test_nobody_waits_for_a_redis_that_hangs(
+    anyone: httpx.AsyncClient, resources: Resources, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+
+    async def stuck(jobs: Sequence[Rung]) -> None:
+        await answered.wait()
+
+    monkeypatch.setattr(queue, "RING_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(resources.bell, "_enqueue", stuck)
+    assert (await anyone.post("/webhook/hooked", json=alert(secret))).status_code == 202
+    answered.set()
 
 
 async def test_a_rotated_secret_holds_for_the_overlap_only(

@@ -96,14 +96,15 @@ class Bell:
         self._proc = proc
         self._servers = servers
 
-    async def alert(self, alert_id: UUID, symbol: str, account_ids: Sequence[UUID]) -> None:
-        await self._proc.step("ring")
-        args = (symbol, [str(one) for one in account_ids])
-        self._servers.ring(lambda: self._servers.wake_a_worker(EXECUTE_ALERT, args))
+    def alert(self, alert_id: UUID, symbol: str, account_ids: Sequence[UUID]) -> None:
+        self._ring(EXECUTE_ALERT, (symbol, [str(one) for one in account_ids]))
 
-    async def book(self, account_id: UUID, symbol: str, why: str) -> None:
-        await self._proc.step("ring")
-        self._servers.ring(lambda: self._servers.wake_a_worker(EXECUTE_BOOK, (str(account_id), symbol)))
+    def book(self, account_id: UUID, symbol: str, why: str) -> None:
+        self._ring(EXECUTE_BOOK, (str(account_id), symbol))
+
+    def _ring(self, job: str, args: tuple[Any, ...]) -> None:
+        if not self._proc.dead:
+            self._servers.ring(lambda: self._servers.wake_a_worker(job, args))
 
     async def levels(self, position_id: UUID) -> None:
         if self.on_levels is not None and not self._proc.dead:
