@@ -71,7 +71,7 @@ async def adopt(resources: Resources, wanted: Adoption) -> Adopted:
         else:
             position, qty = await _take_difference(connection, wanted, ours, holding, exits)
         await positions.adopt(connection, position.id, qty)
-        await arm(connection, resources, position, instrument)
+        await arm(connection, resources, position, instrument, at=read_at)
         await drifts.adopted(connection, wanted.account_id, symbol, holding.side, position.id)
         await positions.record(
             connection, "adopted", position_id=position.id, account_id=wanted.account_id,

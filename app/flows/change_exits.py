@@ -4,6 +4,7 @@ A person does so by the API, while nobody trades the book; an alert does so when
 """
 
 from collections.abc import Collection
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -55,6 +56,7 @@ async def change_exits(
     connected = await resources.venues.of(found.account_id)
     instrument = await connected.venue.instrument(found.symbol)
     quote = await connected.venue.quote(found.symbol)
+    at = _now_there(resources, connected)
     change = Change(id=new_id(), exits=given, names=names, by={"user": user_id})
     async with transaction(resources.pool) as connection:
         await books.lock(connection, found.account_id, found.symbol)
@@ -66,7 +68,7 @@ async def change_exits(
         position = next((one for one in live if one.id == position_id), None)
         if position is None:
             raise Conflict("this position is closed already", kind="already_closed")
-        position = await _apply(connection, resources, position, change, instrument, quote)
+        position = await _apply(connection, resources, position, change, instrument, quote, at)
     await resources.bell.levels(position_id)
     stays = await _move_native_stop(resources, connected, position)
     if stays is not None:
@@ -95,6 +97,7 @@ async def carry_out(resources: Resources, connected: Connected, instruction: Ins
             return position
         instrument = await connected.venue.instrument(signal.symbol)
         quote = await connected.venue.quote(signal.symbol)
+        at = _now_there(resources, connected)
         try:
             async with transaction(pool) as connection:
                 await books.lock(connection, position.account_id, position.symbol)
@@ -102,7 +105,7 @@ async def carry_out(resources: Resources, connected: Connected, instruction: Ins
                 current = next((one for one in live if one.id == position.id), None)
                 if current is None:
                     return NOTHING_HELD
-                changed = [await _apply(connection, resources, current, change, instrument, quote)]
+                changed = [await _apply(connection, resources, current, change, instrument, quote, at)]
         except InvalidInput as error:
             return Refusal(code=Outcome(error.code), reason=error.detail)
         await resources.bell.levels(position.id)
@@ -144,6 +147,11 @@ async def _meant(resources: Resources, instruction: Instruction, held: list[Posi
     return ours[0]
 
 
+def _now_there(resources: Resources, connected: Connected) -> datetime:
+    """The exchange's time."""
+    return resources.now() + timedelta(milliseconds=connected.venue.clock_offset_ms)
+
+
 async def _apply(
     connection: Connection,
     resources: Resources,
@@ -151,12 +159,16 @@ async def _apply(
     change: Change,
     instrument: Instrument,
     quote: Quote,
+    at: datetime,
 ) -> Position:
-    """Inside the transaction that has the book locked. Raises InvalidInput for exits that cannot hold."""
+    """Inside the transaction that has the book locked. `at` is when the quote was told, in the exchange's time.
+
+    Raises InvalidInput for exits that cannot hold.
+    """
     position = msgspec.structs.replace(position, exits=position.exits.changed(change.exits, change.names))
     await _check(connection, position, change.exits, quote.last)
     await positions.set_exits(connection, position.id, position.exits)
-    await arm(connection, resources, position, instrument, price=quote.last)
+    await arm(connection, resources, position, instrument, at=at, price=quote.last)
     prices = {TriggerBy.MARK: quote.mark, TriggerBy.BID: quote.bid, TriggerBy.ASK: quote.ask}
     for level in await levels.of_position(connection, position.id):
         price = prices.get(level.trigger_by) or quote.last

@@ -6,7 +6,7 @@ changes nothing, so it does not matter who saw it first or how often.
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -28,6 +28,8 @@ from app.store.db import Connection, transaction
 from app.store.orders import Intent, IntentCause, IntentKind, IntentStatus
 
 log = logging.getLogger("settle")
+
+TICK = timedelta(microseconds=1)  # by its instant one arming of a level is told from the one before
 
 REASON_OF_ORIGIN = {
     FillOrigin.NATIVE_STOP: CloseReason.NATIVE_STOP,
@@ -62,9 +64,10 @@ async def settle(resources: Resources, account_id: UUID, instrument: Instrument,
                 if position.status is PositionStatus.CLOSED:
                     notes.append(("position closed", _result(position)))
                     del held[position.id]
+        latest = max((fill.filled_at for fill in fills), default=resources.now())
         for position in held.values():
             if position != before.get(position.id):
-                await arm(connection, resources, position, instrument)
+                await arm(connection, resources, position, instrument, at=latest)
         crash.point("settle.before_commit", symbol)
     crash.point("settle.after_commit", symbol)
     for message, facts in notes:
@@ -209,10 +212,12 @@ async def arm(
     position: Position,
     instrument: Instrument,
     *,
+    at: datetime,
     price: Decimal | None = None,
 ) -> None:
     """Make the armed levels those that the position's exits, entry and quantity ask for.
 
+    `at` is the exchange's time of what changed them: trades since then count, also those of before the commit.
     `price` is the one of now where the exits were changed: a trailing stop that is new rides on it, not on the entry.
 
     Arming is the write: each level's closing order (client order id, side, quantity) is committed with it, so that the
@@ -256,7 +261,7 @@ async def arm(
         order_qty = floor_to_step(order_qty, instrument.qty_step) or order_qty
         order = _closing_order(resources, position, intent, attempt, order_qty, now)
         armed_orders.append(order)
-        level = _level(position, plan, intent, order, now, known, price)
+        level = _level(position, plan, intent, order, at, known, price)
         (fresh if known is None else moved).append(level)
     unwanted = [level.id for level in existing.values() if level.status is LevelStatus.ARMED]
     if unwanted:
@@ -333,13 +338,15 @@ def _level(
     plan: PlannedLevel,
     intent: Intent,
     order: Order,
-    now: datetime,
+    at: datetime,
     known: Level | None,
     price: Decimal | None,
 ) -> Level:
     kept = known is not None and known.status is LevelStatus.ARMED and _same_trigger(known, plan)
     # A trailing stop that is awake from the start rides on the entry price, not on the first tick after it.
     awake = plan.kind is LevelKind.TRAILING_STOP and plan.activation_price is None
+    if known is not None:
+        at = max(at, known.armed_at + TICK)
     first_extreme = (position.entry_price if price is None else price) if awake else None
     return Level(
         id=intent.cause_id,
@@ -358,7 +365,7 @@ def _level(
         trigger_by=plan.trigger_by,
         due_at=plan.due_at,
         extreme=known.extreme if known is not None and kept else first_extreme,
-        armed_at=known.armed_at if known is not None and kept else now,
+        armed_at=known.armed_at if known is not None and kept else at,
         order_id=order.id,
         intent_id=intent.id,
         status=LevelStatus.ARMED,

@@ -192,6 +192,8 @@ class Ending:
         for row in self.tables.levels.rows:
             position = self.tables.positions.row(row["position_id"])
             assert position is not None
+            if (trade := self._fired_by(row, position)) is not None and instant(trade.at_ms) < position["opened_at"]:
+                yield f"a trade from before {position['symbol']} was opened fired its {row['kind']}"
             if position["status"] == "closed":
                 if row["status"] == "armed":
                     yield f"I6 a {row['kind']} of a closed {position['symbol']} is armed"
@@ -202,6 +204,12 @@ class Ending:
                 yield f"the time of {position['symbol']} was over at {row['due_at']:%H:%M:%S.%f}, and it is held"
             if row["status"] == "armed" and (crossing := self._crossing(row, position)) is not None:
                 yield f"{crossing} went through the {row['kind']} {row['price']} of {position['symbol']}, which is held"
+
+    def _fired_by(self, level: Row, position: Row) -> Trade | None:
+        """The trade that crossed a level, if it was one."""
+        trade_id = level["trigger_trade_id"]
+        trades = self.exchange.trades[position["symbol"]] if trade_id is not None else []
+        return next((trade for trade in trades if trade.trade_id == trade_id), None)
 
     def _carried_out(self, level: Row) -> bool:
         """A rung of the ladder whose part was closed. A stop closes all: its position would have ended."""

@@ -281,7 +281,7 @@ class House:
         self.pool = MemoryPool(servers.tables, world.loop.now_at, self._hook)
         self.proc.on_death.append(self.pool.abandon)
         self.proc.in_transaction = self._in_transaction
-        self.resources = Resources(SETTINGS, self.pool, Redis(self.proc, servers), KEYS, world.loop.now_at)  # type: ignore[arg-type]
+        self.resources = Resources(SETTINGS, self.pool, Redis(self.proc, servers), KEYS, self.proc.now_at)  # type: ignore[arg-type]
         self.resources.bell = Bell(self.proc, servers)  # type: ignore[assignment]
         self.resources.prices = Prices(self.proc, servers)  # type: ignore[assignment]
         self.resources.venues = Venues(self.proc, servers, self.pool)  # type: ignore[assignment]

@@ -40,6 +40,7 @@ FAULTS: dict[str, tuple[float, float]] = {
     "crash": (1, 4.99),
     "pause": (1, 2.99),
     "slow": (0.002, 0.03),  # a step takes up to 2 s
+    "clock": (0.05, 0.9),  # each machine's clock is up to so many seconds off, which it knows from the exchange
     # servers
     "redis": (1, 2.99),  # away for a while
     "rings": (0.1, 0.8),  # rings are lost

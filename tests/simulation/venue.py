@@ -67,7 +67,7 @@ class SimulatedVenue:
 
     @property
     def clock_offset_ms(self) -> int:
-        return 0
+        return -round(self._proc.ahead.total_seconds() * 1000)
 
     async def server_time(self) -> datetime:
         return await self._read("time", self._exchange.world.loop.now_at)
@@ -151,7 +151,7 @@ class SimulatedVenue:
             stop_loss=order.stop_loss,
             reuse_ids=not self.traits.refuses_used_ids,
         )
-        signed = milliseconds(order.signed_at) / 1000 - EPOCH_S
+        signed = milliseconds(order.signed_at - self._proc.ahead) / 1000 - EPOCH_S  # stamped by the exchange's clock
         name = f"place {order.side} {order.qty} {order.symbol}{' reduce-only' if order.reduce_only else ''}"
         return name, lambda: self._exchange.place(self._account, new), signed
 

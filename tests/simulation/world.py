@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -128,6 +129,12 @@ class Proc:
         self._kill_in: int | None = None
         self._kill_at = ""
         self._delays = Random(f"{world.plan.seed}:{name}:{world.loop.turns}")
+        off_s = world.plan.rates.get("clock", 0.0) * Random(f"{world.plan.seed}:clock:{name}").uniform(-1, 1)
+        self.ahead = timedelta(milliseconds=round(1000 * off_s))
+
+    def now_at(self) -> datetime:
+        """By its machine's clock."""
+        return self.world.loop.now_at() + self.ahead
 
     def kill_after(self, steps: int, place: str) -> None:
         """Die at the step after so many whose name begins like this; a negative number: do not."""

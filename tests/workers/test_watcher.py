@@ -4,12 +4,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.domain.level import TriggerBy
 from app.flows import reconcile
 from app.flows.orders import closing
 from app.ids import new_id
+from app.store import positions
 from app.venues.binance.venue import BinanceVenue
 from app.venues.bybit.venue import BybitVenue
 from tests.support.house import House, eventually
@@ -111,6 +113,49 @@ async def test_an_inherited_target_that_was_taken_away_and_named_again_fires(hou
         house.resources.bell.on_levels = bell
         await house.alert(symbol="BTCUSDT", action="set_exits", take_profit=ladder)
         await armed(watcher, 2)
+
+
+async def test_what_was_traded_before_a_level_was_armed_does_not_fire_it_though_our_clock_is_behind(
+    house: House,
+) -> None:
+    """A level is armed by our clock, trades are of the exchange's."""
+    resources = house.resources
+    real, settings = resources.now, resources.settings
+    resources.now = lambda: real() - timedelta(seconds=4)  # type: ignore[method-assign]
+    resources.settings = msgspec.structs.replace(settings, clock_drift_max_ms=60_000)
+    try:
+        async with watching(house) as watcher:
+            await watcher._follow(house.account_id, "BTCUSDT")
+            await house.price(59300, 60000)
+            await house.alert(**LONG)
+            await armed(watcher, 1)
+
+            async def inspected() -> bool:
+                return not watcher.gaps.inspections
+
+            await eventually(inspected, what="the look at what was traded since it was armed")
+            assert watcher.fired == set()
+            await house.price(59300)
+            await closed(house)
+    finally:
+        resources.now, resources.settings = real, settings  # type: ignore[method-assign]
+
+
+async def test_a_stop_that_is_touched_before_its_fill_is_settled_fires(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = positions.insert
+
+    async def touched_meanwhile(*args: Any) -> None:
+        await house.price("59300", "60000")
+        await begin(*args)
+
+    monkeypatch.setattr(positions, "insert", touched_meanwhile)
+    async with watching(house):
+        await house.alert(**LONG)
+        await closed(house)
+    [level] = await house.rows("SELECT trigger_price FROM levels")
+    assert level["trigger_price"] == D("59300")
 
 
 async def test_a_trailing_stop_follows_and_fires(house: House) -> None:
