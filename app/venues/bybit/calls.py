@@ -80,7 +80,7 @@ class Calls:
         """Send once. Raises VenueSaid, NotSent, NoAnswer, or Transient from the gate."""
         self._admit(urgency, method)
         try:
-            answer = await self.writes[_lane(params)].write(method, params, signed_ms=signed_ms)
+            answer = await self.writes[_lane(str(params["symbol"]))].write(method, params, signed_ms=signed_ms)
         except VenueSaid as said:
             self._heed(method, said)
             raise
@@ -98,22 +98,23 @@ class Calls:
         self._count()
         return written
 
-    async def place(
-        self, written: Written | None, urgency: Urgency, params: dict[str, object], *, signed_ms: int
-    ) -> Envelope:
-        """What comes of an order: of one that was written, or else over REST. Raises as `write` does."""
+    async def outcome(self, written: Written, symbol: str) -> Envelope:
+        """What comes of an order that was written. Raises VenueSaid, NotSent or NoAnswer."""
+        assert self.entry is not None
         method = BybitHttp.place_order
-        if self.entry is None or written is None:
-            self._keep_warm()
-            return await self.write(method, urgency, params, signed_ms=signed_ms)
         try:
             answer = await self.entry.outcome(written)
         except VenueSaid as said:
             self._heed(method, said)
             if said.kind is Kind.CLOCK:
-                await self.writes[_lane(params)].synchronise()
+                await self.writes[_lane(symbol)].synchronise()
             raise
         return self._took(method, answer)
+
+    async def place(self, urgency: Urgency, params: dict[str, object], *, signed_ms: int) -> Envelope:
+        """Send an order over REST. Raises as `write` does."""
+        self._keep_warm()
+        return await self.write(BybitHttp.place_order, urgency, params, signed_ms=signed_ms)
 
     async def read(self, method: Method, **params: object) -> Envelope:
         """Send, twice if that is the cure. Raises as `write` does."""
@@ -195,8 +196,8 @@ class Calls:
             self._gate.used(method.__name__, said.limit.share, for_s=said.limit.for_s)
 
 
-def _lane(params: dict[str, object]) -> int:
-    return crc32(str(params.get("symbol", "")).encode()) % LANES
+def _lane(symbol: str) -> int:
+    return crc32(symbol.encode()) % LANES
 
 
 @contextmanager

@@ -170,7 +170,8 @@ class BybitVenue(BybitMarket):
                 )
 
     async def place(self, order: NewOrder) -> str:
-        return await self._outcome(order, self._written(self.prepared(order), order.signed_at))
+        ready = self.prepared(order)
+        return await self._outcome(ready, order.signed_at, self._written(ready, order.signed_at))
 
     def prepared(self, order: NewOrder) -> Ready:
         return Ready(order, Urgency.CLOSE if order.reduce_only else Urgency.OPEN, msgspec.json.encode(_params(order)))
@@ -179,16 +180,19 @@ class BybitVenue(BybitMarket):
         written = self._written(prepared, signed_at)
         if written is None:
             return None
-        return partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=signed_at), written)
+        return partial(self._outcome, prepared, signed_at, written)
 
     def _written(self, ready: Ready, signed_at: datetime) -> Written | None:
         return self._calls.write_order(ready.urgency, ready.params, signed_ms=milliseconds(signed_at))
 
-    async def _outcome(self, order: NewOrder, written: Written | None) -> str:
+    async def _outcome(self, ready: Ready, signed_at: datetime, written: Written | None) -> str:
+        """Of an order that was written to the socket, or else is sent over REST now; it leaves once."""
+        order = ready.order
         try:
-            urgency = Urgency.CLOSE if order.reduce_only else Urgency.OPEN
-            params, signed_ms = _params(order), milliseconds(order.signed_at)
-            envelope = await self._calls.place(written, urgency, params, signed_ms=signed_ms)
+            if written is None:
+                envelope = await self._calls.place(ready.urgency, _params(order), signed_ms=milliseconds(signed_at))
+            else:
+                envelope = await self._calls.outcome(written, order.symbol)
             return wire.PLACED.decode(envelope.result).orderId
         except VenueSaid as said:
             if said.kind is Kind.REFUSED:

@@ -5,12 +5,13 @@ from tests.mutants.planted.bug import Bug
 SENDING = (
     Bug(
         name="an order that the socket lost goes over REST",
-        file="app/venues/bybit/calls.py",
-        old="            answer = await self.entry.outcome(written)\n        except VenueSaid",
-        new="""            answer = await self.entry.outcome(written)
-        except NoAnswer:
-            return await self.write(method, urgency, params, signed_ms=signed_ms)
-        except VenueSaid""",
+        file="app/venues/bybit/venue.py",
+        old="                envelope = await self._calls.outcome(written, order.symbol)\n",
+        new="""                try:
+                    envelope = await self._calls.outcome(written, order.symbol)
+                except NoAnswer:
+                    envelope = await self._calls.place(ready.urgency, _params(order), signed_ms=milliseconds(signed_at))
+""",
         loses="the order may have arrived: it is doubled",
         tests="tests/venues/test_bybit_entry.py -k 'cut_with_many or cannot_be_matched'",
     ),
