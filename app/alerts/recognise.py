@@ -37,6 +37,7 @@ from app.alerts.body import Body
 from app.alerts.codes import AlertCode
 from app.alerts.fields import PLACEHOLDER
 from app.alerts.lookalikes import refuse_lookalikes
+from app.alerts.redact import cut
 from app.domain.signal import Defaults, Signal
 from app.errors import InvalidInput
 
@@ -175,16 +176,18 @@ def understand(body: Body, format: str = AUTO, *, path_secret: str | None, defau
                 f"The format {format[:40]!r} is not one that this version reads; known are {', '.join(FORMATS)}.",
                 "format",
             )
-        refuse_lookalikes(body.obj)
+        if not body.ascii:
+            refuse_lookalikes(body.obj)
         name, understood = _read(body.obj, format, defaults)
     except InvalidInput as error:
         raise bodies.scrubbed(error, body, path_secret) from None
+    text, secrets = bodies.text_and_secrets(body, path_secret)
     return Reading(
         format=name,
         signals=understood.signals,
         secret=body.secret,
-        key=None if understood.key is None else bodies.scrub(understood.key, body, path_secret),
-        body=bodies.text_without_secrets(body, path_secret),
+        key=None if understood.key is None else cut(understood.key, secrets),
+        body=text,
         repairs=body.repairs + understood.repairs,
     )
 

@@ -156,6 +156,27 @@ def test_the_secret_of_the_path_is_cut_out_too() -> None:
     assert SECRET not in reading.body
 
 
+@pytest.mark.parametrize(
+    "secret", ["plain-SECRET", 'with"quote', "with\\slash", "with\ttab-stop", "with-\xfc-\u20ac", "1234567890"]
+)
+def test_a_secret_that_is_repeated_is_cut_out_of_names_texts_and_numbers(secret: str) -> None:
+    number = int(secret) if secret.isdigit() else 1
+    more = {"note": f"it is {secret}, keep it", f"by {secret}!": [secret, {"deep": number}], "n": 5}
+    for path_secret, body in ((None, GOOD | {"secret": secret}), (secret, GOOD)):
+        stored = json.loads(read(json.dumps(body | more).encode(), "", path_secret=path_secret).body)
+        assert stored["secret"] == "***"
+        assert stored["note"] == "it is ***, keep it"
+        assert stored["by ***!"] == ["***", {"deep": "***" if secret.isdigit() else 1}]
+        assert stored["n"] == 5
+
+
+@pytest.mark.parametrize("name", [b"\xd0\xb0ction", b"\\u0430ction"])
+def test_a_name_with_a_letter_that_only_looks_latin_is_refused(name: bytes) -> None:
+    assert refusal(GOOD_TEXT.encode().replace(b"action", name)).code == "bad_character"
+    nested = GOOD_TEXT.encode().replace(b"base", name.replace(b"ction", b"se"))
+    assert refusal(nested).code == "bad_character"
+
+
 def test_an_error_does_not_repeat_a_secret() -> None:
     body = {"secret": SECRET, "symbol": "BTCUSDT", "action": SECRET}
     error = refusal(json.dumps(body).encode())
