@@ -15,6 +15,7 @@ from app.domain.signal import Defaults, Size, SizeUnit, Target
 from app.errors import InvalidInput
 
 KNOWS = frozenset("base quote side amount percent price leverage order_name type".split())
+MARKS = frozenset({"base"})
 _ENTRIES = {"entry/buy": Target.LONG, "entry/sell": Target.SHORT, "buy": Target.LONG}
 _CLOSES = {"close/sell": Target.LONG, "close/buy": Target.SHORT}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.alerts.body import open_body
 from app.alerts.codes import AlertCode
 from app.alerts.defaults import read_defaults
-from app.alerts.recognise import FORMATS, Reading, read
+from app.alerts.recognise import _JSON, FORMATS, Reading, read
 from app.domain.signal import Defaults, Exits, Size, SizeUnit, StopLoss, Target
 from app.errors import InvalidInput
 from tests.alerts.examples import EXAMPLES
@@ -168,6 +168,18 @@ def test_a_secret_that_is_repeated_is_cut_out_of_names_texts_and_numbers(secret:
         assert stored["note"] == "it is ***, keep it"
         assert stored["by ***!"] == ["***", {"deep": "***" if secret.isdigit() else 1}]
         assert stored["n"] == 5
+
+
+def test_a_format_is_known_by_one_of_its_marks() -> None:
+    """By them it is told which formats need not be asked."""
+    seen = set()
+    for body in [one.body for one in EXAMPLES]:
+        for obj in body if isinstance(body, list) else [body]:
+            if isinstance(obj, dict):
+                for name, format in _JSON.items():
+                    seen |= {name} if format.matches(obj) else set()
+                    assert not format.matches({key: obj[key] for key in obj if key not in format.marks})
+    assert seen == set(_JSON)
 
 
 @pytest.mark.parametrize("name", [b"\xd0\xb0ction", b"\\u0430ction"])
