@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.alerts.body import open_body
 from app.alerts.codes import AlertCode
-from app.alerts.defaults import read_defaults
+from app.alerts.defaults import _KEPT_MAX, read_defaults
 from app.alerts.recognise import _JSON, FORMATS, Reading, read
 from app.domain.signal import Defaults, Exits, Size, SizeUnit, StopLoss, Target
 from app.errors import InvalidInput
@@ -215,6 +215,19 @@ def test_defaults_are_read_with_the_same_rules() -> None:
         exits=Exits(stop_loss=StopLoss(pct=D("1.5"))),
     )
     assert read_defaults({}) == Defaults()
+
+
+def test_defaults_that_differ_are_not_mistaken_for_each_other() -> None:
+    """What was read is kept, for as long as it is written in the same way."""
+    one = read_defaults({"leverage": 1})
+    assert read_defaults({"leverage": 1}) is one
+    assert read_defaults({"leverage": 2}).leverage == 2
+    for _ in range(2):
+        with pytest.raises(InvalidInput):  # it equals 1, and is no number
+            read_defaults({"leverage": True})
+    for leverage in range(_KEPT_MAX + 2):  # more than are kept
+        assert read_defaults({"leverage": f"1.{leverage}"}).leverage == D(f"1.{leverage}")
+    assert read_defaults({"leverage": 1}) == one
 
 
 @pytest.mark.parametrize(
