@@ -31,8 +31,7 @@ def read_exits(obj: Mapping[str, object], prefix: str = "") -> Exits:
     """The fields that end a position."""
     exits: dict[str, Any] = {}
     for name, read in _READERS.items():
-        value = obj.get(name)
-        if value is not None:
+        if name in obj and (value := obj[name]) is not None:
             refuse_unfilled(value, prefix + name)
             exits[name] = read(value, prefix + name)
     return Exits(**exits)

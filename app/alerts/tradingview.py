@@ -311,7 +311,7 @@ def _step(word: Word | None, state: _State, target: Target) -> Aim:
 def _firing_key(parts: tuple[object, ...]) -> str:
     """What tells this firing from others: a resend has all of it the same, a second fill in the second differs."""
     text = "\x1f".join(
-        "" if part is None else plain(part) if isinstance(part, Decimal) else str(part) for part in parts
+        ["" if part is None else plain(part) if isinstance(part, Decimal) else str(part) for part in parts]
     )
     return "tv-" + hashlib.sha256(text.encode()).hexdigest()[:32]
 

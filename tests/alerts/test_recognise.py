@@ -266,6 +266,7 @@ def check(ended: Reading | InvalidInput) -> None:
         assert (signal.action is None) is not (signal.target is None)
 
 
+@settings(deadline=None)
 @given(raw=st.binary(max_size=200))
 def test_any_bytes_end_in_a_reading_or_a_refusal(raw: bytes) -> None:
     check(outcome(raw))
