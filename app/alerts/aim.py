@@ -105,6 +105,9 @@ def build(obj: Mapping[str, object], aim: Aim, symbol: str, price: Decimal | Non
 
 
 MESSAGES = ("alert_message", "order_alert_message")  # {{strategy.order.alert_message}}, which a script fills
+_ORDER_TYPES = ("order_type", "orderType")
+_REDUCE_ONLY = ("reduce_only", "reduceOnly")
+_MAY_CHANGE = frozenset((*MESSAGES, *_ORDER_TYPES, *_REDUCE_ONLY))
 
 
 def has_instructions(message: object) -> bool:
@@ -116,11 +119,13 @@ def has_instructions(message: object) -> bool:
 
 def refuse_unsupported(obj: Mapping[str, object]) -> None:
     """Refuse what would change the trade and cannot be done, rather than doing another trade."""
-    for name in ("order_type", "orderType"):
+    if _MAY_CHANGE.isdisjoint(obj):
+        return
+    for name in _ORDER_TYPES:
         value = obj.get(name)
         if isinstance(value, str) and value.strip().lower() not in ("", "market"):
             raise _later(name, "orders leave at market only; remove it or write market")
-    for name in ("reduce_only", "reduceOnly"):
+    for name in _REDUCE_ONLY:
         if str(obj.get(name)).strip().lower() in ("true", "1"):
             raise _later(name, "write reduce or close as the action, or name the target")
     for name in MESSAGES:

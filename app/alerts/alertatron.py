@@ -22,6 +22,7 @@ KNOWS = frozenset(
     """side amount entry price leverage takeProfit takeProfitOffset stopLoss stopLossOffset closeExisting
     useHedgeMode""".split()
 )
+MARKS = frozenset({"side"})
 _ELSEWHERE = frozenset({"symbol", "pair", "base", "ticker", "instrument", "tv_instrument"})
 
 _BLOCK = re.compile(r"(?<![A-Za-z0-9_])[A-Za-z0-9_]+\(([^(){}]+)\)\s*\{([^{}]*)\}", re.ASCII)

@@ -13,6 +13,7 @@ from app.alerts.part import Part
 from app.domain.signal import Defaults, SizeUnit
 
 KNOWS = frozenset("stub direction symbol size max mode".split())
+MARKS = frozenset({"direction"})
 
 
 def matches(obj: Mapping[str, object]) -> bool:

@@ -14,6 +14,7 @@ from app.domain.signal import Action, BreakEven, Defaults, Exits, PriceOrPct, Si
 from app.errors import InvalidInput
 
 KNOWS = frozenset("action symbol side quote_amount leverage take_profit stop_loss dca_orders order_type".split())
+MARKS = frozenset({"api_key"})
 _ACTIONS = ("open", "increase", "reduce", "close", "reverse")
 _BOT = ("start_bot", "start_and_open", "stop_bot", "stop_and_close")
 

@@ -6,7 +6,6 @@ wrong trade in silence, so each is refused or read exactly here.
 
 import json
 import re
-from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 
@@ -21,6 +20,7 @@ from app.alerts.redact import (
     cut,
     cut_pieces,
     is_secret,
+    may_name,
     secrets_in,
     without_secrets,
 )
@@ -31,6 +31,7 @@ DEPTH_MAX = 16  # ours are 3 deep, the deepest known template 4
 
 LEGS_MAX = 10  # orders in one body
 
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')  # what JSON writes otherwise than it is
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 SECRETS_MAX = 20  # that are cut out elsewhere: more than any message has, and few enough to be looked for
 
@@ -43,6 +44,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     obj: dict[str, object] | list[dict[str, object]] | str
     secret: str | None
     repairs: tuple[str, ...]
+    ascii: bool  # surely: nothing in it is escaped either
 
     def __repr__(self) -> str:
         """Without content: it holds the secret."""
@@ -70,19 +72,30 @@ def open_body(raw: bytes, path_secret: str | None = None) -> Body:
         )
     try:
         obj = _parse(text, repairs)
-        if not _is_plain(text):
+        plain = _is_plain(text)
+        if not plain:
             _check_text(obj)
     except InvalidInput as error:
         raise _scrubbed(error, long_secrets(path_secret, *secrets_in(text))) from None
-    return Body(obj=obj, secret=_secret_of(obj), repairs=tuple(repairs))
+    return Body(obj=obj, secret=_secret_of(obj), repairs=tuple(repairs), ascii=plain and text.isascii())
 
 
 def text_without_secrets(body: Body, path_secret: str | None) -> str:
     """The body for storing: JSON in the order in which it came, or the text; the values of secrets are removed."""
-    secrets = _secrets_of(body, path_secret)
-    if isinstance(body.obj, str):
-        return cut(without_secrets(body.obj), secrets)
-    return _encoder.encode(_redacted(body.obj, secrets)).decode()
+    return text_and_secrets(body, path_secret)[0]
+
+
+def text_and_secrets(body: Body, path_secret: str | None) -> tuple[str, list[str]]:
+    """The body for storing, and the secrets of this delivery, to be cut out of what else is told of it."""
+    shown, secrets = _parted(body, path_secret)
+    if isinstance(shown, str):
+        return cut(shown, secrets), secrets
+    text = _encoder.encode(shown).decode()
+    for secret in secrets:
+        # All names and values stand in the text as they are, but for what is escaped: so it tells if one is repeated.
+        if secret in text or _ESCAPED.search(secret) is not None:
+            return _encoder.encode(_cut(shown, secrets)).decode(), secrets
+    return text, secrets
 
 
 def text_of(raw: bytes) -> str:
@@ -92,14 +105,9 @@ def text_of(raw: bytes) -> str:
     return raw[:BODY_BYTES_MAX].decode("utf-8", "replace").replace("\x00", "")
 
 
-def scrub(text: str, body: Body, path_secret: str | None) -> str:
-    """`text` without any secret of this delivery."""
-    return cut(text, _secrets_of(body, path_secret))
-
-
 def scrubbed(error: InvalidInput, body: Body, path_secret: str | None) -> InvalidInput:
     """The refusal without any secret of this delivery: its sentence may quote what was sent."""
-    return _scrubbed(error, _secrets_of(body, path_secret))
+    return _scrubbed(error, _parted(body, path_secret)[1])
 
 
 def _scrubbed(error: InvalidInput, secrets: list[str]) -> InvalidInput:
@@ -107,14 +115,17 @@ def _scrubbed(error: InvalidInput, secrets: list[str]) -> InvalidInput:
     return InvalidInput(error.code, cut_pieces(error.detail, secrets), field)
 
 
-def _secrets_of(body: Body, path_secret: str | None) -> list[str]:
-    return long_secrets(path_secret, body.secret, *_secrets_in(body.obj))
+def _parted(body: Body, path_secret: str | None) -> tuple[object, list[str]]:
+    """The body without what it names as secrets, and those that may stand elsewhere in it as well."""
+    named: list[str] = []
+    shown = _without_named(body.obj, named)
+    return shown, long_secrets(path_secret, body.secret, *named)
 
 
 def long_secrets(*secrets: str | None) -> list[str]:
     """Those that are cut out wherever they stand, the longest first: one may be the beginning of another."""
-    found = dict.fromkeys(text for text in secrets if text and len(text) >= SECRET_LENGTH_MIN)
-    return sorted(list(found)[:SECRETS_MAX], key=len, reverse=True)
+    found = [text for text in dict.fromkeys(secrets) if text and len(text) >= SECRET_LENGTH_MIN]
+    return sorted(found[:SECRETS_MAX], key=len, reverse=True)
 
 
 def inner_object(text: str, field: str) -> dict[str, object]:
@@ -201,7 +212,10 @@ def _constant(name: str) -> NoReturn:
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result: dict[str, object] = {}
+    result = dict(pairs)
+    if len(result) == len(pairs):
+        return result
+    result.clear()
     for name, value in pairs:
         # repr tells true from 1, which == does not.
         if name in result and repr(result[name]) != repr(value):
@@ -263,7 +277,7 @@ def _as_secret(value: object) -> str | None:
 def _secret_of(obj: dict[str, object] | list[dict[str, object]] | str) -> str | None:
     """The first of the fields at the top; if there is none, of those one level below, or in the first order."""
     if isinstance(obj, str):
-        return next(_secrets_in(obj), None)
+        return next(secrets_in(obj), None)
     objects: list[dict[str, object]] = obj if isinstance(obj, list) else [obj]
     for below in (False, True):
         if below:
@@ -276,31 +290,38 @@ def _secret_of(obj: dict[str, object] | list[dict[str, object]] | str) -> str | 
     return None
 
 
-def _secrets_in(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for name, child in value.items():
-            text = _as_secret(child) if is_secret(name) else None
-            if text is not None:
-                yield text
-            else:
-                yield from _secrets_in(child)
-    elif isinstance(value, list):
-        for child in value:
-            yield from _secrets_in(child)
-    elif isinstance(value, str):
-        yield from secrets_in(value)
-
-
-def _redacted(value: object, secrets: list[str]) -> object:
-    if isinstance(value, dict):
-        return {
-            cut(name, secrets): REMOVED if is_secret(name) else _redacted(child, secrets)
-            for name, child in value.items()
-        }
-    if isinstance(value, list):
-        return [_redacted(child, secrets) for child in value]
+def _without_named(value: object, named: list[str]) -> object:
+    """The value without what it names as secrets; they are put into `named`."""
     if isinstance(value, str):
-        return cut(without_secrets(value), secrets)
+        if not may_name(value):
+            return value
+        named.extend(secrets_in(value))
+        return without_secrets(value)
+    if isinstance(value, dict):
+        shown: dict[str, object] = {}
+        for name, child in value.items():
+            if not is_secret(name):
+                shown[name] = _without_named(child, named)
+                continue
+            shown[name] = REMOVED
+            if (secret := _as_secret(child)) is not None:
+                named.append(secret)
+            else:
+                _without_named(child, named)
+        return shown
+    if isinstance(value, list):
+        return [_without_named(child, named) for child in value]
+    return value
+
+
+def _cut(value: object, secrets: list[str]) -> object:
+    """The value without these, in whatever name or value they stand."""
+    if isinstance(value, dict):
+        return {cut(name, secrets): _cut(child, secrets) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_cut(child, secrets) for child in value]
+    if isinstance(value, str):
+        return cut(value, secrets)
     if isinstance(value, Decimal) and any(secret in str(value) for secret in secrets):
         return REMOVED
     return value

@@ -10,6 +10,7 @@ from app.alerts.part import Part
 from app.domain.signal import Defaults, SizeUnit, Target
 
 KNOWS = frozenset("action symbol qty price".split())
+MARKS = frozenset({"qty"})
 _ENTRIES = {"entry_long": Target.LONG, "entry_short": Target.SHORT}
 _EXITS = {"exit_long": Target.LONG, "exit_short": Target.SHORT}
 

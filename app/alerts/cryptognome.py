@@ -14,11 +14,11 @@ KNOWS = frozenset(
     """symbol type side qty price close_position cancel_orders order_mode take_profit_percent stop_loss_percent
     leverage""".split()
 )
+MARKS = frozenset({"close_position", "cancel_orders", "order_mode"})
 
 
 def matches(obj: Mapping[str, object]) -> bool:
-    names = ("close_position", "cancel_orders", "order_mode")
-    return "side" in obj and "symbol" in obj and any(name in obj for name in names)
+    return "side" in obj and "symbol" in obj and not MARKS.isdisjoint(obj)
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:

@@ -10,18 +10,29 @@ from app.alerts.words import read_target
 from app.domain.signal import Defaults, Exits, Target
 from app.errors import InvalidInput
 
-NO_DEFAULTS = Defaults()
 _DEFAULTS = frozenset({"symbol", "side", "size", "leverage", *Exits.__struct_fields__})
+_KEPT_MAX = 1000  # more than anybody has strategies
+
+_kept: dict[str, Defaults] = {}
 
 
 def read_defaults(obj: Mapping[str, object], prefix: str = "") -> Defaults:
     """A strategy's `defaults` object; `prefix` (such as "defaults.") goes before the names of fields in errors.
 
     Unlike in an alert an unknown name is refused: a misspelt stop in a setting would be missed for months.
-    Raises InvalidInput.
+    Each alert brings its strategy's, so what was read is kept, by how it is written. Raises InvalidInput.
     """
-    if not obj:
-        return NO_DEFAULTS
+    written = repr(obj)
+    defaults = _kept.get(written)
+    if defaults is None:
+        defaults = _read(obj, prefix)
+        if len(_kept) >= _KEPT_MAX:
+            _kept.clear()
+        _kept[written] = defaults
+    return defaults
+
+
+def _read(obj: Mapping[str, object], prefix: str) -> Defaults:
     for name in obj:
         if name not in _DEFAULTS:
             raise InvalidInput(

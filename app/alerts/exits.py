@@ -1,6 +1,7 @@
 """Readers of the fields that end a position, shared by all formats, by a strategy's defaults and by the API."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from app.alerts.codes import AlertCode
 from app.alerts.fields import read_number, read_pct, read_positive, refuse_unfilled, shown
@@ -22,28 +23,22 @@ from app.errors import InvalidInput
 TAKE_PROFITS_MAX = 20
 TIME_EXIT_S_MAX = 366 * 86_400
 
+_PRICE_KINDS = {kind.value: kind for kind in PriceKind}
 _ACTIVATE = ("activate_pct", "activate_price")
 
 
 def read_exits(obj: Mapping[str, object], prefix: str = "") -> Exits:
     """The fields that end a position."""
-    return Exits(
-        stop_loss=read_stop_loss(obj.get("stop_loss"), prefix + "stop_loss"),
-        take_profit=read_take_profit(obj.get("take_profit"), prefix + "take_profit"),
-        trailing=read_trailing(obj.get("trailing"), prefix + "trailing"),
-        trailing_take_profit=read_trailing_take_profit(
-            obj.get("trailing_take_profit"), prefix + "trailing_take_profit"
-        ),
-        break_even=read_break_even(obj.get("break_even"), prefix + "break_even"),
-        stop_steps=read_stop_steps(obj.get("stop_steps"), prefix + "stop_steps"),
-        time_exit=read_time_exit(obj.get("time_exit"), prefix + "time_exit"),
-    )
+    exits: dict[str, Any] = {}
+    for name, read in _READERS.items():
+        if name in obj and (value := obj[name]) is not None:
+            refuse_unfilled(value, prefix + name)
+            exits[name] = read(value, prefix + name)
+    return Exits(**exits)
 
 
-def read_stop_loss(value: object, field: str = "stop_loss") -> StopLoss | None:
+def _stop_loss(value: object, field: str) -> StopLoss:
     """`{"pct": 1.5}` from the entry, or `{"price": "61000"}`."""
-    if value is None:
-        return None
     code = AlertCode.BAD_STOP_LOSS
     parts = _parts(value, field, code, ("pct", "price", "trigger_by"), 'write {"pct": 1.5} or {"price": "61000"}')
     trigger_by = _trigger_by(parts, field)
@@ -52,12 +47,9 @@ def read_stop_loss(value: object, field: str = "stop_loss") -> StopLoss | None:
     return StopLoss(price=at.price, pct=at.pct, trigger_by=trigger_by)
 
 
-def read_take_profit(value: object, field: str = "take_profit") -> tuple[TakeProfit, ...]:
+def _take_profit(value: object, field: str) -> tuple[TakeProfit, ...]:
     """One rung or a list. A single rung without a fraction takes all; several must each name theirs."""
-    if value is None:
-        return ()
     code = AlertCode.BAD_TAKE_PROFIT
-    refuse_unfilled(value, field)
     rungs = value if isinstance(value, list) else [value]
     if len(rungs) > TAKE_PROFITS_MAX:
         raise InvalidInput(code, f"{field} has more than {TAKE_PROFITS_MAX} rungs; write fewer.", field)
@@ -86,10 +78,8 @@ def read_take_profit(value: object, field: str = "take_profit") -> tuple[TakePro
     return tuple(read)
 
 
-def read_trailing(value: object, field: str = "trailing") -> Trailing | None:
+def _trailing(value: object, field: str) -> Trailing:
     """`{"distance_pct": 0.5}` of the best price or `{"distance": "300"}`, and when it wakes."""
-    if value is None:
-        return None
     code = AlertCode.BAD_TRAILING
     names = (*_ACTIVATE, "distance_pct", "distance", "trigger_by")
     parts = _parts(value, field, code, names, 'write {"activate_pct": 1, "distance_pct": 0.5}')
@@ -102,10 +92,8 @@ def read_trailing(value: object, field: str = "trailing") -> Trailing | None:
     )
 
 
-def read_trailing_take_profit(value: object, field: str = "trailing_take_profit") -> TrailingTakeProfit | None:
+def _trailing_take_profit(value: object, field: str) -> TrailingTakeProfit:
     """`{"activate_pct": 2, "callback_pct": 0.5}`; with `"min_factor": 0.3, "decay_pct": 3` the callback shrinks."""
-    if value is None:
-        return None
     code = AlertCode.BAD_TRAILING_TAKE_PROFIT
     names = (*_ACTIVATE, "callback_pct", "min_factor", "decay_pct", "trigger_by")
     parts = _parts(value, field, code, names, 'write {"activate_pct": 2, "callback_pct": 0.5}')
@@ -133,12 +121,9 @@ def read_trailing_take_profit(value: object, field: str = "trailing_take_profit"
     )
 
 
-def read_stop_steps(value: object, field: str = "stop_steps") -> tuple[StopStep, ...]:
+def _stop_steps(value: object, field: str) -> tuple[StopStep, ...]:
     """`[{"after_target": 1, "gain_pct": 0}, {"after_target": 2, "to_target": 1}]`: where the stop goes, one by one."""
-    if value is None:
-        return ()
     code = AlertCode.BAD_STOP_STEPS
-    refuse_unfilled(value, field)
     steps = value if isinstance(value, list) else [value]
     read: list[StopStep] = []
     for index, step in enumerate(steps):
@@ -171,10 +156,8 @@ def read_stop_steps(value: object, field: str = "stop_steps") -> tuple[StopStep,
     return tuple(read)
 
 
-def read_time_exit(value: object, field: str = "time_exit") -> TimeExit | None:
+def _time_exit(value: object, field: str) -> TimeExit:
     """`{"after_s": 3600}`: an hour after the position was opened."""
-    if value is None:
-        return None
     code = AlertCode.BAD_TIME_EXIT
     parts = _parts(value, field, code, ("after_s",), 'write {"after_s": 3600}')
     number = read_number(parts.get("after_s"), f"{field}.after_s", code)
@@ -185,10 +168,8 @@ def read_time_exit(value: object, field: str = "time_exit") -> TimeExit | None:
     return TimeExit(after_s=int(number))
 
 
-def read_break_even(value: object, field: str = "break_even") -> BreakEven | None:
+def _break_even(value: object, field: str) -> BreakEven:
     """`{"after_pct": 1}`, `{"after_price": "65000"}` or `{"after_target": 1}`; each may have an `offset_pct`."""
-    if value is None:
-        return None
     code = AlertCode.BAD_BREAK_EVEN
     names = ("after_pct", "after_price", "after_target", "offset_pct", "trigger_by")
     parts = _parts(value, field, code, names, 'write {"after_pct": 1}')
@@ -218,24 +199,26 @@ def _trigger_by(parts: dict[str, object], field: str) -> PriceKind:
     if value is None:
         return PriceKind.LAST
     text = value.strip().lower() if isinstance(value, str) else ""
-    if text not in set(PriceKind):
+    if text not in _PRICE_KINDS:
         raise InvalidInput(
             AlertCode.BAD_TRIGGER,
             f"{field}.trigger_by is the price that is looked at: {', '.join(PriceKind)}; {shown(value)} is none.",
             f"{field}.trigger_by",
         )
-    return PriceKind(text)
+    return _PRICE_KINDS[text]
 
 
 def _parts(value: object, field: str, code: AlertCode, known: Iterable[str], cure: str) -> dict[str, object]:
     """The parts of a nested object that are set. An unknown name in it is refused: it may be a misspelt stop."""
-    refuse_unfilled(value, field)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise InvalidInput(code, f"{field} needs its unit, which is never guessed: {cure}.", field)
-    for name in value:
+    parts: dict[str, object] = {}
+    for name, child in value.items():
         if name not in known:
             raise InvalidInput(code, f"{name[:40]!r} is unknown in {field}: {cure}.", f"{field}.{name[:40]}")
-    return {name: child for name, child in value.items() if child is not None}
+        if child is not None:
+            parts[name] = child
+    return parts
 
 
 def _one_of(
@@ -246,3 +229,15 @@ def _one_of(
     if pct in parts:
         return PriceOrPct(pct=read_pct(parts[pct], f"{field}.{pct}", code, below_hundred=below_hundred))
     return PriceOrPct(price=read_positive(parts[price], f"{field}.{price}", code))
+
+
+# In the order in which they are looked at: the first that can't be read is the one that is named.
+_READERS: dict[str, Callable[[object, str], object]] = {
+    "stop_loss": _stop_loss,
+    "take_profit": _take_profit,
+    "trailing": _trailing,
+    "trailing_take_profit": _trailing_take_profit,
+    "break_even": _break_even,
+    "stop_steps": _stop_steps,
+    "time_exit": _time_exit,
+}

@@ -5,7 +5,6 @@ could mean per cent, a fraction or a price, it is refused.
 """
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -31,6 +30,7 @@ _INSTANT = re.compile(
 )
 
 _SIZE_UNITS = {unit.value: unit for unit in SizeUnit}
+_IN_PER_CENT = frozenset(SizeUnit) - {SizeUnit.BASE, SizeUnit.QUOTE, SizeUnit.CONTRACTS}
 _SIZE_WORDS = "base, quote, contracts, pct_equity, pct_available, risk_pct or pct_position"
 
 
@@ -44,9 +44,7 @@ def refuse_unfilled(value: object, field: str) -> None:
                 "{{strategy.…}} needs a strategy's order-fill alert; inside alert() nothing is filled.",
                 field,
             )
-    elif value is None or isinstance(value, Decimal):
-        return  # told first: whether it is a mapping takes longer to ask
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for name, child in value.items():
             refuse_unfilled(child, f"{field}.{name}")
     elif isinstance(value, list):
@@ -69,7 +67,7 @@ def read_number(value: object, field: str, code: AlertCode = AlertCode.BAD_NUMBE
             f"{field} must be a plain number such as 0.015, without separators and units; {shown(value)} is none.",
             field,
         )
-    number = Decimal(text)
+    number = value if isinstance(value, Decimal) else Decimal(text)
     if number and not NUMBER_MIN <= abs(number) <= NUMBER_MAX:
         raise InvalidInput(code, f"{field} is absurdly large or small: {shown(value)}; correct it.", field)
     # Plain zero whatever its exponent or sign.
@@ -78,7 +76,7 @@ def read_number(value: object, field: str, code: AlertCode = AlertCode.BAD_NUMBE
 
 def read_positive(value: object, field: str, code: AlertCode = AlertCode.BAD_NUMBER) -> Decimal:
     number = read_number(value, field, code)
-    if number <= 0:
+    if number <= ZERO:
         raise InvalidInput(code, f"{field} must be above zero; {shown(value)} is not.", field)
     return number
 
@@ -101,7 +99,7 @@ def read_size(value: object, field: str = "size", *, zero_ok: bool = False) -> S
         return None
     code = AlertCode.BAD_SIZE
     refuse_unfilled(value, field)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise InvalidInput(
             code, f'{field} needs its unit, which is never guessed: write for example {{"base": "0.01"}}.', field
         )
@@ -113,12 +111,12 @@ def read_size(value: object, field: str = "size", *, zero_ok: bool = False) -> S
     if name not in _SIZE_UNITS:
         raise InvalidInput(code, f"{name[:40]!r} is not a unit of size; write {_SIZE_WORDS}.", path)
     unit = _SIZE_UNITS[name]
-    if not unit.counts_units and unit is not SizeUnit.QUOTE and isinstance(amount, str):
+    if unit in _IN_PER_CENT and isinstance(amount, str):
         amount = amount.strip().removesuffix("%")
     number = read_number(amount, path, code)
     if unit is SizeUnit.RISK_PCT and number > HUNDRED:
         raise InvalidInput(code, f"{path} must be at most 100 per cent; {shown(amount)} is not.", path)
-    if number < 0 or (number == 0 and not zero_ok):
+    if number < ZERO or (not number and not zero_ok):
         raise InvalidInput(code, f"{path} must be above zero; {shown(amount)} is not.", path)
     return Size(unit=unit, value=number)
 
@@ -142,26 +140,29 @@ def read_time(value: object, field: str = "time") -> datetime | None:
     if value is None:
         return None
     refuse_unfilled(value, field)
-    wrong = InvalidInput(
+    if isinstance(value, str) and _INSTANT.fullmatch(text := value.strip()):
+        try:
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise _no_time(value, field) from error
+    try:
+        number = read_number(value, field, AlertCode.BAD_TIME)
+    except InvalidInput as error:
+        raise _no_time(value, field) from error
+    if _EPOCH_MS[0] <= number < _EPOCH_MS[1]:
+        number /= 1000
+    elif not _EPOCH_S[0] <= number < _EPOCH_S[1]:
+        raise _no_time(value, field)
+    whole = int(number)
+    return datetime.fromtimestamp(whole, UTC).replace(microsecond=int((number - whole) * 1_000_000))
+
+
+def _no_time(value: object, field: str) -> InvalidInput:
+    return InvalidInput(
         AlertCode.BAD_TIME,
         f"{field} must be an instant such as 2025-03-04T11:00:01Z ({{{{timenow}}}}); {shown(value)} is none.",
         field,
     )
-    if isinstance(value, str) and _INSTANT.fullmatch(value.strip()):
-        try:
-            return datetime.fromisoformat(value.strip().upper()).astimezone(UTC)
-        except (ValueError, OverflowError) as error:
-            raise wrong from error
-    try:
-        number = read_number(value, field, AlertCode.BAD_TIME)
-    except InvalidInput as error:
-        raise wrong from error
-    if _EPOCH_MS[0] <= number < _EPOCH_MS[1]:
-        number /= 1000
-    elif not _EPOCH_S[0] <= number < _EPOCH_S[1]:
-        raise wrong
-    whole = int(number)
-    return datetime.fromtimestamp(whole, UTC).replace(microsecond=int((number - whole) * 1_000_000))
 
 
 def read_max_age_s(value: object, field: str = "max_age_s") -> int | None:

@@ -14,10 +14,11 @@ from app.alerts.part import Part
 from app.domain.signal import Defaults, Exits, PriceOrPct, Target
 
 KNOWS = frozenset("name symbol side positionSide tp open dca close sl slx leverage".split())
+MARKS = frozenset({"name", "positionSide"})
 
 
 def matches(obj: Mapping[str, object]) -> bool:
-    return "symbol" in obj and "side" in obj and ("name" in obj or "positionSide" in obj)
+    return "symbol" in obj and "side" in obj and not MARKS.isdisjoint(obj)
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:

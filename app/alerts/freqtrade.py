@@ -12,12 +12,11 @@ from app.alerts.part import Part
 from app.domain.signal import Defaults, SizeUnit, Target
 
 KNOWS = frozenset("pair side price ordertype stakeamount entry_tag leverage tradeid amount".split())
+MARKS = frozenset({"tradeid", "stakeamount", "ordertype", "entry_tag"})
 
 
 def matches(obj: Mapping[str, object]) -> bool:
-    return "tradeid" in obj or (
-        "pair" in obj and any(name in obj for name in ("stakeamount", "ordertype", "entry_tag"))
-    )
+    return "tradeid" in obj or ("pair" in obj and not MARKS.isdisjoint(obj))
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:

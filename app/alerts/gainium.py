@@ -13,6 +13,7 @@ from app.alerts.part import Part
 from app.domain.signal import Action, Defaults, Size, SizeUnit, Target
 
 KNOWS = frozenset("action uuid symbol qty type asset".split())
+MARKS = frozenset({"uuid", "action"})
 _SIDED = {
     "enterLong": (True, Target.LONG), "enterShort": (True, Target.SHORT),
     "exitLong": (False, Target.LONG), "exitShort": (False, Target.SHORT),

@@ -14,6 +14,7 @@ from app.domain.signal import Defaults
 from app.errors import InvalidInput
 
 KNOWS = frozenset("general currency order market".split())
+MARKS = frozenset({"general"})
 
 
 def matches(obj: Mapping[str, object]) -> bool:

@@ -18,6 +18,7 @@ KNOWS = frozenset(
     """action instrument signalToken marketPosition prevMarketPosition marketPositionSize prevMarketPositionSize
     orderType orderPriceOffset investmentType amount""".split()
 )
+MARKS = frozenset({"signalToken", "investmentType", "prevMarketPosition"})
 _ENTERS = {"ENTER_LONG": Target.LONG, "ENTER_SHORT": Target.SHORT}
 _EXITS = {"EXIT_LONG": Target.LONG, "EXIT_SHORT": Target.SHORT}
 _UNITS = {
@@ -34,7 +35,7 @@ _MAX_LAG_S = 60
 
 
 def matches(obj: Mapping[str, object]) -> bool:
-    return "signalToken" in obj or "investmentType" in obj or "prevMarketPosition" in obj
+    return not MARKS.isdisjoint(obj)
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:

@@ -270,7 +270,7 @@ def one(signal: Signal, *, key: str | None = None, repairs: list[str] | None = N
 
 
 def _inner(value: object, field: str, code: AlertCode, known: Collection[str] | None) -> Part:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise InvalidInput(code, f"{field} must be an object {{ … }}; {fields.shown(value)} is none.", field)
     for name in value:
         if known is not None and name not in known:

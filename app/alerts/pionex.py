@@ -9,6 +9,7 @@ from app.alerts.part import Part
 from app.domain.signal import Defaults
 
 KNOWS = frozenset("data signal_type symbol".split())
+MARKS = frozenset({"signal_type"})
 
 
 def matches(obj: Mapping[str, object]) -> bool:

@@ -16,6 +16,7 @@ from app.domain.signal import Defaults, Exits, PriceOrPct, Size, SizeUnit, Targe
 from app.errors import InvalidInput
 
 KNOWS = frozenset("base quote side amount percent price leverage order_name type stop_price profit_price".split())
+MARKS = frozenset({"base"})
 _NOT_SET = "nan"
 # Fields that change the trade and have no counterpart here.
 _LATER = ("cost", "amount_by_percent", "hedge")

@@ -37,6 +37,7 @@ from app.alerts.body import Body
 from app.alerts.codes import AlertCode
 from app.alerts.fields import PLACEHOLDER, refuse_unfilled
 from app.alerts.lookalikes import refuse_lookalikes
+from app.alerts.redact import cut
 from app.domain.signal import Defaults, Signal
 from app.errors import InvalidInput
 
@@ -49,10 +50,13 @@ Object = Mapping[str, object]
 
 
 class Json(msgspec.Struct, frozen=True):
-    """A format of objects. `knows` are the fields by which it says what is traded: see `_MEANT`."""
+    """A format of objects. None fits it without one of the fields in `marks`, so it is asked about those alone. `knows`
+    are the fields by which it says what is traded: see `_MEANT`.
+    """
 
     matches: Callable[[Object], bool]
     read: Callable[[Object, Defaults], Understood]
+    marks: frozenset[str]
     knows: frozenset[str]
 
 
@@ -64,29 +68,38 @@ class Text(msgspec.Struct, frozen=True):
 
 
 _OURS = {
-    "tradingview": Json(tradingview.matches, tradingview.read, tradingview.KNOWS),
-    "native": Json(native.matches, native.read, native.KNOWS),
+    "tradingview": Json(tradingview.matches, tradingview.read, tradingview.MARKS | {"strategy"}, tradingview.KNOWS),
+    "native": Json(native.matches, native.read, native.MARKS, native.KNOWS),
 }
 _THEIRS = {
-    "threecommas": Json(threecommas.matches, threecommas.read, threecommas.KNOWS),
-    "threecommas_dca": Json(threecommas_dca.matches, threecommas_dca.read, threecommas_dca.KNOWS),
-    "traderspost": Json(traderspost.matches, traderspost.read, traderspost.KNOWS),
-    "wundertrading": Json(wundertrading.matches, wundertrading.read, wundertrading.KNOWS),
-    "finandy": Json(finandy.matches, finandy.read, finandy.KNOWS),
-    "tvhub": Json(tvhub.matches, tvhub.read, tvhub.KNOWS),
-    "altrady": Json(altrady.matches, altrady.read, altrady.KNOWS),
-    "gainium": Json(gainium.matches, gainium.read, gainium.KNOWS),
-    "okx": Json(okx.matches, okx.read, okx.KNOWS),
-    "alertatron": Json(alertatron.matches, alertatron.read, alertatron.KNOWS),
-    "freqtrade": Json(freqtrade.matches, freqtrade.read, freqtrade.KNOWS),
-    "poabot": Json(poabot.matches, poabot.read, poabot.KNOWS),
-    "hypertrade": Json(hypertrade.matches, hypertrade.read, hypertrade.KNOWS),
-    "pionex": Json(pionex.matches, pionex.read, pionex.KNOWS),
-    "cryptognome": Json(cryptognome.matches, cryptognome.read, cryptognome.KNOWS),
-    "alerts_processor": Json(alerts_processor.matches, alerts_processor.read, alerts_processor.KNOWS),
-    "bybit_hook": Json(bybit_hook.matches, bybit_hook.read, bybit_hook.KNOWS),
+    "threecommas": Json(threecommas.matches, threecommas.read, threecommas.MARKS, threecommas.KNOWS),
+    "threecommas_dca": Json(
+        threecommas_dca.matches, threecommas_dca.read, threecommas_dca.MARKS, threecommas_dca.KNOWS
+    ),
+    "traderspost": Json(traderspost.matches, traderspost.read, traderspost.MARKS, traderspost.KNOWS),
+    "wundertrading": Json(wundertrading.matches, wundertrading.read, wundertrading.MARKS, wundertrading.KNOWS),
+    "finandy": Json(finandy.matches, finandy.read, finandy.MARKS, finandy.KNOWS),
+    "tvhub": Json(tvhub.matches, tvhub.read, tvhub.MARKS, tvhub.KNOWS),
+    "altrady": Json(altrady.matches, altrady.read, altrady.MARKS, altrady.KNOWS),
+    "gainium": Json(gainium.matches, gainium.read, gainium.MARKS, gainium.KNOWS),
+    "okx": Json(okx.matches, okx.read, okx.MARKS, okx.KNOWS),
+    "alertatron": Json(alertatron.matches, alertatron.read, alertatron.MARKS, alertatron.KNOWS),
+    "freqtrade": Json(freqtrade.matches, freqtrade.read, freqtrade.MARKS, freqtrade.KNOWS),
+    "poabot": Json(poabot.matches, poabot.read, poabot.MARKS, poabot.KNOWS),
+    "hypertrade": Json(hypertrade.matches, hypertrade.read, hypertrade.MARKS, hypertrade.KNOWS),
+    "pionex": Json(pionex.matches, pionex.read, pionex.MARKS, pionex.KNOWS),
+    "cryptognome": Json(cryptognome.matches, cryptognome.read, cryptognome.MARKS, cryptognome.KNOWS),
+    "alerts_processor": Json(
+        alerts_processor.matches, alerts_processor.read, alerts_processor.MARKS, alerts_processor.KNOWS
+    ),
+    "bybit_hook": Json(bybit_hook.matches, bybit_hook.read, bybit_hook.MARKS, bybit_hook.KNOWS),
 }
 _JSON = {**_OURS, **_THEIRS}
+_RANKS = {name: rank for rank, name in enumerate((*_THEIRS, *_OURS))}
+_MARKED = {
+    mark: frozenset(name for name, format in _JSON.items() if mark in format.marks)
+    for mark in frozenset[str]().union(*(format.marks for format in _JSON.values()))
+}
 _TEXT = {
     "alertatron": Text(alertatron.matches_text, alertatron.read_text),
     "octobot": Text(octobot.matches, octobot.read),
@@ -198,16 +211,18 @@ def understand(body: Body, format: str = AUTO, *, path_secret: str | None, defau
                 f"The format {format[:40]!r} is not one that this version reads; known are {', '.join(FORMATS)}.",
                 "format",
             )
-        refuse_lookalikes(body.obj)
+        if not body.ascii:
+            refuse_lookalikes(body.obj)
         name, understood = _read(body.obj, format, defaults)
     except InvalidInput as error:
         raise bodies.scrubbed(error, body, path_secret) from None
+    text, secrets = bodies.text_and_secrets(body, path_secret)
     return Reading(
         format=name,
         signals=understood.signals,
         secret=body.secret,
-        key=None if understood.key is None else bodies.scrub(understood.key, body, path_secret),
-        body=bodies.text_without_secrets(body, path_secret),
+        key=None if understood.key is None else cut(understood.key, secrets),
+        body=text,
         repairs=body.repairs + understood.repairs,
     )
 
@@ -275,11 +290,12 @@ def _read(
 
 
 def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Understood]:
-    if format != AUTO:
-        return format, _JSON[format].read(obj, defaults)
+    names = [format] if format != AUTO else _json_formats(obj)
+    if len(names) == 1:
+        return names[0], _JSON[names[0]].read(obj, defaults)
     read: dict[str, Understood] = {}
     errors: list[InvalidInput] = []
-    for name in _json_formats(obj):
+    for name in names:
         try:
             read[name] = _JSON[name].read(obj, defaults)
         except InvalidInput as error:
@@ -319,16 +335,16 @@ def _read_legs(legs: Sequence[Object], format: str, defaults: Defaults) -> tuple
 
 def _json_formats(obj: Object) -> list[str]:
     """The formats that an object fits, and that know all that it says about the trade."""
-    theirs = [name for name, format in _THEIRS.items() if format.matches(obj)]
-    ours = next((name for name, format in _OURS.items() if format.matches(obj)), None)
-    fitting = [*theirs, *([] if ours is None else [ours])]
-    meant = [
-        name for name, value in obj.items() if name in _MEANT or (name in _MEANT_OBJECTS and isinstance(value, dict))
-    ]
+    marked = frozenset[str]().union(*[_MARKED[mark] for mark in _MARKED.keys() & obj.keys()])
+    fitting = [name for name in sorted(marked, key=_RANKS.__getitem__) if _JSON[name].matches(obj)]
+    if "tradingview" in fitting and "native" in fitting:
+        fitting.remove("native")  # a template may use its words
+    meant = set(_MEANT.intersection(obj))
+    meant.update([name for name in _MEANT_OBJECTS.intersection(obj) if isinstance(obj[name], dict)])
     knowing = [name for name in fitting if _JSON[name].knows.issuperset(meant)]
     if knowing:
         return knowing
-    if len(fitting) > 1 and theirs:
+    if len(fitting) > 1:
         raise _ambiguous(fitting)
     if fitting or meant:
         known = _JSON[fitting[0]].knows if fitting else frozenset[str]()

@@ -22,6 +22,7 @@ _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 _ENDINGS = ("secret", "passphrase", "password", "token")
 _NAMES = frozenset(SECRET_FIELDS)
+_WORDS = re.compile("secret|passphrase|password|token|key|license")  # one is in each name that is looked for
 # A name, what parts it from its value, and the quote with which that begins. In broken JSON quotes may be of any kind.
 _QUOTE = "[\"'\u201c\u201d\u201e\u2018\u2019\u00ab]"
 _NAME = re.compile(
@@ -42,6 +43,13 @@ def is_secret(name: str) -> bool:
     """Whether a field of this name holds a secret."""
     lowered = name.lower()
     return lowered in _NAMES or lowered.endswith(_ENDINGS)
+
+
+def may_name(text: str) -> bool:
+    """Whether the text may name a secret, or be one with a licence in front. Told of any text, so it is cheap."""
+    if ":" in text or "=" in text:
+        return not text.isascii() or _WORDS.search(text.lower()) is not None or "," in text
+    return "," in text
 
 
 def secrets_in(text: str) -> Iterator[str]:

@@ -41,15 +41,15 @@ def normalise(text: str, field: str) -> str:
     if not symbol or not symbol.isascii() or len(symbol) > SYMBOL_LENGTH_MAX:
         raise _unreadable(text, field)
     symbol = symbol.upper()
-    if _CONTINUOUS.fullmatch(symbol):
-        raise _wrong_market(text, field, "it is a continuous future of another exchange")
-    if _DATED.fullmatch(symbol):
-        raise _wrong_market(text, field, "it is a future that ends on a day")
     if joined := _JOINED.fullmatch(symbol):
         name = joined["name"]
         if not name.endswith("USDT") or name == "USDT":
             raise _wrong_market(text, field, _why_not(name))
         return _checked(name, text, field)
+    if _CONTINUOUS.fullmatch(symbol):
+        raise _wrong_market(text, field, "it is a continuous future of another exchange")
+    if _DATED.fullmatch(symbol):
+        raise _wrong_market(text, field, "it is a future that ends on a day")
     if (first := _QUOTE_FIRST.fullmatch(symbol)) and first["base"] != "USDT":
         return _checked(first["base"] + "USDT", text, field)
     if pair := _PAIR.fullmatch(symbol):

@@ -16,6 +16,7 @@ from app.domain.signal import Defaults, Exits, PriceOrPct, Size, SizeUnit, Targe
 from app.errors import InvalidInput
 
 KNOWS = frozenset("action bot_uuid tv_instrument strategy_info order take_profit stop_loss leverage".split())
+MARKS = frozenset({"bot_uuid", "tv_instrument", "strategy_info"})
 
 _ENTERS = {"enter_long": Target.LONG, "enter_short": Target.SHORT}
 _EXITS = {"exit_long": Target.LONG, "exit_short": Target.SHORT}
@@ -28,7 +29,7 @@ _UNITS = {
 
 
 def matches(obj: Mapping[str, object]) -> bool:
-    return any(name in obj for name in ("bot_uuid", "tv_instrument", "strategy_info"))
+    return not MARKS.isdisjoint(obj)
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:

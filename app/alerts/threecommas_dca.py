@@ -11,6 +11,7 @@ from app.alerts.part import Part
 from app.domain.signal import Action, Defaults, SizeUnit
 
 KNOWS = frozenset("action message_type bot_id email_token pair".split())
+MARKS = frozenset({"message_type"})
 
 
 def matches(obj: Mapping[str, object]) -> bool:

@@ -31,7 +31,7 @@ KNOWS = frozenset(
     """ticker action sentiment quantity quantityType takeProfit stopLoss orderType limitPrice stopPrice leverage
     trailAmount trailPercent""".split()
 )
-_MARKS = frozenset(
+MARKS = frozenset(
     "sentiment quantity quantityType signalPrice takeProfit stopLoss limitPrice trailPercent trailAmount".split()
 )
 _SENTIMENTS = {
@@ -50,7 +50,7 @@ _LATER = ("test", "delay", "optionType", "expiration", "intrinsicValue", "strike
 
 
 def matches(obj: Mapping[str, object]) -> bool:
-    return "ticker" in obj and not _MARKS.isdisjoint(obj)
+    return "ticker" in obj and not MARKS.isdisjoint(obj)
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:

@@ -160,7 +160,7 @@ def _with_message(
     for layer, path in ((obj, ""), (nested, "strategy.")):
         for name in aim.MESSAGES:
             message = layer.get(name)
-            if not aim.has_instructions(message):
+            if message is None or not aim.has_instructions(message):
                 continue
             fields.refuse_unfilled(message, path + name)
             result.pop(name, None)
@@ -263,25 +263,28 @@ def _target_of(state: _State) -> Target | None:
     """The side after the order, from its name or from the sign of the size."""
     if state.target is not None or state.signed is None:
         return state.target
-    if state.signed == 0:
+    return _side_of(state.signed)
+
+
+def _side_of(signed: Decimal) -> Target:
+    if not signed:
         return Target.FLAT
-    return Target.LONG if state.signed > 0 else Target.SHORT
+    return Target.LONG if signed > ZERO else Target.SHORT
 
 
 def _check_sizes(state: _State, word: Word | None, target: Target) -> None:
     """Refuse sizes that deny the sides beside them: some placeholder stands in the wrong field."""
-    sign = {Target.LONG: 1, Target.FLAT: 0, Target.SHORT: -1}[target]
     after = state.size
     if state.signed is not None:
-        if (state.signed > 0) - (state.signed < 0) != sign:
+        if _side_of(state.signed) is not target:
             raise _contradiction("position_size", f"{plain(state.signed)} is no size of a {target} position")
         if after is not None and after != abs(state.signed):
             raise _contradiction("position_size", "it differs from market_position_size")
         after = abs(state.signed)
-    if after is not None and (after == 0) is not (target is Target.FLAT):
+    if after is not None and (not after) is not (target is Target.FLAT):
         raise _contradiction("market_position_size", f"{plain(after)} is no size of a {target} position")
     before = state.previous_size
-    if before is not None and state.previous is not None and (before == 0) is not (state.previous is Target.FLAT):
+    if before is not None and state.previous is not None and (not before) is not (state.previous is Target.FLAT):
         raise _contradiction("prev_market_position_size", f"{plain(before)} is no size of a {state.previous} position")
     if after is None or before is None or word is None or word.side is None or state.previous is not target:
         return
@@ -331,7 +334,7 @@ def _step(word: Word | None, state: _State, target: Target) -> Aim:
 def _firing_key(parts: tuple[object, ...]) -> str:
     """What tells this firing from others: a resend has all of it the same, a second fill in the second differs."""
     text = "\x1f".join(
-        "" if part is None else plain(part) if isinstance(part, Decimal) else str(part) for part in parts
+        ["" if part is None else plain(part) if isinstance(part, Decimal) else str(part) for part in parts]
     )
     return "tv-" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -378,7 +381,7 @@ def _target(value: object, field: str) -> Target | None:
 
 def _amount(value: object, field: str) -> Decimal:
     amount = fields.read_number(value, field, AlertCode.BAD_SIZE)
-    if amount < 0:
+    if amount < ZERO:
         raise InvalidInput(AlertCode.BAD_SIZE, f"{field} can't be negative; only position_size has a sign.", field)
     return amount
 
@@ -401,20 +404,19 @@ class _Template:
     """The two layers of a body, read as one."""
 
     def __init__(self, top: Mapping[str, object], nested: Mapping[str, object]) -> None:
-        self._layers = (("strategy.", nested), ("", top))
+        self._layers = (("strategy.", nested), ("", top)) if nested else (("", top),)
 
     def one(self, names: tuple[str, ...], read: Callable[[object, str], T | None]) -> T | None:
         """The value under any of `names` in either layer. All that are given must say the same."""
         found: T | None = None
         for prefix, layer in self._layers:
             for name in names:
-                if layer.get(name) is None:
+                given = layer.get(name)
+                if given is None or (value := read(given, prefix + name)) is None:
                     continue
-                field = prefix + name
-                value = read(layer[name], field)
-                if found is not None and value is not None and value != found:
-                    raise _contradiction(field, "another field says otherwise")
-                found = value if value is not None else found
+                if found is not None and value != found:
+                    raise _contradiction(prefix + name, "another field says otherwise")
+                found = value
         return found
 
     def first(self, *names: str) -> tuple[object, str]:

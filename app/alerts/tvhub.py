@@ -21,7 +21,7 @@ KNOWS = frozenset(
     unitsPercent useFixedSize fixedQuoteSize targets targetType targetAmountInPercent stopLoss stopLossType orderType
     leverage""".split()
 )
-_MARKS = frozenset("isBuy isSell isClose closeLong closeShort closeCurrentPosition".split())
+MARKS = frozenset("isBuy isSell isClose closeLong closeShort closeCurrentPosition".split())
 _UNITS = {
     "absolute": SizeUnit.BASE,
     "percent": SizeUnit.PCT_AVAILABLE,
@@ -38,7 +38,7 @@ _LATER = (
 
 
 def matches(obj: Mapping[str, object]) -> bool:
-    return not _MARKS.isdisjoint(obj)
+    return not MARKS.isdisjoint(obj)
 
 
 def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:

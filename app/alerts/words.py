@@ -61,33 +61,42 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     side: Side | None
 
 
+_WORDS = {
+    text: Word(action=action, side=Side(text) if text in ("buy", "sell") else None) for text, action in ACTIONS.items()
+}
+_TARGETS = {target.value: target for target in Target}
+_RANKS = {Target.SHORT: -1, Target.FLAT: 0, Target.LONG: 1}
+_NO_DIFFERENCE = str.maketrans("", "", " _-/.")
+
+
 def read_action(text: str, field: str) -> Word:
-    word = text.casefold().translate(str.maketrans("", "", " _-/."))
+    word = text.casefold()
+    if word not in _WORDS:
+        word = word.translate(_NO_DIFFERENCE)
     if word in _LATER:
         raise InvalidInput(AlertCode.NOT_SUPPORTED_YET, f"This version cannot do {text[:40]!r}: {_LATER[word]}.", field)
-    if word not in ACTIONS:
+    if word not in _WORDS:
         raise InvalidInput(
             AlertCode.BAD_ACTION,
             f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or reduce_short.",
             field,
         )
-    side = Side(word) if word in ("buy", "sell") else None
-    return Word(action=ACTIONS[word], side=side)
+    return _WORDS[word]
 
 
 def read_target(text: str, field: str) -> Target:
-    try:
-        return Target(text.lower())
-    except ValueError as error:
+    target = _TARGETS.get(text.lower())
+    if target is None:
         raise InvalidInput(
             AlertCode.BAD_TARGET, f"{text[:40]!r} is no side of a position; write long, short or flat.", field
-        ) from error
+        )
+    return target
 
 
 def check_agreement(word: Word, previous: Target | None, target: Target, field: str) -> None:
     """Raise `contradiction` if the action cannot lead from `previous` to `target`."""
     if word.side is not None:
-        agrees = previous is None or word.side in _order_sides(previous, target)
+        agrees = previous is None or previous is target or word.side is _order_side(previous, target)
     else:
         agrees = target in ENDS_AT[word.action] and _starts_at(word.action, previous, target)
     if not agrees:
@@ -99,12 +108,9 @@ def check_agreement(word: Word, previous: Target | None, target: Target, field: 
         )
 
 
-def _order_sides(previous: Target, target: Target) -> frozenset[Side]:
-    """The orders that can lead from one state to the other."""
-    if previous is target:  # add, reduce; flat to flat is nothing, whatever the order was
-        return frozenset(Side)
-    rank = {Target.SHORT: -1, Target.FLAT: 0, Target.LONG: 1}
-    return frozenset({Side.BUY if rank[target] > rank[previous] else Side.SELL})
+def _order_side(previous: Target, target: Target) -> Side:
+    """The order that leads from one state to another."""
+    return Side.BUY if _RANKS[target] > _RANKS[previous] else Side.SELL
 
 
 def _starts_at(action: Action, previous: Target | None, target: Target) -> bool:

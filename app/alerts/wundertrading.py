@@ -21,6 +21,7 @@ KNOWS = frozenset(
     """code orderType amountPerTrade amountPerTradeType takeProfits stopLoss reduceOnly leverage
     placeConditionalOrdersOnExchange price pair""".split()
 )
+MARKS = frozenset({"code"})
 _CODE = re.compile(r"(?i)(enter|exit)-(long|short|all)(?:_(.*))?")
 _UNITS = {
     "quote": SizeUnit.QUOTE, "$": SizeUnit.QUOTE, "base": SizeUnit.BASE, "contracts": SizeUnit.CONTRACTS,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from app.alerts.body import open_body
 from app.alerts.codes import AlertCode
-from app.alerts.defaults import read_defaults
-from app.alerts.recognise import FORMATS, Reading, read
+from app.alerts.defaults import _KEPT_MAX, read_defaults
+from app.alerts.recognise import _JSON, FORMATS, Reading, read
 from app.domain.signal import Defaults, Exits, Size, SizeUnit, StopLoss, Target
 from app.errors import InvalidInput
 from tests.alerts.examples import EXAMPLES
@@ -156,6 +156,39 @@ def test_the_secret_of_the_path_is_cut_out_too() -> None:
     assert SECRET not in reading.body
 
 
+@pytest.mark.parametrize(
+    "secret", ["plain-SECRET", 'with"quote', "with\\slash", "with\ttab-stop", "with-\xfc-\u20ac", "1234567890"]
+)
+def test_a_secret_that_is_repeated_is_cut_out_of_names_texts_and_numbers(secret: str) -> None:
+    number = int(secret) if secret.isdigit() else 1
+    more = {"note": f"it is {secret}, keep it", f"by {secret}!": [secret, {"deep": number}], "n": 5}
+    for path_secret, body in ((None, GOOD | {"secret": secret}), (secret, GOOD)):
+        stored = json.loads(read(json.dumps(body | more).encode(), "", path_secret=path_secret).body)
+        assert stored["secret"] == "***"
+        assert stored["note"] == "it is ***, keep it"
+        assert stored["by ***!"] == ["***", {"deep": "***" if secret.isdigit() else 1}]
+        assert stored["n"] == 5
+
+
+def test_a_format_is_known_by_one_of_its_marks() -> None:
+    """By them it is told which formats need not be asked."""
+    seen = set()
+    for body in [one.body for one in EXAMPLES]:
+        for obj in body if isinstance(body, list) else [body]:
+            if isinstance(obj, dict):
+                for name, format in _JSON.items():
+                    seen |= {name} if format.matches(obj) else set()
+                    assert not format.matches({key: obj[key] for key in obj if key not in format.marks})
+    assert seen == set(_JSON)
+
+
+@pytest.mark.parametrize("name", [b"\xd0\xb0ction", b"\\u0430ction"])
+def test_a_name_with_a_letter_that_only_looks_latin_is_refused(name: bytes) -> None:
+    assert refusal(GOOD_TEXT.encode().replace(b"action", name)).code == "bad_character"
+    nested = GOOD_TEXT.encode().replace(b"base", name.replace(b"ction", b"se"))
+    assert refusal(nested).code == "bad_character"
+
+
 def test_an_error_does_not_repeat_a_secret() -> None:
     body = {"secret": SECRET, "symbol": "BTCUSDT", "action": SECRET}
     error = refusal(json.dumps(body).encode())
@@ -182,6 +215,19 @@ def test_defaults_are_read_with_the_same_rules() -> None:
         exits=Exits(stop_loss=StopLoss(pct=D("1.5"))),
     )
     assert read_defaults({}) == Defaults()
+
+
+def test_defaults_that_differ_are_not_mistaken_for_each_other() -> None:
+    """What was read is kept, for as long as it is written in the same way."""
+    one = read_defaults({"leverage": 1})
+    assert read_defaults({"leverage": 1}) is one
+    assert read_defaults({"leverage": 2}).leverage == 2
+    for _ in range(2):
+        with pytest.raises(InvalidInput):  # it equals 1, and is no number
+            read_defaults({"leverage": True})
+    for leverage in range(_KEPT_MAX + 2):  # more than are kept
+        assert read_defaults({"leverage": f"1.{leverage}"}).leverage == D(f"1.{leverage}")
+    assert read_defaults({"leverage": 1}) == one
 
 
 @pytest.mark.parametrize(
@@ -220,6 +266,7 @@ def check(ended: Reading | InvalidInput) -> None:
         assert (signal.action is None) is not (signal.target is None)
 
 
+@settings(deadline=None)
 @given(raw=st.binary(max_size=200))
 def test_any_bytes_end_in_a_reading_or_a_refusal(raw: bytes) -> None:
     check(outcome(raw))

@@ -4,7 +4,7 @@ import pytest
 
 from app.alerts import redact
 from app.alerts.body import BODY_BYTES_MAX, text_of
-from app.alerts.redact import secrets_in, without_secrets
+from app.alerts.redact import SECRET_FIELDS, may_name, secrets_in, without_secrets
 
 SECRET = "Zm9yLXRlc3RzLW9ubHktbm90LWEtc2VjcmV0LWF0LWFs"
 
@@ -29,6 +29,8 @@ SECRET = "Zm9yLXRlc3RzLW9ubHktbm90LWEtc2VjcmV0LWF0LWFs"
         ('{"password": "two \\"words\\" more", "b": 1', '{"password": "***", "b": 1'),
         ('{"api_key": "k", "api_secret": "s", x', '{"api_key": "***", "api_secret": "***", x'),
         ('{"secret": "", "b": 1', '{"secret": "", "b": 1'),
+        (f"pa\u017fsword={SECRET} and \u212aey={SECRET}", "pa\u017fsword=*** and \u212aey=***"),
+        (f"l\u0131cense_id={SECRET}", "l\u0131cense_id=***"),
         ("6012345678901,buy,BTCUSDT,key=abc", "***,buy,BTCUSDT,key=***"),
         ("Keys(BTCUSDT) { market(side=buy); }", "Keys(BTCUSDT) { market(side=buy); }"),
         ("BTCUSDT.P crossing 64,000: the key level", "BTCUSDT.P crossing 64,000: the key level"),
@@ -36,6 +38,23 @@ SECRET = "Zm9yLXRlc3RzLW9ubHktbm90LWEtc2VjcmV0LWF0LWFs"
 )
 def test_what_is_named_like_a_secret_is_taken_out_of_a_text(text: str, stored: str) -> None:
     assert without_secrets(text) == stored
+
+
+@pytest.mark.parametrize("name", [*SECRET_FIELDS, "Secret", "TOKEN", "pa\u017fsword", "\u212aey", "l\u0131cense_id"])
+@pytest.mark.parametrize("parted", ["=", ": ", '": "'])
+def test_a_text_that_names_a_secret_may_name_one(name: str, parted: str) -> None:
+    text = f"{name}{parted}{SECRET}"
+    assert SECRET in secrets_in(text)
+    assert may_name(text)
+
+
+@pytest.mark.parametrize("text", ["2026-02-03T04:05:06Z", "BYBIT:BTCUSDT.P", "buy", "the key level", "0.01", ""])
+def test_a_text_without_such_a_name_is_not_looked_through(text: str) -> None:
+    assert not may_name(text)
+
+
+def test_a_licence_may_be_one() -> None:
+    assert may_name("6012345678901,buy,BTCUSDT")
 
 
 def test_a_licence_without_a_name_is_the_last_of_the_secrets() -> None:

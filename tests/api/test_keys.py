@@ -1,8 +1,20 @@
 import base64
+import hmac
 
 import pytest
 
-from app.keys import Credentials, Keys, SealBroken, hash_password, new_secret, same, verify_password
+from app.keys import (
+    BLOCK_BYTES,
+    Credentials,
+    Keys,
+    Lasting,
+    SealBroken,
+    hash_password,
+    hmac_sha256,
+    new_secret,
+    same,
+    verify_password,
+)
 
 MASTER = bytes(range(32))
 
@@ -15,6 +27,21 @@ def test_derived_keys_never_change() -> None:
     assert keys.secret_hash("secret").hex() == "4acb4d3545abecb5ad886af76a3fc5f662e69a823482f744d460c4cd2f59136e"
     assert keys.refresh_token_hash("secret").hex() == "ec6c94079138458d55b9f39b57eacc3d9e2d190c6c86580095a23e0596065684"
     assert keys.body_hash(b"secret").hex() == "0eb330fccd37b533979ab3f4a9ec651ad557179015c5634170ecd668224500db"
+
+
+def test_bodies_are_hashed_with_the_lasting_key_that_was_put_there() -> None:
+    keys, first = Keys(MASTER), Keys(bytes(32))
+    keys.lasting = first.lasting
+    assert keys.body_hash(b"x") == first.body_hash(b"x") != Keys(MASTER).body_hash(b"x")
+    assert keys.lasting == Lasting(install=first.install, body=first.lasting.body)
+
+
+@pytest.mark.parametrize("key_bytes", [0, 1, 32, BLOCK_BYTES, BLOCK_BYTES + 1, 200])
+def test_a_message_is_hashed_as_the_standard_library_does(key_bytes: int) -> None:
+    key = MASTER[::-1] * 7
+    digest = hmac_sha256(key[:key_bytes])
+    for message in (b"", b"x", MASTER, MASTER * 2, MASTER * 2000, b""):
+        assert digest(message) == hmac.digest(key[:key_bytes], message, "sha256")
 
 
 def test_each_purpose_has_a_key_of_its_own() -> None:
