@@ -3,13 +3,16 @@ docs.infinityalgo.com, "Automating Infinity Algo Alerts via Alertatron".
 
 Scripts: `Keys(SYMBOL) { command(name=value, …); … }`. `amount=` is an order, `position=` where to end up; 25% or 25%b
 is of the balance, 25%a or 25%% of what is available, 50%p of the position, plain numbers are base units on linear
-perpetuals. A stop or a limit order that is reduce-only becomes an exit of the opening before it. Lite: side, amount and
-offsets as JSON; the symbol is the bot's, so it is the defaults'.
+perpetuals. An order makes what is held on the other side smaller first. A stop or a limit order that is reduce-only
+becomes an exit of the opening before it. Lite: side, amount and offsets as JSON; the symbol is the bot's, so it is the
+defaults'; with `closeExisting` the other side is closed first.
 """
 
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+
+import msgspec
 
 from app.alerts import fields, keywords, part
 from app.alerts.aim import Aim, Understood
@@ -66,6 +69,7 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
             take_profit=() if profit is None else part.ladder([(PriceOrPct(pct=profit), None)], "takeProfit"),
         ),
         leverage=body.leverage(),
+        nets=not body.flag("closeExisting"),
     )
     return part.one(signal)
 
@@ -105,7 +109,7 @@ def _block(written: str, commands: str, defaults: Defaults, repairs: list[str]) 
             case "cancel" | "wait":
                 repairs.append(f"ignored {name}(): no orders of ours rest")
             case "market":
-                signals.append(part.order(_aim(body), symbol))
+                signals.append(part.order(_aim(body), symbol, nets=not body.has("position")))
             case "limit" | "stoporder" | "stopmarket":
                 if not signals or signals[-1].only_closes:
                     raise body.later(name, "an order that waits; only exits of an opening before it are read")
@@ -197,7 +201,7 @@ def _with_exit(opened: Signal, body: Part, name: str) -> Signal:
     else:
         rungs = [(rung.at, rung.fraction * 100) for rung in exits.take_profit]
         changed = Exits(stop_loss=exits.stop_loss, take_profit=part.ladder([*rungs, (at, share.value)], name))
-    return part.order(Aim(action=opened.action, target=opened.target, size=opened.size), opened.symbol, exits=changed)
+    return msgspec.structs.replace(opened, exits=changed)
 
 
 def _at(body: Part, code: AlertCode, *, long: bool, stop: bool) -> PriceOrPct:

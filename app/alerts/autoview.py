@@ -1,9 +1,10 @@
 """Autoview: www.autoview.com/syntax and use.autoview.com, "Building Autoview commands". key=value words, a command per
 line or split by `|`; several commands are several orders, in order.
 
-`b` is the side, `q` the quantity: base units, or per cent of `y` (balance; equity). `c=position` closes, `cm` a part of
-it. Orders beside the first are joined by `&`: tp, sl and ts, whose plain numbers are distances in money, so only per
-cent is read; ftp and fsl are prices. `d=1` trades nothing.
+`b` is the side of an order, which makes a position of the other side smaller first; `q` is its quantity: base units, or
+per cent of `y` (balance; equity). `c=position` closes, `cm` a part of it. Orders beside the first are joined by `&`:
+tp, sl and ts, whose plain numbers are distances in money, so only per cent is read; ftp and fsl are prices. `d=1`
+trades nothing.
 """
 
 import re
@@ -88,6 +89,7 @@ def _one(text: str, where: str, defaults: Defaults) -> Signal:
         exits=_exits(body, long=side is Target.LONG),
         leverage=body.leverage("l"),
         limit_prices=_limit(body),
+        nets=True,
     )
 
 

@@ -42,5 +42,6 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
         leverage=body.leverage(),
         price=body.chart_price("price", repairs),
         limit_prices=body.market_or_limit("type", "price"),
+        nets=True,
     )
     return part.one(signal, repairs=repairs)

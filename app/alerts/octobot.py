@@ -2,7 +2,8 @@
 
 KEY=VALUE lines, or separated by `;` or by a literal backslash-n. VOLUME is in base units, with q in quote, with % of
 the holdings, a% of what is available, p% of the position. A price with % is a distance from the current price. Where
-several targets name no ratio they share evenly.
+several targets name no ratio they share evenly. A SELL is an order: without REDUCE_ONLY too it makes a long smaller
+first, and goes short with what is left over.
 """
 
 import re
@@ -67,6 +68,7 @@ def read(text: str, defaults: Defaults) -> Understood:
         exits=_exits(body, side),
         leverage=body.leverage("LEVERAGE"),
         limit_prices=limit,
+        nets=True,
     )
     return part.one(signal_)
 

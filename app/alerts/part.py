@@ -230,6 +230,7 @@ def order(
     sent_at: datetime | None = None,
     max_age_s: int | None = None,
     turns: bool = True,
+    nets: bool = False,
 ) -> Signal:
     """The Signal. What only closes has no exits and no leverage."""
     closes = aim.only_closes
@@ -247,6 +248,7 @@ def order(
         max_age_s=max_age_s,
         turns=turns,
         whole_order=aim.whole_order,
+        nets=nets and aim.action in OPENS.values() and aim.size is not None,
     )
 
 

@@ -180,6 +180,10 @@ def _decide_one(
     if held is None or held.side is not side:
         if held is not None and not signal.turns:
             return Plan(legs=(Close(side=held.side, reason=close_reason),))
+        if held is not None and signal.nets and signal.size is not None:
+            wanted = _multiplied(signal.size, _base_qty(signal.size, situation, held=held), rules)
+            if wanted <= held.qty:
+                return _reduce_by(wanted, held, situation.instrument, close_reason)
         closing = () if held is None else (Close(side=held.side, reason=CloseReason.REVERSED),)
         try:
             opening = _open(signal, rules, situation, side, reverses=held)
@@ -376,7 +380,7 @@ def _open(
             raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
         else:
             qty = _multiplied(size, _base_qty(size, situation, held=held, exits=exits), rules)
-            if signal.whole_order and signal.size is not None:
+            if (signal.whole_order or signal.nets) and signal.size is not None:
                 qty = _new_part(signal, side, qty, reverses)
     qty = _tradable(qty, situation)
     if rules.notional_max is not None and qty * situation.price > rules.notional_max:

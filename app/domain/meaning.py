@@ -1,9 +1,10 @@
 """What an alert means for the position that is held, in one word: for people, before anything is done."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain.decide import Rules
+from app.domain.decide import Close, Plan, Reduce, Rules
 from app.domain.order import PositionSide, opposite
 from app.domain.position import Position
 from app.domain.signal import REDUCING, Action, Repeat, Signal, Target
@@ -29,6 +30,29 @@ _ABOUT = {
     Action.CLOSE_SHORT: PositionSide.SHORT,
 }
 _CLOSES = frozenset({Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
+
+
+def spoken_of(signal: Signal, held: Sequence[Position], *, hedge: bool) -> Position | None:
+    """Of what a strategy holds, the position that its alert is about. In hedge mode there may be two, and an alert that
+    names its side is about that one alone.
+    """
+    side = _ABOUT.get(signal.action) if signal.action is not None else None
+    if hedge and side is not None:
+        return next((one for one in held if one.side is side), None)
+    if signal.target in (Target.LONG, Target.SHORT):
+        held = sorted(held, key=lambda one: one.side.value != signal.target)
+    return held[0] if held else None
+
+
+def netted(plan: Plan) -> tuple[Meaning, PositionSide] | None:
+    """The word for an order that nets, where it only takes a part of what is held, or all of it."""
+    match plan.legs:
+        case (Reduce(side=side),):
+            return Meaning.REDUCE, side
+        case (Close(side=side),) if plan.refusal is None:
+            return Meaning.CLOSE, side
+        case _:
+            return None
 
 
 def meaning(signal: Signal, rules: Rules, held: Position | None) -> tuple[Meaning, PositionSide | None]:

@@ -170,6 +170,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     turns: bool = True  # an opening turns an opposite position round; if not, it only closes one
     # `size` is of one order that does it all: what it closes of the other side is counted in
     whole_order: bool = False
+    # an order as it goes to an account that nets: what is held on the other side it makes smaller by its size, and
+    # opens only what is left over
+    nets: bool = False
     sent_at: datetime | None = None
     max_age_s: int | None = None
 

@@ -12,7 +12,7 @@ from app.alerts.defaults import read_defaults
 from app.alerts.recognise import Reading, beyond_us, in_time, open_alert, understand
 from app.domain.decide import Close, Leg, Open, Plan, Rules, Situation, decide, needs_equity, too_old
 from app.domain.exits import check_exits, check_together
-from app.domain.meaning import Meaning, meaning
+from app.domain.meaning import Meaning, meaning, netted, spoken_of
 from app.domain.money import ZERO, plain
 from app.domain.order import PositionMode, PositionSide
 from app.domain.position import Position, PositionStatus
@@ -147,6 +147,8 @@ def _explained(reading: Reading, strategy: WebhookStrategy, accounts: list[list[
     told = [one for account in accounts for one in account]
     for number, account in enumerate(accounts, 1):
         checks += [_check(f"account {number}", one.plan.refusal, _says(one)) for one in account]
+    missed = dict.fromkeys(one.plan.missed for one in told if one.plan.missed)
+    checks += [ExplainedCheck(name="previous", ok=False, detail=text) for text in missed]
     beyond = beyond_us(reading)
     if beyond is not None:
         checks.append(ExplainedCheck(name="supported", ok=False, detail=beyond.detail))
@@ -257,7 +259,8 @@ async def _of_signal(
         now=asked.now,
         unfit=None if signal.only_closes else await _unfit(asked, connected, signal),
     )
-    ours = next((one for one in held if one.strategy_id == asked.strategy.id), None)
+    mine = [one for one in held if one.strategy_id == asked.strategy.id]
+    ours = spoken_of(signal, mine, hedge=situation.hedge)
     word, side = meaning(signal, rules, ours)
     if signal.action is Action.SET_EXITS:
         plan = _change(signal, ours, price)
@@ -265,6 +268,8 @@ async def _of_signal(
         plan = Plan(reason="nothing is held")
     else:
         plan = decide(signal, rules, situation)
+        if signal.nets:
+            word, side = netted(plan) or (word, side)
     orders = [_order(connected, leg, held) for leg in plan.legs]
     return _Told(plan=plan, meaning=word, side=side, venue=connected.account.venue, orders=orders)
 

@@ -294,7 +294,8 @@ EXAMPLES = (
     # --- Alertatron
     Example("alertatron", {"side": "short", "amount": "10%", "takeProfit": "True", "takeProfitOffset": "3%",
                            "stopLoss": False},
-            (sig(OPEN_SHORT, size=size(SizeUnit.PCT_EQUITY, "10"), exits=Exits(take_profit=(rung(pct="3"),))),)),
+            (sig(OPEN_SHORT, nets=True, size=size(SizeUnit.PCT_EQUITY, "10"),
+                 exits=Exits(take_profit=(rung(pct="3"),))),)),
     Example("alertatron", {"side": "close"}, (sig(CLOSE),)),
     Example(
         "alertatron",
@@ -302,7 +303,7 @@ EXAMPLES = (
         "  stopOrder(side=buy, amount=100%p, offset=e2%, reduceOnly=true);\n"
         "  limit(side=buy, amount=40%p, offset=e1%, reduceOnly=true);\n"
         "  limit(side=buy, amount=60%p, offset=@60000, reduceOnly=true);\n}\n#bot",
-        (sig(OPEN_SHORT, size=base("0.5"), exits=Exits(
+        (sig(OPEN_SHORT, nets=True, size=base("0.5"), exits=Exits(
             stop_loss=stop(pct="2"), take_profit=(rung("0.4", pct="1"), rung("0.6", price="60000")))),),
     ),
     Example("alertatron", "Bybit(BTCUSDT) { market(position=0); }\n#bot", (sig(FLAT),)),
@@ -310,33 +311,34 @@ EXAMPLES = (
     Example("alertatron", "Bybit(BTCUSDT) { market(side=sell, amount=50%p, reduceOnly=true); }",
             (sig(Action.REDUCE_LONG, size=share("50")),)),
     Example("alertatron", "BTC broke out\nBybit(BTCUSDT) { market(position=0); }\nBybit(ETHUSDT) {\n"
-            "  market(side=buy, amount=0.5);\n}\n#bot", (sig(FLAT), sig(OPEN_LONG, "ETHUSDT", size=base("0.5")))),
+            "  market(side=buy, amount=0.5);\n}\n#bot",
+            (sig(FLAT), sig(OPEN_LONG, "ETHUSDT", nets=True, size=base("0.5")))),
     # --- OctoBot
     Example("octobot", "EXCHANGE=BYBIT;SYMBOL=BTCUSDT.P;SIGNAL=SELL;VOLUME=10%;LEVERAGE=3;STOP_PRICE=2%",
-            (sig(OPEN_SHORT, size=size(SizeUnit.PCT_EQUITY, "10"), leverage=D(3),
+            (sig(OPEN_SHORT, nets=True, size=size(SizeUnit.PCT_EQUITY, "10"), leverage=D(3),
                  exits=Exits(stop_loss=stop(pct="2"))),)),
     Example(
         "octobot",
         "symbol=BTCUSDT\r\nsignal=buy\r\nVOLUME=100q\r\nTAKE_PROFIT_PRICE_1=70000\r\nTAKE_PROFIT_PRICE_2=75000\r\n"
         f"TAKE_PROFIT_VOLUME_RATIO_1=1\r\nTAKE_PROFIT_VOLUME_RATIO_2=3\r\nSTOP_PRICE=60000\r\nTOKEN={SECRET}",
-        (sig(OPEN_LONG, size=quote("100"), exits=Exits(stop_loss=stop(price="60000"), take_profit=(
+        (sig(OPEN_LONG, nets=True, size=quote("100"), exits=Exits(stop_loss=stop(price="60000"), take_profit=(
             rung("0.25", price="70000"), rung("0.75", price="75000")))),),
     ),
     Example("octobot", "SYMBOL=BTCUSDT\\nSIGNAL=SELL\\nREDUCE_ONLY=true\\nVOLUME=40p%",
             (sig(Action.REDUCE_LONG, size=share("40")),)),
     Example("octobot", "SYMBOL=BTCUSDT\nSIGNAL=BUY\nORDER_TYPE=LIMIT\nPRICE=61000\nVOLUME=0.1",
-            (sig(OPEN_LONG, size=base("0.1"), limit_prices=(D(61000),)),), later=True),
+            (sig(OPEN_LONG, nets=True, size=base("0.1"), limit_prices=(D(61000),)),), later=True),
     # --- Autoview
     Example("autoview", "e=bybit a=main s=btcusdt b=sell q=2.5 l=4 t=market & sl=2% & tp=3%",
-            (sig(OPEN_SHORT, size=base("2.5"), leverage=D(4), exits=Exits(
+            (sig(OPEN_SHORT, nets=True, size=base("2.5"), leverage=D(4), exits=Exits(
                 stop_loss=stop(pct="2"), take_profit=(rung(pct="3"),))),)),
     Example("autoview", "e=bybit s=btcusdt b=long q=1 t=market fsl=61000 ftp=70000",
-            (sig(OPEN_LONG, size=base("1"), exits=Exits(
+            (sig(OPEN_LONG, nets=True, size=base("1"), exits=Exits(
                 stop_loss=stop(price="61000"), take_profit=(rung(price="70000"),))),)),
     Example("autoview", "e=bybit s=btcusdt c=position b=short cm=50% t=market",
             (sig(Action.REDUCE_SHORT, size=share("50")),)),
     Example("autoview", "s=btcusdt c=position t=market|s=btcusdt b=long q=10% y=equity t=market",
-            (sig(CLOSE), sig(OPEN_LONG, size=size(SizeUnit.PCT_EQUITY, "10")))),
+            (sig(CLOSE), sig(OPEN_LONG, nets=True, size=size(SizeUnit.PCT_EQUITY, "10")))),
     # --- PineConnector: units are settings elsewhere, so only what has none
     Example("pineconnector", "60123456789,closelong,BTCUSDT,comment=bye", (sig(CLOSE_LONG),)),
     Example("pineconnector", "60123456789,bearish,BTCUSDT", (sig(OPEN_SHORT),)),
@@ -395,7 +397,7 @@ EXAMPLES = (
     Example("cryptognome", {"key": SECRET, "exchange": "bybit", "symbol": "ETHUSDT", "type": "Market", "side": "Sell",
                             "qty": "2", "close_position": "False", "cancel_orders": "True", "order_mode": "Stop",
                             "take_profit_percent": "1", "stop_loss_percent": "0.8"},
-            (sig(OPEN_SHORT, "ETHUSDT", size=base("2"), exits=Exits(stop_loss=stop(pct="0.8"))),)),
+            (sig(OPEN_SHORT, "ETHUSDT", nets=True, size=base("2"), exits=Exits(stop_loss=stop(pct="0.8"))),)),
     Example("alerts_processor", {"stub": "main", "direction": "short", "symbol": "SOL/USDT", "size": "8%",
                                  "mode": "reverse"},
             (sig(OPEN_SHORT, "SOLUSDT", size=size(SizeUnit.PCT_AVAILABLE, "8")),)),

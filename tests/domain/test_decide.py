@@ -863,6 +863,37 @@ def test_a_whole_order_that_turned_what_is_not_held_opens_nothing() -> None:
     assert [leg.qty for leg in turned.legs if isinstance(leg, Open)] == [D(6)]
 
 
+@pytest.mark.parametrize(
+    ("held", "ordered", "done"),
+    [
+        ("flat", base("2"), ["open short 2"]),
+        ("long 5", base("2"), ["reduce 2"]),
+        ("long 2", base("2"), ["close"]),
+        ("long 2", base("5"), ["close", "open short 3"]),
+        ("long 5", None, ["close", "open short 0.1"]),  # without a size of its own it is no order, but a wish
+        ("long 5", size(SizeUnit.QUOTE, "100"), ["reduce 1"]),
+    ],
+)
+def test_an_order_that_nets_uses_up_the_other_side_first(held: str, ordered: Size | None, done: list[str]) -> None:
+    plan = decide(signal(Action.OPEN_SHORT, size=ordered, nets=True), RULES, situation(held))
+    assert plan.refusal is None
+    words = []
+    for leg in plan.legs:
+        match leg:
+            case Open():
+                words.append(f"open {leg.side} {leg.qty}")
+            case Reduce():
+                words.append(f"reduce {leg.qty}")
+            case Close():
+                words.append("close")
+    assert words == done
+
+
+def test_an_order_that_nets_never_rounds_a_part_up_to_all() -> None:
+    plan = decide(signal(Action.OPEN_SHORT, size=base("0.0001"), nets=True), RULES, situation("long 5"))
+    assert (plan.legs, plan.refusal and plan.refusal.code) == ((), Outcome.SIZE_BELOW_MINIMUM)
+
+
 def test_a_whole_order_that_is_used_up_by_the_close_opens_nothing() -> None:
     wish = signal(Action.OPEN_SHORT, size=base("3"), whole_order=True)
     plan = decide(wish, RULES, situation("long 4"))

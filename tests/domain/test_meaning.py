@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.decide import Close, Open, Reduce, decide
-from app.domain.meaning import Meaning, meaning
+from app.domain.meaning import Meaning, meaning, netted, spoken_of
 from app.domain.signal import Action, Repeat, Signal, Target
 from tests.domain.test_decide import RULES, TRADING, base, holding, rules, signal, situation
 
@@ -43,6 +43,42 @@ D = Decimal
 )
 def test_each_wish_in_one_word(wish: Signal, held: str, expected: str, side: str | None) -> None:
     assert meaning(wish, RULES, holding(held)) == (expected, side)
+
+
+@pytest.mark.parametrize(
+    ("wish", "about"),
+    [
+        (signal(Action.OPEN_SHORT), None),
+        (signal(Action.OPEN_LONG), "long"),
+        (signal(Action.CLOSE_SHORT), None),
+        (signal(Target.LONG), "long"),
+        (signal(Target.SHORT), "long"),  # it is closed
+        (signal(Action.CLOSE), "long"),
+    ],
+)
+def test_in_hedge_mode_an_alert_speaks_of_the_side_that_it_names(wish: Signal, about: str | None) -> None:
+    long = holding("long 3")
+    assert long is not None
+    spoken = spoken_of(wish, [long], hedge=True)
+    assert (None if spoken is None else spoken.side) == about
+    assert spoken_of(wish, [long], hedge=False) is long
+
+
+def test_of_two_a_target_speaks_of_its_own_side() -> None:
+    long, short = holding("long 3"), holding("short 1")
+    assert long is not None
+    assert short is not None
+    assert spoken_of(signal(Target.SHORT), [long, short], hedge=True) is short
+    assert spoken_of(signal(Target.LONG), [short, long], hedge=True) is long
+
+
+@pytest.mark.parametrize(
+    ("qty", "told"),
+    [("1", ("reduce", "long")), ("3", ("close", "long")), ("5", None)],
+)
+def test_an_order_that_nets_is_told_by_what_it_does(qty: str, told: tuple[str, str] | None) -> None:
+    plan = decide(signal(Action.OPEN_SHORT, size=base(qty), nets=True), RULES, situation("long 3"))
+    assert netted(plan) == told
 
 
 WORDS = {

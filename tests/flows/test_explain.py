@@ -164,3 +164,16 @@ async def test_an_exchange_that_is_silent_is_not_waited_for_without_end(
     assert (told.verdict, told.code) == ("refused", "venue_unavailable")
     assert told.reason is not msgspec.UNSET
     assert "within" in str(told.reason)
+
+
+async def test_a_missed_alert_is_told_and_what_nets_is_named_by_what_it_does(house: House) -> None:
+    held = WhatIf(held=(PositionSide.SHORT, D(2)))
+    told = await explained(house, LONG | {"previous": "flat"}, held)
+    assert told.verdict == "would_execute"
+    [check] = [check for check in told.checks if not check.ok]
+    assert check.name == "previous"
+    assert "short is held" in check.detail
+
+    script = f"SYMBOL=BTCUSDT\nSIGNAL=BUY\nVOLUME=0.5\nTOKEN={house.secret}".encode()
+    [leg] = (await explained(house, script, held)).legs
+    assert (leg.action, leg.side, leg.orders[0].qty, leg.orders[0].reduce_only) == ("reduce", "short", "0.5", True)
