@@ -289,7 +289,8 @@ class Feed:
         latest = trades[-1]
         self._last[symbol] = (latest.price, latest.at_ms)
         self.unsaved[TriggerBy.LAST].add(symbol)
-        if not self._judging():
+        if not self._may_fire():
+            self.begin_gap()
             return
         if symbol in self.doubts:
             self._heard_again(symbol)

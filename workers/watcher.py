@@ -374,7 +374,7 @@ class Watcher:
         self.fired.add(level.id)
         connected = self.markets.connected[one.account_id]
         inherited = shard.inherited is None or one.client_order_id in shard.inherited
-        close = None if inherited else protect.fire_now(self.resources, connected, one.symbol, self.prepared[level.id])
+        close = None if inherited else protect.fire_now(connected, one.symbol, self.prepared[level.id])
         told = partial(self.status.fired, connected.market, one.symbol, crossed_at)
         if close is not None and close.placing is not None:
             told()

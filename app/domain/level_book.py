@@ -139,7 +139,7 @@ class LevelBook:
         crossed: list[Level] = []
         for sign, value in sides:
             if self._firing[sign]:
-                crossed += [self._levels[level_id] for level_id in self._firing[sign].take(value, self._entries)]
+                crossed += map(self._levels.__getitem__, self._firing[sign].take(value, self._entries))
             trail = self._trails[sign]
             if trail.stops:
                 trail.advance(value)

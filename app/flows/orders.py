@@ -105,12 +105,12 @@ def closing(armed: Armed, signed_at: datetime) -> NewOrder:
     )
 
 
-def place_now(connected: Connected, prepared: Prepared, signed_at: datetime) -> Placing | None:
+def place_now(connected: Connected, prepared: Prepared, signed_ms: int) -> Placing | None:
     """Send a committed order before this returns, where it can leave at this instant; `place` tells what comes of it.
     Where it can't nothing has left, and `place` sends it. Never raises.
     """
     try:
-        return connected.venue.place_now(prepared, signed_at)
+        return connected.venue.place_now(prepared, signed_ms)
     except Exception as error:
         # A bug, and perhaps one of after the send: the venue is asked, as after an answer that was lost.
         log.exception("the send of an order failed")

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -249,17 +250,17 @@ def prepared(resources: Resources, connected: Connected, armed: Armed) -> Prepar
     return connected.venue.prepared(road.closing(armed, resources.now()))
 
 
-def fire_now(resources: Resources, connected: Connected, symbol: str, close: Prepared) -> Close:
+def fire_now(connected: Connected, symbol: str, close: Prepared) -> Close:
     """A level was crossed: its close leaves before this returns, if the venue has a road for that; `fire` goes on.
 
     The closing order was committed when the level was armed, so nothing is written before the first byte.
     """
-    sent_at = resources.now()
+    sent_s = time.time()  # as venues read the clock: an aware time is made of it when the close has left
     crash.point("fire.before_send", symbol)
-    placing = road.place_now(connected, close, sent_at)
+    placing = road.place_now(connected, close, int(sent_s * 1000))
     if placing is not None:
         crash.point("fire.written", symbol)
-    return Close(sent_at=sent_at, placing=placing)
+    return Close(sent_at=datetime.fromtimestamp(sent_s, UTC), placing=placing)
 
 
 async def fire(
@@ -275,7 +276,7 @@ async def fire(
     Never raises for what the venue does.
     """
     if close is None:
-        close = fire_now(resources, connected, armed.symbol, prepared(resources, connected, armed))
+        close = fire_now(connected, armed.symbol, prepared(resources, connected, armed))
     answer = await road.place(connected, road.closing(armed, close.sent_at), close.placing)
     crash.point("fire.sent", armed.symbol)
     return Fired(armed=armed, price=price, trade_id=trade_id, sent_at=close.sent_at, answer=answer)

@@ -226,8 +226,9 @@ class Venue(Protocol):
         """An order to be sent by `place_now`, whatever its `signed_at` will be; by any account at this venue."""
         ...
 
-    def place_now(self, prepared: Prepared, signed_at: datetime) -> Placing | None:
-        """As `place`, where the order can leave at this instant: it is written when this returns.
+    def place_now(self, prepared: Prepared, signed_ms: int) -> Placing | None:
+        """As `place`, where the order can leave at this instant, which it is signed with: it is written when this
+        returns.
 
         None: nothing has left, and `place` is what sends it, or says why it can't.
         """

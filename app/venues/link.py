@@ -222,21 +222,22 @@ class _Listener(WSListener):
         self._link._connected(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        self._link.last_frame_monotonic = time.monotonic()
+        link = self._link
+        link.last_frame_monotonic = time.monotonic()
         kind = frame.msg_type
+        payload: memoryview | bytes
         if kind == WSMsgType.TEXT and frame.fin:
-            self._deliver(frame.get_payload_as_memoryview())
+            payload = frame.get_payload_as_memoryview()
         elif kind == WSMsgType.TEXT or kind == WSMsgType.CONTINUATION:
             self._parts.append(frame.get_payload_as_bytes())
-            if frame.fin:
-                whole, self._parts = b"".join(self._parts), []
-                self._deliver(whole)
-        elif kind == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
-
-    def _deliver(self, payload: memoryview | bytes) -> None:
-        link = self._link
+            if not frame.fin:
+                return
+            payload, self._parts = b"".join(self._parts), []
+        else:
+            if kind == WSMsgType.CLOSE:
+                transport.send_close(frame.get_close_code())
+                transport.disconnect()
+            return
         try:
             link._received(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:

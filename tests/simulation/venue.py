@@ -32,7 +32,7 @@ from app.venues.binance.failures import changing, order_failure, reading
 from app.venues.binance.stops import Stops
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.kinds import Kind
-from app.venues.numbers import milliseconds
+from app.venues.numbers import instant, milliseconds
 from simulator import model
 from simulator.instruments import Instrument as TheirInstrument
 from simulator.model import OrderType, Protection, StopKind
@@ -129,9 +129,9 @@ class SimulatedVenue:
     def prepared(self, order: NewOrder) -> NewOrder:
         return order
 
-    def place_now(self, prepared: NewOrder, signed_at: datetime) -> Placing | None:
+    def place_now(self, prepared: NewOrder, signed_ms: int) -> Placing | None:
         """Now and then, as if the socket for orders were up."""
-        order = msgspec.structs.replace(prepared, signed_at=signed_at)
+        order = msgspec.structs.replace(prepared, signed_at=instant(signed_ms))
         if self._proc.world.chance_of("place_now").random() < NOT_NOW:
             return None
         name, what, signed = self._request(order)

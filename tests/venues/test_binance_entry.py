@@ -324,7 +324,7 @@ async def test_what_leaves_now_carries_the_instant_of_the_tick(server: BinanceSe
     crossed_at = datetime.now(UTC)
     async with entering(server) as venue:
         ready = venue.prepared(an_exit(signed_at=crossed_at - timedelta(hours=1)))
-        placing = venue.place_now(ready, crossed_at)
+        placing = venue.place_now(ready, milliseconds(crossed_at))
         assert placing is not None
         assert await placing() == "8389765739703625592"
         offset = venue.clock_offset_ms
@@ -336,8 +336,8 @@ async def test_what_leaves_now_carries_the_instant_of_the_tick(server: BinanceSe
 async def test_what_cannot_leave_now_has_not_left(server: BinanceServer) -> None:
     gate = Gate()
     async with entering(server, gate=gate) as venue:
-        now = datetime.now(UTC)
-        assert venue.place_now(venue.prepared(an_exit()), now - timedelta(seconds=6)) is None, "too old"
+        now = milliseconds(datetime.now(UTC))
+        assert venue.place_now(venue.prepared(an_exit()), now - 6000) is None, "too old"
         gate.ban(Scope.ADDRESS, 60, "told to stay away")
         assert venue.place_now(venue.prepared(an_exit()), now) is None
     assert server.orders() == []

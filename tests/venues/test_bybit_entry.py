@@ -22,6 +22,7 @@ from app.venues.clock import Clock
 from app.venues.entry import ATTEMPTS_MAX, FRESH_S, IN_FLIGHT_MAX
 from app.venues.gate import Gate, Scope
 from app.venues.link import Bounds
+from app.venues.numbers import milliseconds
 from tests.venues.bybit_rows import CREATE, POSITIONS, an_entry, an_exit, page, position_row
 from tests.venues.bybit_server import (
     CREDENTIALS,
@@ -355,7 +356,7 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(server: BybitServer) -
 async def test_an_order_that_is_placed_now_is_written_before_anybody_waits(server: BybitServer) -> None:
     server.script(CREATE, {"orderId": "o-1"})
     async with entering(server) as venue:
-        placing = venue.place_now(venue.prepared(an_entry()), datetime.now(UTC))
+        placing = venue.place_now(venue.prepared(an_entry()), milliseconds(datetime.now(UTC)))
         transport = entry_of(venue)._transport
         assert transport is not None
         assert transport.underlying_transport.get_write_buffer_size() == 0
@@ -370,8 +371,8 @@ async def test_an_order_that_is_placed_now_is_written_before_anybody_waits(serve
 async def test_what_cannot_leave_now_has_not_left(server: BybitServer) -> None:
     gate = Gate()
     async with entering(server, gate=gate) as venue:
-        ready, now = venue.prepared(an_exit()), datetime.now(UTC)
-        assert venue.place_now(ready, now - timedelta(seconds=6)) is None, "too old"
+        ready, now = venue.prepared(an_exit()), milliseconds(datetime.now(UTC))
+        assert venue.place_now(ready, now - 6000) is None, "too old"
         gate.ban(Scope.ADDRESS, 60, "told to stay away")
         assert venue.place_now(ready, now) is None
         server.cut_entries()
@@ -383,7 +384,7 @@ async def test_what_cannot_leave_now_has_not_left(server: BybitServer) -> None:
 async def test_nobody_has_to_wait_for_the_answer(server: BybitServer) -> None:
     server.script(CREATE, Hang())
     async with entering(server, timeout_s=0.1) as venue:
-        assert venue.place_now(venue.prepared(an_entry()), datetime.now(UTC)) is not None
+        assert venue.place_now(venue.prepared(an_entry()), milliseconds(datetime.now(UTC))) is not None
         await asyncio.wait_for(server.arrived.get(), 5)
         await soon(lambda: entry_of(venue)._in_flight == {})
 

@@ -152,7 +152,7 @@ async def test_the_answer_to_a_second_sending_says_nothing_about_the_first(
 @pytest.mark.parametrize(("kind", "exits"), [("stop_loss", STOP), ("take_profit", TARGET)])
 async def test_a_close_that_left_from_the_tick_is_sent_once(house: House, kind: str, exits: dict[str, object]) -> None:
     connected, one = await opened(house, kind, **exits)
-    close = protect.fire_now(house.resources, connected, one.symbol, protect.prepared(house.resources, connected, one))
+    close = protect.fire_now(connected, one.symbol, protect.prepared(house.resources, connected, one))
     assert close.placing is not None
 
     async def sent() -> bool:
@@ -170,7 +170,7 @@ async def test_where_the_socket_has_no_room_the_close_goes_over_rest(
 ) -> None:
     connected, one = await opened(house, "stop_loss", **STOP)
     monkeypatch.setattr(type(connected.venue.entry), "has_room", False)  # type: ignore[attr-defined]
-    close = protect.fire_now(house.resources, connected, one.symbol, protect.prepared(house.resources, connected, one))
+    close = protect.fire_now(connected, one.symbol, protect.prepared(house.resources, connected, one))
     assert close.placing is None
     await fire(house.resources, connected, one, D("59300"), None, inherited_at=None, close=close)
     assert len(await house.sent()) == 2
@@ -182,12 +182,12 @@ async def test_a_bug_in_the_send_leaves_its_outcome_unknown(house: House, monkey
     connected, one = await opened(house, "stop_loss", **STOP)
     real, ready = connected.venue.place_now, protect.prepared(house.resources, connected, one)
 
-    def sends_and_fails(prepared: Prepared, signed_at: datetime) -> None:
-        assert real(prepared, signed_at) is not None
+    def sends_and_fails(prepared: Prepared, signed_ms: int) -> None:
+        assert real(prepared, signed_ms) is not None
         raise ZeroDivisionError
 
     monkeypatch.setattr(connected.venue, "place_now", sends_and_fails)
-    close = protect.fire_now(house.resources, connected, one.symbol, ready)
+    close = protect.fire_now(connected, one.symbol, ready)
     await fire(house.resources, connected, one, D("59300"), None, inherited_at=None, close=close)
     assert len(await house.sent()) == 2
     assert (await house.last_position()).close_reason == "stop_loss"

@@ -253,16 +253,16 @@ class BinanceVenue:
             self._setup.forget()
 
     async def place(self, order: NewOrder) -> str:
-        return await self._outcome(order, self._written(self.prepared(order), order.signed_at))
+        return await self._outcome(order, self._written(self.prepared(order), milliseconds(order.signed_at)))
 
     def prepared(self, order: NewOrder) -> Ready:
         return _ready(order, _params(order) | MARKET)
 
-    def place_now(self, prepared: Ready, signed_at: datetime) -> Placing | None:
-        written = self._written(prepared, signed_at)
+    def place_now(self, prepared: Ready, signed_ms: int) -> Placing | None:
+        written = self._written(prepared, signed_ms)
         if written is None:
             return None
-        return partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=signed_at), written)
+        return partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=instant(signed_ms)), written)
 
     async def _outcome(self, order: NewOrder, written: Written | None) -> str:
         try:
@@ -272,8 +272,9 @@ class BinanceVenue:
                 raise self._order_failure(said, order) from None
         worst = await self._worst_price(order.symbol, order.side)  # quirk 8
         limited = _params(order) | {"type": "LIMIT", "timeInForce": "IOC", "price": plain(worst)}
+        written = self._written(_ready(order, limited), milliseconds(order.signed_at))
         try:
-            return await self._send(order, limited, self._written(_ready(order, limited), order.signed_at))
+            return await self._send(order, limited, written)
         except VenueSaid as said:
             raise self._order_failure(said, order) from None
 
@@ -345,11 +346,11 @@ class BinanceVenue:
         rule, mark = await asyncio.gather(self._rules.rule(symbol), self._market.mark(symbol))
         return rule.last_price(side, mark)
 
-    def _written(self, ready: Ready, signed_at: datetime) -> Written | None:
+    def _written(self, ready: Ready, signed_ms: int) -> Written | None:
         """Over the socket, if it has room at this moment."""
         if self.entry is None:
             return None
-        return self.entry.write(ready.params, urgency=ready.urgency, signed_ms=milliseconds(signed_at))
+        return self.entry.write(ready.params, urgency=ready.urgency, signed_ms=signed_ms)
 
     async def _send(self, order: NewOrder, params: dict[str, str], written: Written | None) -> str:
         """What comes of an order: of one that was written, or else over REST; it leaves once. Raises VenueSaid,

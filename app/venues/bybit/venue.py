@@ -67,7 +67,7 @@ from app.venues.bybit.stream import BybitPrivateStream
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Urgency
 from app.venues.kinds import Kind
-from app.venues.numbers import Unreadable, milliseconds
+from app.venues.numbers import Unreadable, instant, milliseconds
 
 EXECUTION_WINDOW = timedelta(days=7)
 MARGIN_MODE_TTL_S = 60.0
@@ -170,20 +170,28 @@ class BybitVenue(BybitMarket):
                 )
 
     async def place(self, order: NewOrder) -> str:
+<<<<<<< HEAD
         ready = self.prepared(order)
         return await self._outcome(ready, order.signed_at, self._written(ready, order.signed_at))
+=======
+        return await self._outcome(order, self._written(self.prepared(order), milliseconds(order.signed_at)))
+>>>>>>> efd5705f7da1fe8efa8547a4be9e02b8c34aa298
 
     def prepared(self, order: NewOrder) -> Ready:
         return Ready(order, Urgency.CLOSE if order.reduce_only else Urgency.OPEN, msgspec.json.encode(_params(order)))
 
-    def place_now(self, prepared: Ready, signed_at: datetime) -> Placing | None:
-        written = self._written(prepared, signed_at)
+    def place_now(self, prepared: Ready, signed_ms: int) -> Placing | None:
+        written = self._written(prepared, signed_ms)
         if written is None:
             return None
+<<<<<<< HEAD
         return partial(self._outcome, prepared, signed_at, written)
+=======
+        return partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=instant(signed_ms)), written)
+>>>>>>> efd5705f7da1fe8efa8547a4be9e02b8c34aa298
 
-    def _written(self, ready: Ready, signed_at: datetime) -> Written | None:
-        return self._calls.write_order(ready.urgency, ready.params, signed_ms=milliseconds(signed_at))
+    def _written(self, ready: Ready, signed_ms: int) -> Written | None:
+        return self._calls.write_order(ready.urgency, ready.params, signed_ms=signed_ms)
 
     async def _outcome(self, ready: Ready, signed_at: datetime, written: Written | None) -> str:
         """Of an order that was written to the socket, or else is sent over REST now; it leaves once."""

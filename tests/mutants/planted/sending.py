@@ -70,7 +70,7 @@ SENDING = (
     Bug(
         name="what a close falls back on is as old as its level",
         file="app/venues/binance/venue.py",
-        old="partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=signed_at), written)",
+        old="partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=instant(signed_ms)), written)",
         new="partial(self._outcome, prepared.order, written)",
         loses="it is refused as too old, and nothing is closed",
         tests="tests/venues/test_binance_entry.py -k carries_the_instant_of_the_tick",
