@@ -70,6 +70,7 @@ from app.venues.kinds import Kind
 from app.venues.numbers import Unreadable, milliseconds
 
 EXECUTION_WINDOW = timedelta(days=7)
+MINUTE_MS = 60_000
 MARGIN_MODE_TTL_S = 60.0
 
 SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
@@ -224,7 +225,7 @@ class BybitVenue(BybitMarket):
     ) -> list[Fill]:
         rows: dict[str, wire.ExecutionRow] = {}
         with asking():
-            for start, end in self._execution_windows(since if client_order_id is None else None):
+            for start, end in self._execution_windows(since, of_order=client_order_id is not None):
                 found = await self._calls.pages(
                     BybitHttp.get_executions,
                     wire.EXECUTIONS,
@@ -327,12 +328,14 @@ class BybitVenue(BybitMarket):
             self._margin_mode = (time.monotonic(), mode)
         return mode
 
-    def _execution_windows(self, since: datetime | None) -> Iterator[tuple[int | None, int | None]]:
-        if since is None:
+    def _execution_windows(self, since: datetime | None, *, of_order: bool) -> Iterator[tuple[int | None, int | None]]:
+        """One order's executions are found without times, unless it is older than a list without times reaches."""
+        width = EXECUTION_WINDOW // timedelta(milliseconds=1)
+        now = self._calls.clock.now_ms()
+        start = now if since is None else milliseconds(since)
+        if since is None or (of_order and now - start < width - MINUTE_MS):
             yield None, None
             return
-        now, start = self._calls.clock.now_ms(), milliseconds(since)
-        width = EXECUTION_WINDOW // timedelta(milliseconds=1)
         while True:
             yield start, start + width
             start += width
