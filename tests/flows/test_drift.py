@@ -403,5 +403,5 @@ async def test_a_fill_that_was_not_heard_of_is_found_although_this_machines_cloc
     await house.by_hand("Sell", "0.01")
     await look(house, memory)
     position = await house.last_position()
-    assert (position.qty, position.realized_pnl) == (0, D("0.6")), "by its fill, not for want of one"
+    assert (position.qty, position.realized_pnl) == (D(0), D("0.6")), "by its fill, not for want of one"
     assert await drifts(house) == []
