@@ -187,7 +187,9 @@ class StrategyController(Controller):
         data: JSONBody[ChangeStrategy],
         resources: Injected,
     ) -> StrategyJson:
-        """Change a strategy; its open positions keep the levels that they have."""
+        """Change a strategy; its open positions keep the levels that they have. 409 when it leaves out an account on
+        which it holds one.
+        """
         if data.defaults is not None:
             read_defaults(data.defaults, "defaults.")
         change = StrategyChange(

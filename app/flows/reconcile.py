@@ -226,7 +226,8 @@ async def _position(visit: _Visit, position: Position, holding: Holding | None) 
     resources, memory = visit.resources, visit.memory
     difference = _difference(position, holding)
     last = memory.visited.get(position.id)
-    if difference is not None or last is None or resources.now() - last > FETCH_EVERY:
+    now = resources.now() + timedelta(milliseconds=visit.connected.venue.clock_offset_ms)
+    if difference is not None or last is None or now - last > FETCH_EVERY:
         try:
             await _fetch(resources, visit.connected, position, memory)
         except Refused as refused:
@@ -250,7 +251,8 @@ async def _position(visit: _Visit, position: Position, holding: Holding | None) 
 
 async def _fetch(resources: Resources, connected: Connected, position: Position, memory: Memory) -> None:
     """Settle the fills of this book that nobody has seen."""
-    symbol, now = position.symbol, resources.now()
+    symbol = position.symbol
+    now = resources.now() + timedelta(milliseconds=connected.venue.clock_offset_ms)  # by whose clock fills are listed
     last = memory.visited.get(position.id)
     since = position.opened_at if last is None else max(position.opened_at, last - LOOK_BACK)
     instrument = await connected.venue.instrument(symbol)

@@ -181,6 +181,17 @@ UPDATE strategies
  WHERE id = $1 AND removed_at IS NULL
 """
 DELETE_SHARES = "DELETE FROM strategy_accounts WHERE strategy_id = $1"
+# What a strategy holds on an account that it trades no more, no close of its alerts would reach.
+STILL_HELD_ON = """
+SELECT a.name
+  FROM strategy_accounts s JOIN accounts a ON a.id = s.account_id
+ WHERE s.strategy_id = $1 AND s.account_id <> ALL($2)
+   AND (EXISTS (SELECT FROM positions p
+                 WHERE p.strategy_id = $1 AND p.account_id = a.id AND p.status <> 'closed')
+        OR EXISTS (SELECT FROM instructions i
+                    WHERE i.strategy_id = $1 AND i.account_id = a.id AND i.status IN ('pending', 'executing')))
+ ORDER BY a.name LIMIT 1
+"""
 
 
 class StrategyChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +207,9 @@ class StrategyChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def update(connection: Connection, strategy_id: str, change: StrategyChange) -> bool:
-    """Change a strategy, inside a transaction; False if there is none."""
+    """Change a strategy, inside a transaction; False if there is none. Conflict when an account would be taken away on
+    which it holds a position or has work to do.
+    """
     symbols = None if change.symbols is msgspec.UNSET else change.symbols
     status = await connection.execute(
         UPDATE, strategy_id, change.name, change.format, change.symbols is not msgspec.UNSET, symbols,
@@ -205,6 +218,15 @@ async def update(connection: Connection, strategy_id: str, change: StrategyChang
     if status != "UPDATE 1":
         return False
     if change.accounts is not None:
+        await connection.fetchval(LOCK, strategy_id)  # no alert comes in between
+        left = [share.account_id for share in change.accounts]
+        held_on = await connection.fetchval(STILL_HELD_ON, strategy_id, left)
+        if held_on is not None:
+            raise Conflict(
+                f"The strategy holds a position on account {held_on}, or has work to do there, and no close of its "
+                "alerts would reach it any more: close it first, then take the account away.",
+                kind="in_use",
+            )
         await connection.execute(DELETE_SHARES, strategy_id)
         await _insert_shares(connection, strategy_id, change.accounts)
     return True

@@ -262,3 +262,20 @@ async def test_the_list_comes_in_pages(admin: httpx.AsyncClient) -> None:
     second = (await admin.get("/strategies", params={"limit": 500, "cursor": first["next"]})).json()
     assert [item["id"] for item in first["items"] + second["items"]] == everything
     assert second["next"] is None
+
+
+async def test_an_account_is_not_taken_from_a_strategy_that_holds_a_position_there(
+    admin: httpx.AsyncClient, resources: Resources, account: str
+) -> None:
+    """No close of its alerts would reach that position any more."""
+    await make(admin, id="holder", accounts=[{"account": account}])
+    async with transaction(resources.pool) as db:
+        other = str(await rows.account(db, "beside"))
+        position = await rows.position(db, account, "holder", symbol="XRPUSDT")
+    for left in ([], [{"account": other}]):
+        answer = await admin.patch("/strategies/holder", json={"accounts": left})
+        assert (answer.status_code, answer.json()["code"]) == (409, "in_use")
+    more = [{"account": account, "multiplier": "2"}, {"account": other}]
+    assert (await admin.patch("/strategies/holder", json={"accounts": more})).status_code == 200
+    await resources.pool.execute("UPDATE positions SET status = 'closed' WHERE id = $1", position)
+    assert (await admin.patch("/strategies/holder", json={"accounts": [{"account": other}]})).status_code == 200

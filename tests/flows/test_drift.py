@@ -386,3 +386,22 @@ async def test_an_account_whose_exchange_hangs_keeps_no_other_waiting(house: Hou
 
         connected.venue.holdings = holdings  # type: ignore[method-assign]
     await asyncio.wait_for(reconcile.all_accounts(house.resources, reconcile.Memory()), 10)
+
+
+async def test_a_fill_that_was_not_heard_of_is_found_although_this_machines_clock_is_ahead(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.alert(**LONG)
+    venue = (await house.resources.venues.of(house.account_id)).venue
+    ahead = timedelta(minutes=5)
+    now = house.resources.now
+    monkeypatch.setattr(house.resources, "now", lambda: now() + ahead)
+    monkeypatch.setattr(type(venue), "clock_offset_ms", -ahead // timedelta(milliseconds=1))
+    memory = reconcile.Memory()
+    await look(house, memory)
+    await house.price("60060")
+    await house.by_hand("Sell", "0.01")
+    await look(house, memory)
+    position = await house.last_position()
+    assert (position.qty, position.realized_pnl) == (D(0), D("0.6")), "by its fill, not for want of one"
+    assert await drifts(house) == []

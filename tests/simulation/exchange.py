@@ -142,6 +142,13 @@ class Exchange:
         self.engine.place(account, new, self.now_ms)
         self.settle()
 
+    def take_stops(self, account: Account, symbol: str, side: model.PositionSide) -> None:
+        """Somebody cancels the native stops at the exchange's own page."""
+        for order in list(self.engine.open_orders(account, symbol)):
+            if order.position_side is side and order.stop_kind in (StopKind.STOP, StopKind.STOP_LOSS):
+                self.engine.cancel(account, order, self.now_ms)
+        self.settle()
+
     def liquidate(self, account: Account, symbol: str, side: model.PositionSide) -> None:
         self.engine.take_over(account, symbol, self.now_ms, position_side=side)
         self.settle()

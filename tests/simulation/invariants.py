@@ -19,6 +19,7 @@ from tests.simulation.processes import House
 from tests.simulation.world import RECOVERY_S, Proc, Violation, World
 
 ZERO = Decimal(0)
+BY_HAND = ("hand_adds", "hand_closes", "hand_turns", "hand_opens", "adoption")
 OPENS = frozenset({"open", "add"})
 UNRESOLVED = frozenset({"sent", "unknown", "accepted"})
 
@@ -42,7 +43,7 @@ class Invariants:
         self.level_qty: dict[UUID, Decimal] = {}  # the most that a level has stood for
         self.attempts: defaultdict[tuple[UUID, str], list[tuple[House, UUID]]] = defaultdict(list)
         self.holders: dict[UUID, House] = {}  # of claims
-        self.by_hand = any(kind in world.plan.rates for kind in ("hand_adds", "hand_closes"))
+        self.by_hand = any(kind in world.plan.rates for kind in BY_HAND)
         self._clocks_off_s = world.plan.rates.get("clock", 0.0)
         exchange.sent = self.on_send
         exchange.after.append(self.on_events)
@@ -209,11 +210,11 @@ class Invariants:
     def _on_cover(self, key: Key) -> None:
         holding = self.ledger.holdings[key]
         if holding.ours == ZERO or self.covered(key):
-            holding.naked_since = None
+            holding.naked_since, holding.taken_away = None, False
             return
         if holding.naked_since is not None:
             return
-        if self.exchange.engine.accounts[key[0]].venue == "bybit":
+        if self.exchange.engine.accounts[key[0]].venue == "bybit" and not holding.taken_away:
             raise Violation("I4", f"{holding.ours} {key[1]} of {key[0]} are held without a native stop")
         holding.naked_since = self.world.loop.now
         self.world.say("ledger", "uncovered", *key)

@@ -22,6 +22,7 @@ from app.queue import EXECUTE_ALERT, EXECUTE_BOOK, LastPrice, SymbolFeed
 from app.resources import Connected, Resources
 from app.settings import Settings
 from app.store import accounts
+from app.store.db import store_errors
 from app.venues.base import Origins, PublicListener
 from app.venues.gate import Gate
 from app.venues.numbers import instant
@@ -257,7 +258,8 @@ class Venues:
         now = self._proc.world.loop.now
         if now < self._checked.get(account_id, -1e9) + RECHECK_S:
             return self._open[account_id]
-        row = await accounts.get(self._pool, account_id)
+        with store_errors():
+            row = await accounts.get(self._pool, account_id)
         assert row is not None
         self._checked[account_id] = self._proc.world.loop.now
         known = self._open.get(account_id)

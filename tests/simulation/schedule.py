@@ -50,10 +50,18 @@ FAULTS: dict[str, tuple[float, float]] = {
     "duplicates": (0.2, 0.8),
     "reorder": (0.2, 0.8),
     "exits": (0.2, 0.9),  # no fault: rarer kinds of exits, and alerts that change them
+    "words": (0.2, 0.9),  # no fault: rarer words, several orders in one alert, what the chart held before
+    "disabled": (1, 1.99),  # no fault: a person disables a strategy
+    "patches": (1, 2.99),  # no fault: a person changes the exits of what is held
     # others who trade the account
     "hand_closes": (1, 1.99),
     "hand_adds": (1, 1.99),
     "liquidation": (1, 1.99),
+    "hand_turns": (1, 1.99),  # round to the other side, at one go
+    "hand_opens": (1, 1.99),  # where nothing is held
+    "stop_taken": (1, 2.99),  # the native stop is cancelled by hand
+    "adoption": (1, 2.99),  # no fault: a person takes what is held there under management
+    "blackout": (1, 1.99),  # an outage that outlasts every patience
 }
 
 
@@ -77,6 +85,7 @@ class AlertPlan(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     body: dict[str, Any]
     times: tuple[float, ...]
+    also: tuple[dict[str, Any], ...] = ()  # further orders of the same alert
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -171,6 +180,7 @@ def _alerts(
     chance: Random, seed: int, rates: dict[str, float], books: tuple[Book, ...], traded_s: float
 ) -> tuple[AlertPlan, ...]:
     again, mixed, rarer = Random(f"{seed}:duplicates:2"), Random(f"{seed}:reorder:2"), Random(f"{seed}:exits:2")
+    words = Random(f"{seed}:words:2")
     exits = rates.get("exits", 0.0)
     found = []
     for number in range(chance.randint(2, 7)):
@@ -183,12 +193,17 @@ def _alerts(
             change = {"symbol": book.symbol, "action": "set_exits", **_changed_exits(rarer), "id": f"c{number}"}
             late = at + 4.0 * rarer.random()
             found.append(AlertPlan(number=100 + number, strategy=book.strategy, body=change, times=(late,)))
+        also: tuple[dict[str, Any], ...] = ()
+        if words.random() < rates.get("words", 0.0):
+            body = _in_other_words(words, body)
+            if words.random() < 0.5:
+                also = tuple(_body(words, book, first=False) for _ in range(words.choice((1, 1, 2))))
         times = [at]
         while again.random() < rates.get("duplicates", 0.0) / 1.5:
             times.append(at + again.choice((0.0, 0.05, 1.0, 4.0)) * again.random())
         if mixed.random() < rates.get("reorder", 0.0):
             times = [time + 5.0 * mixed.random() for time in times]
-        found.append(AlertPlan(number=number, strategy=book.strategy, body=body, times=tuple(times)))
+        found.append(AlertPlan(number=number, strategy=book.strategy, body=body, times=tuple(times), also=also))
     return tuple(sorted(found, key=lambda alert: alert.times[0]))
 
 
@@ -215,6 +230,15 @@ WISHES = (
     "buy", "buy", "sell", "sell", "long", "long", "short", "short", "flat", "reverse", "reverse", "add", "add",
     "reduce", "close",
 )  # fmt: skip
+
+
+def _in_other_words(chance: Random, body: dict[str, Any]) -> dict[str, Any]:
+    other = {"close": ("close_long", "close_short"), "reduce": ("reduce_long", "reduce_short")}.get(
+        body.get("action", "")
+    )
+    if other is not None:
+        body = body | {"action": chance.choice(other)}
+    return body | {"previous": chance.choice(("long", "short", "flat"))}
 
 
 def _size(chance: Random, symbol: str) -> dict[str, Any]:
@@ -283,7 +307,8 @@ def _happenings(
         found.append(Happening(at=at, what="button", of=person.choice(("1", "1", "0.5"))))
     processes = [f"worker{n}" for n in range(workers)] * 2 + [f"watcher{n}" for n in range(watchers)] * 2 + ["api0"]
     for kind in ("crash", "pause", "redis", "postgres", "outage", "private_gap", "tick_gap", "silence", "hand_closes",
-                 "hand_adds", "liquidation"):  # fmt: skip
+                 "hand_adds", "liquidation", "hand_turns", "hand_opens", "stop_taken", "adoption",
+                 "blackout", "disabled", "patches"):  # fmt: skip
         own = Random(f"{seed}:{kind}:2")
         for _ in range(int(rates.get(kind, 0))):
             at = 1.0 + (calm_at - 1.0) * own.random()
@@ -300,6 +325,10 @@ def _happenings(
                 case "redis" | "postgres" | "outage" | "private_gap" | "tick_gap":
                     most = 3.0 if kind == "postgres" else 8.0
                     one = Happening(at=at, what=kind, account=account, seconds=min(left, own.uniform(0.2, most)))
+                case "disabled":
+                    one = Happening(at=at, what=kind, of=own.choice(books).strategy)
+                case "blackout":
+                    one = Happening(at=at, what="outage", account=account, seconds=own.uniform(8.0, 25.0))
                 case "silence":
                     symbol = own.choice(books).symbol
                     one = Happening(at=at, what=kind, of=symbol, seconds=min(left, own.uniform(1.0, 8.0)))

@@ -5,12 +5,10 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from random import Random
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -18,7 +16,6 @@ from app.domain.order import PositionMode
 from app.errors import Conflict, InvalidInput, LevelheadError
 from app.flows import execute
 from app.flows.door import Delivery
-from app.flows.manual import close_position
 from app.flows.receive import KeyConflict, receive
 from app.keys import Credentials
 from app.store import accounts, strategies
@@ -30,6 +27,7 @@ from tests.simulation.loop import Stuck, VirtualLoop, virtual
 from tests.simulation.memory.pool import MemoryPool
 from tests.simulation.memory.tables import Tables
 from tests.simulation.network import Network
+from tests.simulation.people import People
 from tests.simulation.processes import KEYS, House, Servers, current, replaced, run
 from tests.simulation.schedule import TICKS, AlertPlan, Happening, Plan, draw
 from tests.simulation.world import KEPT_LINES, Violation, World
@@ -66,6 +64,7 @@ class Simulation:
         self.houses: dict[str, House] = {}
         self.old: list[House] = []  # dead processes: kept, so that nothing of them runs on
         self.invariants = Invariants(self.world, self.exchange, self.tables, self.servers.account_ids)
+        self.people = People(self.world, self.exchange, self.servers, self.invariants, self.houses)
         self.ending = Ending(plan, self.invariants)
         self._prices = Random(f"{plan.seed}:prices")
         self._restarts = Random(f"{plan.seed}:restarts")
@@ -123,6 +122,8 @@ class Simulation:
             return
         house = self.houses[name] = House(self.world, self.servers, name)
         house.looks.append(self.invariants.on_commit)
+        if "adoption" in self.plan.rates:
+            house.looks.append(self.people.look)
         self.world.say(name, "starts")
         house.proc.on_death.append(partial(self._died, house))
         task = self.loop.create_task(run(house))
@@ -194,30 +195,17 @@ class Simulation:
                 for stream in list(self.exchange.streams):
                     stream.silence(one.of, one.seconds)
             case "button":
-                self.world.spawn(self._press(Decimal(one.of)))
+                self.world.spawn(self.people.presses(Decimal(one.of)))
+            case "disabled":
+                self.world.spawn(self.people.asks(one, self.people.disable))
+            case "patches":
+                self.world.spawn(self.people.asks(one, self.people.patch))
+            case "adoption":
+                self.world.spawn(self.people.adopts(one))
+            case "hand_opens":
+                self._guarded(self.people.open_by_hand, one)
             case _:
-                self._guarded(self._by_others, one)
-
-    def _by_others(self, one: Happening) -> None:
-        """Somebody else trades on what is held, or the exchange takes it over."""
-        account = self.exchange.accounts[one.account]
-        for side in account.position_sides(one.of):
-            position = self.exchange.engine.position(account, one.of, side)
-            held = position.side
-            if held is None:
-                continue
-            self.world.injected("hand", one.what, one.of, position.qty)
-            most = self.exchange.engine.market(one.of).instrument.max_market_qty
-            if one.what == "liquidation":
-                self.exchange.liquidate(account, one.of, side)
-            elif one.what == "hand_adds":
-                self.exchange.by_hand(account, one.of, held, min(position.size, most), reduce_only=False)
-            else:
-                step = self.exchange.engine.market(one.of).instrument.qty_step
-                part = self.world.chance_of("hand_closes").choice((1, 2))
-                qty = max(step, (position.size / part / step).to_integral_value() * step)
-                self.exchange.by_hand(account, one.of, held.opposite, min(qty, position.size, most), reduce_only=True)
-            return
+                self._guarded(self.people.by_others, one)
 
     def _calm_down(self) -> None:
         self.world.say("world", "nothing breaks any more")
@@ -237,7 +225,8 @@ class Simulation:
 
     async def _send(self, alert: AlertPlan) -> None:
         """As a chart does: again until there is an answer."""
-        raw = msgspec.json.encode({"secret": SECRET, **alert.body})
+        orders = [{"secret": SECRET, **body} for body in (alert.body, *alert.also)]
+        raw = msgspec.json.encode(orders if alert.also else orders[0])
         self.world.say("chart", f"posts a{alert.number}", raw.decode().replace(SECRET, "…"))
         for turn in range(POSTS_MAX):
             house = self.houses["api0"]
@@ -264,22 +253,6 @@ class Simulation:
                     return
             self.world.say("chart", f"a{alert.number} has no answer, try {turn + 1}")
             await self.loop.pause(0.2 + self.world.chance.random())
-
-    async def _press(self, fraction: Decimal) -> None:
-        """A person has a position closed, or a part of it; an answer that does not come is not asked for again."""
-        live = [row for row in self.tables.positions.rows if row["status"] != "closed"]
-        house = self.houses["api0"]
-        if not live or house.proc.dead:
-            return
-        self.world.say("person", "closes", fraction, live[0]["side"], live[0]["symbol"])
-        task = self.loop.create_task(self._close(house, live[0]["id"], fraction))
-        house.tasks.add(task)
-        await asyncio.wait([task], timeout=SENDER_PATIENCE_S)
-
-    async def _close(self, house: House, position_id: UUID, fraction: Decimal) -> None:
-        current.set(house)
-        with suppress(LevelheadError):
-            await close_position(house.resources, position_id, fraction, UUID(int=1))
 
     async def _receive(self, house: House, delivery: Delivery) -> Any:
         current.set(house)

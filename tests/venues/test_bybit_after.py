@@ -133,10 +133,14 @@ async def test_who_made_a_fill_is_told_apart(
     assert fill.client_order_id == (changes.get("orderLinkId", "lh-entry") or None)
 
 
-async def test_fills_of_more_than_a_week_are_asked_for_week_by_week(server: BybitServer, venue: BybitVenue) -> None:
+@pytest.mark.parametrize("of_order", [{}, {"client_order_id": "lh-entry"}])
+async def test_fills_of_more_than_a_week_are_asked_for_week_by_week(
+    server: BybitServer, venue: BybitVenue, of_order: dict[str, str]
+) -> None:
+    """One order's as well: a list without times reaches no further back, and its order would never be resolved."""
     server.script(EXECUTIONS, page(execution_row("b")), page(execution_row("a")), page())
     since = datetime.now(UTC) - timedelta(days=15)
-    fills = await venue.fills("BTCUSDT", since=since)
+    fills = await venue.fills("BTCUSDT", since=since, **of_order)
     assert [fill.venue_fill_id for fill in fills] == ["a", "b"]
     spans = [(int(r.query["startTime"]), int(r.query["endTime"])) for r in server.requests]
     assert len(spans) == 3

@@ -67,9 +67,10 @@ from app.venues.bybit.stream import BybitPrivateStream
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.gate import Gate, Urgency
 from app.venues.kinds import Kind
-from app.venues.numbers import Unreadable, instant, milliseconds
+from app.venues.numbers import Unreadable, milliseconds
 
 EXECUTION_WINDOW = timedelta(days=7)
+MINUTE_MS = 60_000
 MARGIN_MODE_TTL_S = 60.0
 
 SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
@@ -170,12 +171,8 @@ class BybitVenue(BybitMarket):
                 )
 
     async def place(self, order: NewOrder) -> str:
-<<<<<<< HEAD
-        ready = self.prepared(order)
-        return await self._outcome(ready, order.signed_at, self._written(ready, order.signed_at))
-=======
-        return await self._outcome(order, self._written(self.prepared(order), milliseconds(order.signed_at)))
->>>>>>> efd5705f7da1fe8efa8547a4be9e02b8c34aa298
+        ready, signed_ms = self.prepared(order), milliseconds(order.signed_at)
+        return await self._outcome(ready, signed_ms, self._written(ready, signed_ms))
 
     def prepared(self, order: NewOrder) -> Ready:
         return Ready(order, Urgency.CLOSE if order.reduce_only else Urgency.OPEN, msgspec.json.encode(_params(order)))
@@ -184,21 +181,17 @@ class BybitVenue(BybitMarket):
         written = self._written(prepared, signed_ms)
         if written is None:
             return None
-<<<<<<< HEAD
-        return partial(self._outcome, prepared, signed_at, written)
-=======
-        return partial(self._outcome, msgspec.structs.replace(prepared.order, signed_at=instant(signed_ms)), written)
->>>>>>> efd5705f7da1fe8efa8547a4be9e02b8c34aa298
+        return partial(self._outcome, prepared, signed_ms, written)
 
     def _written(self, ready: Ready, signed_ms: int) -> Written | None:
         return self._calls.write_order(ready.urgency, ready.params, signed_ms=signed_ms)
 
-    async def _outcome(self, ready: Ready, signed_at: datetime, written: Written | None) -> str:
+    async def _outcome(self, ready: Ready, signed_ms: int, written: Written | None) -> str:
         """Of an order that was written to the socket, or else is sent over REST now; it leaves once."""
         order = ready.order
         try:
             if written is None:
-                envelope = await self._calls.place(ready.urgency, _params(order), signed_ms=milliseconds(signed_at))
+                envelope = await self._calls.place(ready.urgency, _params(order), signed_ms=signed_ms)
             else:
                 envelope = await self._calls.outcome(written, order.symbol)
             return wire.PLACED.decode(envelope.result).orderId
@@ -236,7 +229,7 @@ class BybitVenue(BybitMarket):
     ) -> list[Fill]:
         rows: dict[str, wire.ExecutionRow] = {}
         with asking():
-            for start, end in self._execution_windows(since if client_order_id is None else None):
+            for start, end in self._execution_windows(since, of_order=client_order_id is not None):
                 found = await self._calls.pages(
                     BybitHttp.get_executions,
                     wire.EXECUTIONS,
@@ -339,12 +332,14 @@ class BybitVenue(BybitMarket):
             self._margin_mode = (time.monotonic(), mode)
         return mode
 
-    def _execution_windows(self, since: datetime | None) -> Iterator[tuple[int | None, int | None]]:
-        if since is None:
+    def _execution_windows(self, since: datetime | None, *, of_order: bool) -> Iterator[tuple[int | None, int | None]]:
+        """One order's executions are found without times, unless it is older than a list without times reaches."""
+        width = EXECUTION_WINDOW // timedelta(milliseconds=1)
+        now = self._calls.clock.now_ms()
+        start = now if since is None else milliseconds(since)
+        if since is None or (of_order and now - start < width - MINUTE_MS):
             yield None, None
             return
-        now, start = self._calls.clock.now_ms(), milliseconds(since)
-        width = EXECUTION_WINDOW // timedelta(milliseconds=1)
         while True:
             yield start, start + width
             start += width

@@ -72,7 +72,7 @@ OPENING = (
     Bug(
         name="an opening is sent although its turn came late",
         file="app/flows/legs.py",
-        old="            refusal = _expired(resources, instruction)  # that may have taken its time\n",
+        old="                refusal = _expired(resources, instruction)  # that may have taken its time\n",
         new="",
         loses="a price of minutes ago is traded",
         tests="tests/flows/test_order_of_steps.py -k waited_for_its_turn",
@@ -172,5 +172,13 @@ OPENING = (
         new="        if True:\n            return True",
         loses="the late close takes off the newer position",
         tests="tests/flows/test_fitness.py -k 'let_go or not_resolved'",
+    ),
+    Bug(
+        name="an addition that waits holds up a close",
+        file="app/flows/legs.py",
+        old="            if not await holds_up_a_close(resources, instruction):\n",
+        new="            if True:\n",
+        loses="what should be flat stays held until the addition is too old",
+        tests="tests/flows/test_fitness.py -k wait_behind",
     ),
 )

@@ -197,4 +197,12 @@ PROTECTING = (
         loses="a stop goes back to where it was before",
         tests="tests/domain/test_sequence.py -k exits",
     ),
+    Bug(
+        name="a target whose end is not known is closed by another order",
+        file="app/flows/protect.py",
+        old="    while level.kind is LevelKind.TAKE_PROFIT and order.status in UNRESOLVED:\n",
+        new="    while False:\n",
+        loses="after an outage its part is closed twice",
+        tests="tests/workers/test_fires.py -k another_order",
+    ),
 )

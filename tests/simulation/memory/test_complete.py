@@ -35,6 +35,7 @@ LEFT_OUT = {
     "app.store.strategies.LIST": READS,
     "app.store.strategies.UPDATE": CHANGES,
     "app.store.strategies.DELETE_SHARES": CHANGES,
+    "app.store.strategies.STILL_HELD_ON": CHANGES,
     "app.store.strategies.LOCK": CHANGES,
     "app.store.strategies.IN_USE": CHANGES,
     "app.store.strategies.REMOVE": CHANGES,
