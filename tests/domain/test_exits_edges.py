@@ -140,6 +140,7 @@ def test_a_rung_for_which_nothing_is_left_is_left_out() -> None:
 
 def test_an_order_takes_all_that_the_exchange_takes_at_once() -> None:
     rules = instrument(market_qty_max=D("0.0055"))
-    assert rules.order_qty(D("0.0045")) == D("0.0045"), "as it is, also off the grid: what is held is closed whole"
-    assert rules.order_qty(D("0.0055")) == D("0.0055")
+    assert rules.order_qty(D("0.0045")) == D("0.004"), "the exchange refuses what is off its grid"
+    assert rules.order_qty(D("0.0005")) == 0
+    assert rules.order_qty(D("0.0055")) == D("0.005")
     assert rules.order_qty(D("0.0060")) == D("0.003")
