@@ -69,7 +69,7 @@ class PlannedLevel(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime | None = None
 
 
-class Level(msgspec.Struct, frozen=True, kw_only=True):
+class Level(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A level with its closing order.
 
     `price` is None for what trails: `trigger_price` tells where that one stands. `extreme` is the best price since the

@@ -17,7 +17,7 @@ from app.domain.order import Side
 from app.store.db import Connection, Pool, as_structs, readable
 
 
-class Armed(msgspec.Struct, frozen=True, kw_only=True):
+class Armed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An armed level with what its fire needs: the book, and the closing order as it was committed."""
 
     level: Level

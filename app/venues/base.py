@@ -40,7 +40,7 @@ class Origins(msgspec.Struct, frozen=True, kw_only=True):
         return self.ws if self.ws_orders is None else self.ws_orders
 
 
-class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A market order. `stop_loss` rests at the venue from the moment of the fill on; never with `reduce_only`, and
     only where `Traits.attaches_stops`.
 

@@ -515,6 +515,16 @@ def test_what_crosses_nothing_is_not_looked_at(side: PositionSide) -> None:
     assert [one.id.int for one in book.on_price(D(107) if side is LONG else MIRROR - D(107))] == [3]
 
 
+def test_what_fires_does_not_wait_until_the_next_event_is_found() -> None:
+    book = Counting([level(1, STOP, "95"), level(2, TARGET, "120"), level(3, TRAILING, distance="30")])
+    assert fires(book, "100") == [[]]
+    noted = book.binds
+    assert fires(book, "95") == [[1]]
+    assert book.binds == noted
+    assert fires(book, "96", "97") == [[], []]
+    assert book.binds == noted + 1
+
+
 def test_what_was_crossed_and_not_fired_keeps_its_extreme() -> None:
     book = LevelBook([level(1, STOP, "100"), level(2, TRAILING, distance="5", armed_s=1)])
     assert fires(book, "110", "100") == [[], [1]]

@@ -36,7 +36,7 @@ Written: TypeAlias = asyncio.Future[wire.EntryFrame]  # an order that has left
 NOBODYS_ORDER = {"symbol": "BTCUSDT", "origClientOrderId": "lh-is-the-key-good"}
 
 
-class Encoded(msgspec.Struct, frozen=True):
+class Encoded(msgspec.Struct, frozen=True, gc=False):
     """Parameters of a request, twice: as what is signed, with room for key, window and time; and as JSON members."""
 
     signed: bytes

@@ -89,7 +89,7 @@ CURES = {
 }
 
 
-class Ready(msgspec.Struct, frozen=True):
+class Ready(msgspec.Struct, frozen=True, gc=False):
     """An order that is encoded, whichever account here sends it; its `signed_at` counts for nothing."""
 
     order: NewOrder

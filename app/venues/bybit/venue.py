@@ -77,7 +77,7 @@ SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
 INDEXES = {PositionSide.LONG: 1, PositionSide.SHORT: 2}  # in hedge mode; 0 in one-way mode
 
 
-class Ready(msgspec.Struct, frozen=True):
+class Ready(msgspec.Struct, frozen=True, gc=False):
     """An order that is encoded, whichever account here sends it; its `signed_at` counts for nothing."""
 
     order: NewOrder
