@@ -69,15 +69,11 @@ def create_app(resources: Resources) -> Litestar:
         ],
         before_request=refuse_unknown_query,
     )
-    # The cap on an alert's body is a setting, so it can't stand on the class.
-    webhooks = Router(
-        path="/", route_handlers=[WebhookController], request_max_body_size=resources.settings.alert_body_bytes_max
-    )
     # Around all but the door: whoever comes there proves who he is by the alert itself, and Litestar copies the handler
     # each time that it asks a guard.
     guarded = Router(path="/", route_handlers=[api, HealthController, MetricsController], guards=[require_access])
     app = Litestar(
-        route_handlers=[webhooks, guarded],
+        route_handlers=[WebhookController, guarded],
         dependencies={"resources": Provide(resources_of, sync_to_thread=False)},
         exception_handlers={Exception: on_error},
         request_max_body_size=API_BODY_BYTES_MAX,

@@ -123,18 +123,18 @@ STORE = f"""
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', '{LOCKED_MAX_MS}', true) AS set
 ), given AS MATERIALIZED (
-    SELECT place, id, strategy_id, key, body_hash, windowed, body, content_type, source, format,
-           signals::jsonb AS signals, sent_at, received_at
-      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bool[], $6::text[], $7::text[], $8::text[],
-                  $9::text[], $10::text[], $11::timestamptz[], $12::timestamptz[])
-           WITH ORDINALITY AS g (id, strategy_id, key, body_hash, windowed, body, content_type, source, format, signals,
-                                 sent_at, received_at, place)
+    SELECT *, ordinality AS place
+      FROM ROWS FROM (jsonb_to_recordset($1) AS (id uuid, strategy_id text, key text, body_hash text, windowed bool,
+                                                 body text, content_type text, source text, format text, signals jsonb,
+                                                 received_at timestamptz)) WITH ORDINALITY
 ), wanted AS MATERIALIZED (
-    SELECT * FROM unnest($13::uuid[], $14::int[], $15::uuid[], $16::numeric[], $17::int[])
-                  WITH ORDINALITY AS w (id, place, account_id, multiplier, leg, number)
+    SELECT w.*, w.ordinality AS number, place
+      FROM jsonb_array_elements($2) WITH ORDINALITY AS i (instructions, place)
+     CROSS JOIN LATERAL ROWS FROM (jsonb_to_recordset(instructions)
+                                   AS (id uuid, account_id uuid, multiplier numeric, leg int)) WITH ORDINALITY AS w
 ), claimed AS (
     INSERT INTO alert_keys AS k (strategy_id, key, body_hash, alert_id, windowed)
-    SELECT strategy_id, key, body_hash, id, windowed FROM patience, given ORDER BY strategy_id, key
+    SELECT strategy_id, key, decode(body_hash, 'base64'), id, windowed FROM patience, given ORDER BY strategy_id, key
     ON CONFLICT (strategy_id, key) DO UPDATE
        SET body_hash = excluded.body_hash, alert_id = excluded.alert_id, claimed_at = now()
      WHERE k.windowed AND k.claimed_at < now() - interval '{HASH_WINDOW_S} seconds'
@@ -142,7 +142,8 @@ WITH patience AS MATERIALIZED (
 ), stored AS (
     INSERT INTO alerts (id, strategy_id, body, content_type, source, format, signal, more_signals, sent_at, received_at,
                         marks, status, outcome_code, outcome_reason, finished_at)
-    SELECT id, strategy_id, body, content_type, source, format, signals->0, signals - 0, sent_at, received_at,
+    SELECT id, strategy_id, body, content_type, source, format, signals->0, signals - 0,
+           (signals->0->>'sent_at')::timestamptz, received_at,
            jsonb_build_object('received', received_at),
            CASE WHEN nobody THEN 'refused' ELSE 'received' END,
            CASE WHEN nobody THEN '{Outcome.NO_ACCOUNT}' END,
@@ -176,27 +177,7 @@ async def store_all(connection: Connection | Pool, news: Sequence[New]) -> list[
     Returns only after the commit. `duplicate` with an equal body hash is a resend; with another, a conflict.
     """
     alerts = [alert for alert, _ in news]
-    wanted = [(place, one) for place, (_, instructions) in enumerate(news, 1) for one in instructions]
-    rows = await connection.fetch(
-        STORE,
-        [one.id for one in alerts],
-        [one.strategy_id for one in alerts],
-        [one.key for one in alerts],
-        [one.body_hash for one in alerts],
-        [one.windowed for one in alerts],
-        [one.body for one in alerts],
-        [one.content_type for one in alerts],
-        [one.source for one in alerts],
-        [one.format for one in alerts],
-        [msgspec.json.encode(one.signals).decode() for one in alerts],
-        [one.signals[0].sent_at for one in alerts],
-        [one.received_at for one in alerts],
-        [one.id for _, one in wanted],
-        [place for place, _ in wanted],
-        [one.account_id for _, one in wanted],
-        [one.multiplier for _, one in wanted],
-        [one.leg for _, one in wanted],
-    )
+    rows = await connection.fetch(STORE, alerts, [instructions for _, instructions in news])
     stored = {row["id"] for row in rows}
     taken = [one for one in alerts if one.id not in stored]
     holders = {}

@@ -19,11 +19,6 @@ def stored_json(value: Any) -> Any:
     return None if value is None else _decode(msgspec.json.encode(value))
 
 
-def decoded(text: str) -> Any:
-    """What a text that is cast to jsonb holds."""
-    return _decode(text)
-
-
 def word(value: str | None) -> str | None:
     """Text: an enum's member is stored as its value."""
     return None if value is None else str(value)

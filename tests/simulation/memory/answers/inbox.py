@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from tests.simulation.memory.schema import Row
 from tests.simulation.memory.statements import statement
 from tests.simulation.memory.tables import WAITING, Tables
 from tests.simulation.memory.transaction import Slot, Transaction
-from tests.simulation.memory.values import decoded, instant_text, seconds, stored_json, word
+from tests.simulation.memory.values import instant_text, seconds, stored_json, word
 
 NEIGHBOURS_MAX = 50
 GRAVEST_FIRST = ("needs_operator", "refused", "expired", "superseded", "done")
@@ -23,82 +22,64 @@ GRAVEST_FIRST = ("needs_operator", "refused", "expired", "superseded", "done")
 def store(
     t: Tables,
     x: Transaction,
-    alert_ids: Sequence[UUID],
-    strategy_ids: Sequence[str],
-    keys: Sequence[str],
-    body_hashes: Sequence[bytes],
-    windowed: Sequence[bool],
-    bodies: Sequence[str],
-    content_types: Sequence[str],
-    sources: Sequence[str],
-    formats: Sequence[str],
-    signals: Sequence[str],
-    sent_at: Sequence[datetime | None],
-    received_at: Sequence[datetime],
-    ids: Sequence[UUID],
-    places: Sequence[int],
-    account_ids: Sequence[UUID],
-    multipliers: Sequence[Decimal],
-    legs: Sequence[int],
+    alerts: Sequence[inbox.NewAlert],
+    wanted: Sequence[Sequence[inbox.NewInstruction]],
 ) -> list[Row]:
-    given = list(zip(strategy_ids, keys, body_hashes, alert_ids, windowed, strict=True))
-    claimed = {one[3] for one in sorted(given, key=lambda one: one[:2]) if _claim(t, x, *one)}
-    found = list(zip(alert_ids, strategy_ids, bodies, content_types, sources, formats, sent_at, strict=True))
-    wanted = sorted(zip(places, legs, ids, account_ids, multipliers, strict=True), key=lambda one: one[:2])
-    for place, (alert_id, strategy_id, body, content_type, source, format, sent) in enumerate(found, 1):
-        if alert_id not in claimed:
+    claimed = {one.id for one in sorted(alerts, key=inbox.key_of) if _claim(t, x, one)}
+    requests = {one.id: stored_json(one.signals) for one in alerts}
+    for one, instructions in zip(alerts, wanted, strict=True):
+        if one.id not in claimed:
             continue
-        requests = decoded(signals[place - 1])
         alert = {
-            "id": alert_id,
-            "strategy_id": strategy_id,
-            "body": body,
-            "content_type": content_type,
-            "source": source,
-            "format": str(format),
-            "signal": requests[0],
-            "more_signals": requests[1:],
-            "sent_at": sent,
-            "received_at": received_at[place - 1],
-            "marks": {"received": instant_text(received_at[place - 1])},
+            "id": one.id,
+            "strategy_id": one.strategy_id,
+            "body": one.body,
+            "content_type": one.content_type,
+            "source": one.source,
+            "format": str(one.format),
+            "signal": requests[one.id][0],
+            "more_signals": requests[one.id][1:],
+            "sent_at": one.signals[0].sent_at,
+            "received_at": one.received_at,
+            "marks": {"received": instant_text(one.received_at)},
             "status": "received",
         }
-        if place not in places:
+        if not instructions:
             alert |= {
                 "status": "refused",
                 "outcome_code": str(Outcome.NO_ACCOUNT),
                 "outcome_reason": "the strategy trades no account: add one to it",
-                "finished_at": received_at[place - 1],
+                "finished_at": one.received_at,
             }
         t.alerts.insert(x, alert)
-    for place, leg, instruction_id, account_id, multiplier in wanted:
-        if alert_ids[place - 1] not in claimed:
+    for one, instructions in zip(alerts, wanted, strict=True):
+        if one.id not in claimed:
             continue
-        request = decoded(signals[place - 1])[leg]
-        t.instructions.insert(
-            x,
-            {
-                "id": instruction_id,
-                "cause_kind": "alert",
-                "cause_id": alert_ids[place - 1],
-                "account_id": account_id,
-                "symbol": request["symbol"],
-                "strategy_id": strategy_ids[place - 1],
-                "multiplier": multiplier,
-                "request": request,
-                "leg": leg,
-            },
-        )
-    return [{"id": alert_id} for alert_id in alert_ids if alert_id in claimed]
+        for instruction in sorted(instructions, key=lambda each: each.leg):
+            request = requests[one.id][instruction.leg]
+            t.instructions.insert(
+                x,
+                {
+                    "id": instruction.id,
+                    "cause_kind": "alert",
+                    "cause_id": one.id,
+                    "account_id": instruction.account_id,
+                    "symbol": request["symbol"],
+                    "strategy_id": one.strategy_id,
+                    "multiplier": instruction.multiplier,
+                    "request": request,
+                    "leg": instruction.leg,
+                },
+            )
+    return [{"id": one.id} for one in alerts if one.id in claimed]
 
 
-def _claim(
-    t: Tables, x: Transaction, strategy_id: str, key: str, body_hash: bytes, alert_id: UUID, windowed: bool
-) -> bool:
-    held = t.alert_keys.find((strategy_id, key))
-    claim = {"body_hash": body_hash, "alert_id": alert_id}
+def _claim(t: Tables, x: Transaction, alert: inbox.NewAlert) -> bool:
+    held = t.alert_keys.find(inbox.key_of(alert))
+    claim = {"body_hash": alert.body_hash, "alert_id": alert.id}
     if held is None:
-        t.alert_keys.insert(x, {"strategy_id": strategy_id, "key": key, "windowed": windowed, **claim})
+        new = {"strategy_id": alert.strategy_id, "key": alert.key, "windowed": alert.windowed}
+        t.alert_keys.insert(x, {**new, **claim})
     elif held.row["windowed"] and held.row["claimed_at"] < x.now - timedelta(seconds=inbox.HASH_WINDOW_S):
         t.alert_keys.update(x, held, {**claim, "claimed_at": x.now})
     else:
