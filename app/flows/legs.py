@@ -9,7 +9,7 @@ from functools import partial
 from app import crash
 from app.domain.decide import too_old
 from app.domain.instrument import Instrument
-from app.domain.money import ZERO, plain
+from app.domain.money import INFINITY, ZERO, plain
 from app.domain.order import UNRESOLVED, Order, OrderStatus
 from app.domain.position import PositionStatus
 from app.domain.refusals import Outcome, Refusal
@@ -370,7 +370,7 @@ def _to_set_up(connected: Connected, leg: Intent, standing: Standing) -> bool:
 
 async def _close(resources: Resources, connected: Connected, book: Book, leg: Intent, marks: Marks) -> Ended:
     """Close at least once: reduce-only, so sending again until it is flat is safe. Pauses are for what failed."""
-    pool, failures = resources.pool, 0
+    pool, failures, there = resources.pool, 0, INFINITY
     while failures < CLOSE_FAILURES_PER_VISIT:
         with store_errors():
             so_far = road.sum_up(await orders.orders_of(pool, leg.id))
@@ -380,7 +380,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             if held is None or held.status is PositionStatus.CLOSED:
                 await protect.secure(resources, connected, leg.position_id)  # nothing of it may go on resting there
                 return IntentStatus.DONE, Outcome.EXECUTED, f"closed {leg.position_side} {leg.symbol}"
-            wanted = held.qty if leg.kind is IntentKind.CLOSE else min(leg.qty - so_far.filled, held.qty)
+            wanted = min(there, held.qty if leg.kind is IntentKind.CLOSE else min(leg.qty - so_far.filled, held.qty))
             if wanted <= ZERO:
                 break
             instrument = await connected.venue.instrument(leg.symbol)
@@ -397,6 +397,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
             # Perhaps it is flat already (the native stop, a level, a hand was faster): let the venue's fills tell.
             failures += 1
             await reconcile.book(resources, connected, leg.symbol)
+            there = await _held_there(connected, leg)
             continue
         if order.status is not OrderStatus.ABSENT:
             order = await road.resolve(resources, connected, order, patience_s=PATIENCE_S)
@@ -409,6 +410,17 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
         raise NotYet(f"{leg.symbol} is not closed yet after {failures} orders that failed; going on", 1.0)
     await protect.secure(resources, connected, leg.position_id)
     return IntentStatus.DONE, Outcome.EXECUTED, f"reduced {leg.position_side} {leg.symbol} by {plain(so_far.filled)}"
+
+
+async def _held_there(connected: Connected, leg: Intent) -> Decimal:
+    """The most that can be closed: in hedge mode Binance cuts nothing off, it refuses. What it does not list is no
+    reason to close less.
+    """
+    try:
+        holding = (await connected.venue.standing(leg.symbol)).on(leg.position_side)
+    except (Refused, Transient, OutcomeUnknown):
+        return INFINITY
+    return INFINITY if holding is None else holding.qty
 
 
 def _dust(leg: Intent, rest: Decimal, instrument: Instrument) -> Ended:

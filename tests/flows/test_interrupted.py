@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.domain.position import PositionStatus
+from app.domain.position import FillOrigin, PositionStatus
 from app.errors import Transient
 from app.flows import legs, orders, protect, reconcile
 from app.store import levels, positions
@@ -576,3 +576,24 @@ async def test_what_a_coarser_step_leaves_is_closed_but_for_the_dust(each_house:
     outcome = await house.alert(**CLOSE)
     assert (outcome["status"], outcome["code"]) == ("needs_operator", "size_below_minimum"), outcome
     assert await house.held() == ("long", "0.005")
+
+
+async def test_of_less_than_we_think_the_rest_is_closed(hedge_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hand took a part off and no fill tells of it: Binance refuses to close more than a side holds."""
+    house = hedge_house
+    await house.alert(**LONG)
+    venue = (await house.resources.venues.of(house.account_id)).venue
+    fills = venue.fills
+
+    async def without_the_hands(symbol: str, **options: Any) -> Any:
+        return [fill for fill in await fills(symbol, **options) if fill.origin is FillOrigin.ORDER]
+
+    monkeypatch.setattr(venue, "fills", without_the_hands)
+    await house._control(
+        "POST", "positions",
+        {"api_key": API_KEY, "symbol": "BTCUSDT", "side": "Sell", "qty": "0.004", "reduce_only": True},
+    )  # fmt: skip
+    assert await holds(house, "long") == D("0.006")
+    receipt = await house.send(CLOSE)
+    await house.work(receipt.alert_id)
+    assert await holds(house, "long") == 0
