@@ -25,7 +25,8 @@ from tests.venues.binance_rows import (
     position_row,
     stop_row,
 )
-from tests.venues.binance_server import Answer, BinanceServer, Cut, Fail, Http, adapter, binance_server
+from tests.venues.binance_server import Answer, BinanceServer, Fail, adapter, binance_server
+from tests.venues.scripted import Cut, Http
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 FAILURES: list[Answer] = [Cut(), Http(502), Fail(-1008, status=503), Fail(-2019), Fail(-12345)]
