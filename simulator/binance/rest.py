@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from simulator.answering import answer
 from simulator.binance import market_data, road, sign
 from simulator.binance.context import Context
 from simulator.binance.errors import ApiError, attempt, by_fault, by_front
@@ -41,10 +42,10 @@ class Rest:
         raw = (await request.read()).decode("utf-8", "replace")
         entry = self._log(request, raw)
         if (banned := road.ban_by_fault(self._context)) is not None:
-            return await self._answer(request, entry, _refusal(banned, entry, {}))
+            return await answer(self._exchange, request, entry, _refusal(banned, entry, {}))
         passage = Passage(self._exchange, entry, symbol_of(self._context, entry))
         response = await passage.answer(lambda: self._respond(request, raw, entry, passage), _failed)
-        return _cut(request) if response is None else await self._answer(request, entry, response)
+        return await answer(self._exchange, request, entry, response)
 
     def _log(self, request: web.Request, raw: str) -> Received:
         """The body as it was sent: its very bytes were signed."""
@@ -75,19 +76,6 @@ class Rest:
         return road.carry_out(
             self._context, (request.method, entry.path), Params(parse(entry.query, raw)), caller, headers
         )
-
-    async def _answer(self, request: web.Request, entry: Received, response: web.Response) -> web.StreamResponse:
-        """Write the answer out here, so that the private frames of this request follow it."""
-        entry.status = response.status
-        try:
-            await response.prepare(request)
-            await response.write_eof()
-            entry.answered = True
-        except ConnectionError:
-            pass  # the caller is gone; what was executed stays executed
-        finally:
-            self._exchange.flush()
-        return response
 
 
 class _Caller:
@@ -136,10 +124,3 @@ def _failed(fault: FaultOrder) -> web.Response:
     if refused.status in _PAGES and not fault.code:
         return web.Response(status=refused.status, text=fault.msg or _PAGES[refused.status], content_type="text/html")
     return _refused(refused, {})
-
-
-def _cut(request: web.Request) -> web.Response:
-    """Cut the connection; what is returned is never written."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=499)

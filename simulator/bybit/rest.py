@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from simulator.answering import answer
 from simulator.bybit import market_data, private_data, requests, sign, trading
 from simulator.bybit.errors import ApiError, outcome
 from simulator.bybit.limits import Limits
@@ -38,12 +39,12 @@ class Rest:
         raw = await request.read()
         entry = self._log(request, raw)
         if not self._limits.admits(request.remote or ""):
-            return await self._answer(request, entry, _plain(403))
+            return await answer(self._exchange, request, entry, _plain(403))
         passage = Passage(self._exchange, entry, _symbol_of(entry))
         response = await passage.answer(
             lambda: self._respond(request, raw, entry, passage), lambda failure: _plain(failure.status or 503)
         )
-        return _cut(request) if response is None else await self._answer(request, entry, response)
+        return await answer(self._exchange, request, entry, response)
 
     def _log(self, request: web.Request, raw: bytes) -> Received:
         target = request.raw_path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -101,19 +102,6 @@ class Rest:
             return private_data.ENDPOINTS[path](exchange, account, requests.query(entry.query))
         return trading.ENDPOINTS[path](exchange, account, raw)
 
-    async def _answer(self, request: web.Request, entry: Received, response: web.Response) -> web.StreamResponse:
-        """Write the answer out here, so that the private frames of this request follow it."""
-        entry.status = response.status
-        try:
-            await response.prepare(request)
-            await response.write_eof()
-            entry.answered = True
-        except ConnectionError:
-            pass  # the caller is gone; what was executed stays executed
-        finally:
-            self._exchange.flush()
-        return response
-
 
 def _symbol_of(entry: Received) -> str:
     if isinstance(entry.body, dict):
@@ -124,10 +112,3 @@ def _symbol_of(entry: Received) -> str:
 def _plain(status: int) -> web.Response:
     text, kind = _STATUS_TEXTS.get(status, (f"{status}", "text/html"))
     return web.Response(status=status, text=text, content_type=kind)
-
-
-def _cut(request: web.Request) -> web.Response:
-    """Cut the connection; what is returned is never written."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=499)

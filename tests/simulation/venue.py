@@ -28,7 +28,7 @@ from app.venues.base import (
     Traits,
 )
 from app.venues.binance import rows
-from app.venues.binance.failures import changing, order_failure, reading
+from app.venues.binance.failures import EDGE, asking, changing
 from app.venues.binance.stops import Stops
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
 from app.venues.kinds import Kind
@@ -159,7 +159,7 @@ class SimulatedVenue:
         try:
             return (await answer).order_id
         except (VenueSaid, NotSent, NoAnswer) as error:
-            raise order_failure(error, order) from None
+            raise EDGE.order_failure(error, order) from None
 
     async def order(self, symbol: str, client_order_id: str) -> OrderReport | None:
         return await self._read("order", lambda: self._report(client_order_id))
@@ -216,7 +216,7 @@ class SimulatedVenue:
     # -- what is shown -------------------------------------------------------------------------------------------------
 
     async def _read(self, name: str, what: Callable[[], T]) -> T:
-        with reading():
+        with asking():
             return await self._network.read(self._proc, self._number, name, what)
 
     def _standing(self, symbol: str) -> Standing:

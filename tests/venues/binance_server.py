@@ -1,12 +1,8 @@
 """A Binance that answers what a test wrote down, checking that each request is: signed, on time, well-formed."""
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import re
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,20 +11,24 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import WSMsgType, web
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from app.keys import Credentials
 from app.venues.base import Origins
 from app.venues.binance.venue import BinanceVenue
 from app.venues.gate import Gate
-
-KEY = "test-key"
-SECRET = "test-secret"
-CREDENTIALS = Credentials(api_key=KEY, api_secret=SECRET)
+from tests.venues.scripted import (
+    CREDENTIALS,
+    KEY,
+    Cut,
+    Hang,
+    Http,
+    Raw,
+    ScriptedServer,
+    abort,
+    risen,
+    scripted,
+    serving,
+)
 
 SIGNED = {"timestamp", "recvWindow", "signature"}
 # method and path -> the parameters that it knows, those that it needs, whether it is signed
@@ -110,12 +110,6 @@ class Fail(msgspec.Struct):
     headers: dict[str, str] = {}
 
 
-class Http(msgspec.Struct):
-    status: int
-    text: str = "<html></html>"
-    headers: dict[str, str] = {}
-
-
 class Good(msgspec.Struct):
     """A good answer with headers."""
 
@@ -123,45 +117,22 @@ class Good(msgspec.Struct):
     headers: dict[str, str] = {}
 
 
-class Cut(msgspec.Struct):
-    """No answer: the connection ends."""
-
-
-class Hang(msgspec.Struct):
-    """No answer: the connection stays."""
-
-
-class Raw(msgspec.Struct):
-    """What the socket for requests says, as it is; "{id}" is the request's."""
-
-    text: str
-
-
 Answer = dict[str, Any] | list[Any] | Fail | Http | Good | Cut | Hang | Raw
 
 
-class BinanceServer:
+class BinanceServer(ScriptedServer):
     """`script` says what an endpoint answers: in turn, the last one for ever; a function answers by the parameters."""
 
+    ENTRY = "/ws-fapi/v1"
+
     def __init__(self, verify: Callable[[bytes, str], bool] | None = None) -> None:
+        super().__init__(verify)
         self.requests: list[Request] = []
-        self.faults: list[str] = []  # what was wrong with requests; has to stay empty
-        self.time_connections: list[int] = []  # of the calls for the time, which `requests` leaves out
-        self.skew_ms = 0
-        self.origin = ""
-        self._verify = verify or hmac_fits
         self._answers: defaultdict[str, list[Answer]] = defaultdict(list)
         self._by_params: dict[str, Callable[[dict[str, str]], Answer]] = {}
-        self._connections: dict[asyncio.Transport | None, int] = {}
-        self.entries: list[web.WebSocketResponse] = []  # connections to the socket for requests, gone ones too
-        self.entry_path: str | None = "/ws-fapi/v1"  # None: this server has none
         self.refuses_key: int | None = 0  # the code that its first request is answered with; None: not answered
-        self.muted = False  # the socket for requests hears everything and says nothing
         self.greetings: list[str] = []  # methods of first requests
         self._sessions: set[web.WebSocketResponse] = set()
-        self.arrived: asyncio.Queue[str] = asyncio.Queue()  # client order ids, over the socket
-        self.hanging = asyncio.Event()  # a request is left without an answer
-        self.closing = asyncio.Event()  # such requests end
 
     def script(self, name: str, *answers: Answer) -> None:
         assert name in ENDPOINTS, name
@@ -175,23 +146,8 @@ class BinanceServer:
     def sent(self, name: str) -> list[Request]:
         return [request for request in self.requests if request.name == name]
 
-    def hang_up(self) -> None:
-        """Close what is idle, as a front server does after a while."""
-        for transport in self._connections:
-            if transport is not None:
-                transport.close()
-
-    def now_ms(self) -> int:
-        return int(time.time() * 1000) + self.skew_ms
-
     def orders(self, road: str = "") -> list[Request]:
         return [request for request in self.sent("POST /fapi/v1/order") if road in ("", request.road)]
-
-    def cut_entries(self) -> None:
-        for link in self.entries:
-            transport = link._req.transport if link._req is not None else None
-            if transport is not None:
-                transport.abort()
 
     async def entry(self, request: web.Request) -> web.StreamResponse:
         """https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-api-general-info"""
@@ -252,7 +208,7 @@ class BinanceServer:
         text = "&".join(f"{name}={params[name]}" for name in sorted(params.keys() - {"signature"}))
         if params.get("apiKey") != KEY:
             return Fail(-2015, "Invalid API-key, IP, or permissions for action.", 401)
-        if not self._verify(text.encode(), params.get("signature", "")):
+        if not self.verify(text.encode(), params.get("signature", "")):
             self.faults.append(f"bad signature of {method}")
             return Fail(-1022, "Signature for this request is not valid.")
         return None
@@ -283,7 +239,7 @@ class BinanceServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         path, _, raw_query = request.raw_path.partition("?")
         raw = (await request.read()).decode()
-        number = self._connections.setdefault(request.transport, len(self._connections))
+        number = self.number(request)
         if path == "/fapi/v1/time":
             self.time_connections.append(number)
             return web.json_response({"serverTime": self.now_ms()})
@@ -308,20 +264,10 @@ class BinanceServer:
         match answer:
             case Fail(code, text, status, headers):
                 return web.json_response({"code": code, "msg": text}, status=status, headers=headers)
-            case Http(status, text, headers):
-                return web.Response(status=status, text=text, headers=headers)
             case Good(body, headers):
                 return web.json_response(body, headers=headers)
-            case Cut():
-                assert request.transport is not None
-                request.transport.abort()
-                return web.Response()
-            case Hang():
-                self.hanging.set()
-                await self.closing.wait()
-                return web.Response()
-            case Raw(text):
-                return web.Response(text=text)
+            case Http() | Cut() | Hang() | Raw():
+                return await self.answer(request, answer)
             case _:
                 return web.json_response(answer)
 
@@ -336,7 +282,7 @@ class BinanceServer:
         now, stamp = self.now_ms(), int(params.get("timestamp", "0"))
         if not (stamp < now + 1000 and now - stamp <= int(params.get("recvWindow", "5000"))):
             return Fail(-1021, "Timestamp for this request is outside of the recvWindow.")
-        if not self._verify(text.encode(), dict(parse_qsl(f"s={signature}")).get("s", "")):
+        if not self.verify(text.encode(), dict(parse_qsl(f"s={signature}")).get("s", "")):
             self.faults.append(f"bad signature of {name}")
             return Fail(-1022, "Signature for this request is not valid.")
         return None
@@ -380,38 +326,10 @@ def _rows(headers: dict[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def hmac_fits(text: bytes, signature: str) -> bool:
-    return hmac.compare_digest(hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest(), signature)
-
-
-def key_verifier(public_key: RSAPublicKey | Ed25519PublicKey) -> Callable[[bytes, str], bool]:
-    def fits(text: bytes, signature: str) -> bool:
-        try:
-            if isinstance(public_key, Ed25519PublicKey):
-                public_key.verify(base64.b64decode(signature), text)
-            else:
-                public_key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), hashes.SHA256())
-        except InvalidSignature:
-            return False
-        return True
-
-    return fits
-
-
 @asynccontextmanager
 async def binance_server(verify: Callable[[bytes, str], bool] | None = None) -> AsyncIterator[BinanceServer]:
-    server = BinanceServer(verify)
-    app = web.Application()
-    app.router.add_get("/ws-fapi/v1", server.entry)
-    app.router.add_route("*", "/{tail:.*}", server.handle)
-    async with serving(app) as origin:
-        server.origin = f"http://{origin}"
-        try:
-            yield server
-        finally:
-            server.closing.set()
-            server.cut_entries()
-    assert server.faults == []
+    async with scripted(BinanceServer(verify)) as server:
+        yield server
 
 
 @asynccontextmanager
@@ -437,10 +355,7 @@ async def adapter(
 async def entering(server: BinanceServer, *, up: bool = True, **options: Any) -> AsyncIterator[BinanceVenue]:
     """An adapter that sends orders over the socket, once that is up."""
     async with adapter(server.origin, ws=server.origin.replace("http", "ws", 1), **options) as venue:
-        assert venue.entry is not None
-        venue.entry.keep_warm()
-        if up:
-            await asyncio.wait_for(venue.entry.ready.wait(), 5)
+        await risen(venue.entry, up=up)
         yield venue
 
 
@@ -465,9 +380,8 @@ class SocketServer:
 
     def cut(self, route: str = "") -> None:
         for link, path in list(self.links.items()):
-            transport = link._req.transport if link._req is not None else None
-            if transport is not None and path.startswith(f"/{route}"):
-                transport.abort()
+            if path.startswith(f"/{route}"):
+                abort(link)
 
     async def next_path(self) -> str:
         return await asyncio.wait_for(self.opened.get(), 5)
@@ -510,16 +424,3 @@ async def socket_server() -> AsyncIterator[SocketServer]:
         server.origin = f"ws://{origin}"
         yield server
         server.cut()
-
-
-@asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield f"{host}:{port}"
-    finally:
-        await runner.cleanup()

@@ -1,11 +1,7 @@
 """A Bybit that answers what a test wrote down, and checks what every private request must be: signed, on time."""
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,20 +10,25 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import WSMsgType, web
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from app.keys import Credentials
 from app.venues.base import Origins
 from app.venues.bybit.venue import BybitVenue
 from app.venues.gate import Gate
 from tests.venues.bybit_rows import CREATE
-
-KEY = "test-key"
-SECRET = "test-secret"
-CREDENTIALS = Credentials(api_key=KEY, api_secret=SECRET)
+from tests.venues.scripted import (
+    CREDENTIALS,
+    KEY,
+    Cut,
+    Hang,
+    Http,
+    Raw,
+    ScriptedServer,
+    abort,
+    risen,
+    scripted,
+    serving,
+)
 
 
 class Request(msgspec.Struct):
@@ -48,50 +49,21 @@ class Say(msgspec.Struct):
     headers: dict[str, str] = {}
 
 
-class Http(msgspec.Struct):
-    status: int
-    text: str = "<html></html>"
-    headers: dict[str, str] = {}
-
-
-class Cut(msgspec.Struct):
-    """No answer: the connection ends."""
-
-
-class Hang(msgspec.Struct):
-    """No answer: the connection stays."""
-
-
-class Raw(msgspec.Struct):
-    """What the socket for orders says, as it is; "{id}" is the request's."""
-
-    text: str
-
-
 Answer = dict[str, Any] | Say | Http | Cut | Hang | Raw
 
 
-class BybitServer:
+class BybitServer(ScriptedServer):
     """`script` says what a path answers: in turn, the last one for ever."""
 
+    ENTRY = "/v5/trade"
+
     def __init__(self, verify: Callable[[bytes, str], bool] | None = None) -> None:
+        super().__init__(verify)
         self.requests: list[Request] = []
-        self.faults: list[str] = []  # what was wrong with requests; has to stay empty
-        self.time_connections: list[int] = []  # of the calls for the time, which `requests` leaves out
-        self.skew_ms = 0
-        self.origin = ""
-        self._verify = verify or _hmac_fits
         self._answers: defaultdict[str, list[Answer]] = defaultdict(list)
         self.script("/v5/account/info", {"marginMode": "REGULAR_MARGIN", "unifiedMarginStatus": 5})
-        self._connections: dict[asyncio.Transport | None, int] = {}
-        self.entries: list[web.WebSocketResponse] = []  # connections to the socket for orders, gone ones too
-        self.entry_path: str | None = "/v5/trade"  # None: this server has none
         self.auth_code: int | None = 0  # None: the authentication is not answered
-        self.muted = False  # the socket for orders hears everything and says nothing
         self._request_ids: set[str] = set()
-        self.arrived: asyncio.Queue[str] = asyncio.Queue()  # client order ids, over the socket
-        self.hanging = asyncio.Event()  # a request is left without an answer
-        self.closing = asyncio.Event()  # such requests end
 
     def script(self, path: str, *answers: Answer) -> None:
         self._answers[path] = list(answers)
@@ -99,26 +71,11 @@ class BybitServer:
     def sent(self, path: str) -> list[Request]:
         return [request for request in self.requests if request.path == path]
 
-    def hang_up(self) -> None:
-        """Close what is idle, as a front server does after a while."""
-        for transport in self._connections:
-            if transport is not None:
-                transport.close()
-
-    def now_ms(self) -> int:
-        return int(time.time() * 1000) + self.skew_ms
-
     def orders(self, road: str = "") -> list[Request]:
         """Orders that arrived, over "POST" or "WS" or either."""
         return [request for request in self.sent(CREATE) if road in ("", request.method)]
 
-    def cut_entries(self) -> None:
-        for link in self.entries:
-            transport = link._req.transport if link._req is not None else None
-            if transport is not None:
-                transport.abort()
-
-    async def _entry(self, request: web.Request) -> web.StreamResponse:
+    async def entry(self, request: web.Request) -> web.StreamResponse:
         """https://bybit-exchange.github.io/docs/v5/websocket/trade/guideline"""
         if request.path != self.entry_path:
             return web.Response(status=404)
@@ -151,7 +108,7 @@ class BybitServer:
             return False
         if not code and (expires <= self.now_ms() or key != KEY):
             code = 10001
-        if not code and not self._verify(f"GET/realtime{expires}".encode(), signature):
+        if not code and not self.verify(f"GET/realtime{expires}".encode(), signature):
             code = 10004
         await link.send_json({"retCode": code, "retMsg": f"said of {key}", "op": "auth", "connId": "c"})
         return code == 0
@@ -192,10 +149,10 @@ class BybitServer:
             case _:
                 raise AssertionError(answer)
 
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         path, _, raw_query = request.raw_path.partition("?")
         raw = await request.read()
-        number = self._connections.setdefault(request.transport, len(self._connections))
+        number = self.number(request)
         if path == "/v5/market/time":
             self.time_connections.append(number)
             return self._envelope(0, {"timeSecond": "", "timeNano": ""}, {})
@@ -213,18 +170,8 @@ class BybitServer:
         match answer:
             case Say(code, text, headers):
                 return self._envelope(code, {}, headers, text)
-            case Http(status, text, headers):
-                return web.Response(status=status, text=text, headers=headers)
-            case Cut():
-                assert request.transport is not None
-                request.transport.abort()
-                return web.Response()
-            case Hang():
-                self.hanging.set()
-                await self.closing.wait()
-                return web.Response()
-            case Raw(text):
-                return web.Response(text=text)
+            case Http() | Cut() | Hang() | Raw():
+                return await self.answer(request, answer)
             case _:
                 return self._envelope(0, answer, {})
 
@@ -236,7 +183,7 @@ class BybitServer:
             return Say(10002, "invalid request, please check your server timestamp")
         payload = raw_query.encode() if request.method == "GET" else raw
         text = f"{stamp}{headers.get('X-BAPI-API-KEY')}{window}".encode() + payload
-        if headers.get("X-BAPI-API-KEY") != KEY or not self._verify(text, headers.get("X-BAPI-SIGN", "")):
+        if headers.get("X-BAPI-API-KEY") != KEY or not self.verify(text, headers.get("X-BAPI-SIGN", "")):
             self.faults.append(f"bad signature of {request.raw_path}")
             return Say(10004, f"error sign! origin_string[{text.decode()}]")
         if request.method == "POST" and headers.get("Content-Type") != "application/json":
@@ -248,35 +195,10 @@ class BybitServer:
         return web.json_response(body, headers=headers)
 
 
-def _hmac_fits(text: bytes, signature: str) -> bool:
-    return hmac.compare_digest(hmac.new(SECRET.encode(), text, hashlib.sha256).hexdigest(), signature)
-
-
-def rsa_verifier(public_key: RSAPublicKey) -> Callable[[bytes, str], bool]:
-    def fits(text: bytes, signature: str) -> bool:
-        try:
-            public_key.verify(base64.b64decode(signature), text, padding.PKCS1v15(), hashes.SHA256())
-        except InvalidSignature:
-            return False
-        return True
-
-    return fits
-
-
 @asynccontextmanager
 async def bybit_server(verify: Callable[[bytes, str], bool] | None = None) -> AsyncIterator[BybitServer]:
-    server = BybitServer(verify)
-    app = web.Application()
-    app.router.add_get("/v5/trade", server._entry)
-    app.router.add_route("*", "/{tail:.*}", server._handle)
-    async with _serving(app) as origin:
-        server.origin = f"http://{origin}"
-        try:
-            yield server
-        finally:
-            server.closing.set()
-            server.cut_entries()
-    assert server.faults == []
+    async with scripted(BybitServer(verify)) as server:
+        yield server
 
 
 @asynccontextmanager
@@ -299,10 +221,7 @@ async def adapter(
 async def entering(server: BybitServer, *, up: bool = True, **options: Any) -> AsyncIterator[BybitVenue]:
     """An adapter that sends orders over the socket, once that is up."""
     async with adapter(server.origin, ws=server.origin.replace("http", "ws", 1), **options) as venue:
-        assert venue.entry is not None
-        venue.entry.keep_warm()
-        if up:
-            await asyncio.wait_for(venue.entry.ready.wait(), 5)
+        await risen(venue.entry, up=up)
         yield venue
 
 
@@ -328,9 +247,7 @@ class SocketServer:
 
     def cut(self, links: int | None = None) -> None:
         for link in list(self._links)[:links]:
-            transport = link._req.transport if link._req is not None else None
-            if transport is not None:
-                transport.abort()
+            abort(link)
 
     async def close_politely(self) -> None:
         for link in list(self._links):
@@ -386,20 +303,7 @@ async def socket_server() -> AsyncIterator[SocketServer]:
     app = web.Application()
     app.router.add_get("/v5/public/linear", server._handle)
     app.router.add_get("/v5/private", server._handle)
-    async with _serving(app) as origin:
+    async with serving(app) as origin:
         server.origin = f"ws://{origin}"
         yield server
         server.cut()
-
-
-@asynccontextmanager
-async def _serving(app: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield f"{host}:{port}"
-    finally:
-        await runner.cleanup()

@@ -45,7 +45,8 @@ from tests.venues.binance_rows import (
     symbol_config,
     trade_row,
 )
-from tests.venues.binance_server import Answer, BinanceServer, Cut, Fail, Http, adapter, binance_server
+from tests.venues.binance_server import Answer, BinanceServer, Fail, adapter, binance_server
+from tests.venues.scripted import Cut, Http
 
 STOP_ID = "stop-" + "b" * 26
 

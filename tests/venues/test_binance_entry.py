@@ -31,22 +31,8 @@ from tests.venues.binance_rows import (
     order_row,
 )
 from tests.venues.binance_rows import info as exchange_info
-from tests.venues.binance_server import (
-    CREDENTIALS,
-    KEY,
-    SECRET,
-    Answer,
-    BinanceServer,
-    Cut,
-    Fail,
-    Good,
-    Hang,
-    Http,
-    Raw,
-    binance_server,
-    entering,
-    key_verifier,
-)
+from tests.venues.binance_server import Answer, BinanceServer, Fail, Good, binance_server, entering
+from tests.venues.scripted import CREDENTIALS, KEY, SECRET, Cut, Hang, Http, Raw, key_verifier
 from tests.venues.test_binance_orders import ANSWERS, BANS, EXPECTED, Bans, pem
 
 MEANWHILE = ("timestamp", "recvWindow", "signature", "apiKey")

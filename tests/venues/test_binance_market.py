@@ -27,7 +27,8 @@ from tests.venues.binance_rows import (
     info,
     symbol_row,
 )
-from tests.venues.binance_server import Answer, BinanceServer, Fail, Http, adapter, binance_server
+from tests.venues.binance_server import Answer, BinanceServer, Fail, adapter, binance_server
+from tests.venues.scripted import Http
 
 
 @pytest.fixture

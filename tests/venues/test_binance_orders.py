@@ -37,20 +37,8 @@ from tests.venues.binance_rows import (
     order_row,
     symbol_row,
 )
-from tests.venues.binance_server import (
-    KEY,
-    SECRET,
-    Answer,
-    BinanceServer,
-    Cut,
-    Fail,
-    Good,
-    Hang,
-    Http,
-    adapter,
-    binance_server,
-    key_verifier,
-)
+from tests.venues.binance_server import Answer, BinanceServer, Fail, Good, adapter, binance_server
+from tests.venues.scripted import KEY, SECRET, Cut, Hang, Http, key_verifier
 
 
 @pytest.fixture

@@ -16,15 +16,8 @@ from app.venues.binance.private import BinancePrivateStream
 from app.venues.binance.venue import BinanceVenue
 from app.venues.link import Bounds
 from tests.venues.binance_rows import BRACKETS, ENTRY_ID, INFO, KEEP_KEY, NEW_KEY, brackets, info, symbol_row
-from tests.venues.binance_server import (
-    CREDENTIALS,
-    BinanceServer,
-    Fail,
-    Http,
-    SocketServer,
-    binance_server,
-    socket_server,
-)
+from tests.venues.binance_server import BinanceServer, Fail, SocketServer, binance_server, socket_server
+from tests.venues.scripted import CREDENTIALS, Http
 
 BOUNDS = Bounds(ping_s=5, silence_s=5, pause_min_s=0.01, pause_max_s=0.05, refused_pause_s=0.05)
 

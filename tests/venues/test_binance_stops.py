@@ -25,7 +25,8 @@ from tests.venues.binance_rows import (
     position_row,
     stop_row,
 )
-from tests.venues.binance_server import Answer, BinanceServer, Cut, Fail, Http, adapter, binance_server
+from tests.venues.binance_server import Answer, BinanceServer, Fail, adapter, binance_server
+from tests.venues.scripted import Cut, Http
 
 LONG, SHORT = PositionSide.LONG, PositionSide.SHORT
 FAILURES: list[Answer] = [Cut(), Http(502), Fail(-1008, status=503), Fail(-2019), Fail(-12345)]
@@ -109,9 +110,15 @@ class Book:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binance_stops, "PATIENCE_S", 0.3)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked again soon, and given up only where a test wants that: a busy machine takes its time."""
+    monkeypatch.setattr(binance_stops, "PATIENCE_S", 8.0)
     monkeypatch.setattr(binance_stops, "PAUSE_S", 0.01)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, unhurried: None) -> None:
+    monkeypatch.setattr(binance_stops, "PATIENCE_S", 0.3)
 
 
 @pytest.fixture
@@ -229,13 +236,14 @@ async def test_a_stop_that_went_in_between_is_no_failure(
 
 
 async def test_a_stop_that_the_list_does_not_show_yet_is_waited_for(
-    server: BinanceServer, venue: BinanceVenue, book: Book
+    server: BinanceServer, venue: BinanceVenue, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book.add(triggerPrice="59000.00")
     server.script(ALGOS, [], [], list(book.rests.values()))
     await venue.set_stop("BTCUSDT", LONG, Decimal(59000), hedge=False)
     assert book.prices() == ["59000.00"]
     server.script(ALGOS, [])
+    monkeypatch.setattr(binance_stops, "PATIENCE_S", 0.3)
     with pytest.raises(Transient, match="shows none"):
         await venue.set_stop("BTCUSDT", LONG, Decimal(59000), hedge=False)
 
@@ -250,6 +258,7 @@ async def test_right_after_an_entry_the_position_is_waited_for(
     assert len(server.sent(ALGO)) == 4
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("held", [[], [position_row(positionAmt="-0.012")], [position_row(positionAmt="0")]])
 async def test_without_a_position_there_is_no_stop_and_none_of_ours_stays(
     server: BinanceServer, venue: BinanceVenue, book: Book, held: list[Any]
@@ -263,6 +272,7 @@ async def test_without_a_position_there_is_no_stop_and_none_of_ours_stays(
     assert book.rests == {}
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_stop_of_the_quantity_rests_where_none_of_the_whole_is_taken(
     server: BinanceServer, venue: BinanceVenue, book: Book
 ) -> None:
@@ -273,6 +283,7 @@ async def test_a_stop_of_the_quantity_rests_where_none_of_the_whole_is_taken(
     assert len([r for r in server.sent(ALGO) if "quantity" in r.params]) == 1
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_what_our_fills_say_is_covered_before_the_position_is_shown(venue: BinanceVenue, book: Book) -> None:
     book.held = []
     await venue.set_stop("BTCUSDT", LONG, Decimal(59000), hedge=False, qty=Decimal("0.005"))

@@ -26,15 +26,8 @@ from tests.venues.bybit_rows import (
     page,
     position_row,
 )
-from tests.venues.bybit_server import (
-    Answer,
-    BybitServer,
-    Cut,
-    Hang,
-    Http,
-    Say,
-    adapter,
-)
+from tests.venues.bybit_server import Answer, BybitServer, Say, adapter
+from tests.venues.scripted import Cut, Hang, Http
 
 # holding, instrument, equity, quote
 

@@ -21,10 +21,7 @@ from tests.venues.bybit_rows import (
     order_row,
     page,
 )
-from tests.venues.bybit_server import (
-    BybitServer,
-    Say,
-)
+from tests.venues.bybit_server import BybitServer, Say
 
 # order
 

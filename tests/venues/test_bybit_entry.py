@@ -24,21 +24,8 @@ from app.venues.gate import Gate, Scope
 from app.venues.link import Bounds
 from app.venues.numbers import milliseconds
 from tests.venues.bybit_rows import CREATE, POSITIONS, an_entry, an_exit, page, position_row
-from tests.venues.bybit_server import (
-    CREDENTIALS,
-    KEY,
-    SECRET,
-    Answer,
-    BybitServer,
-    Cut,
-    Hang,
-    Http,
-    Raw,
-    Say,
-    bybit_server,
-    entering,
-    rsa_verifier,
-)
+from tests.venues.bybit_server import Answer, BybitServer, Say, bybit_server, entering
+from tests.venues.scripted import CREDENTIALS, KEY, SECRET, Cut, Hang, Http, Raw, key_verifier
 from tests.venues.test_bybit_orders import FAILURES
 
 QUICK = Bounds(
@@ -542,7 +529,7 @@ async def test_a_key_of_its_own_kind_signs_the_authentication() -> None:
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    async with bybit_server(rsa_verifier(key.public_key())) as server:
+    async with bybit_server(key_verifier(key.public_key())) as server:
         server.script(CREATE, {"orderId": "o"})
         async with entering(server, credentials=Credentials(api_key=KEY, private_key=pem)) as venue:
             await venue.place(an_entry())

@@ -20,7 +20,8 @@ from app.venues.bybit.codes import CODES, kind_of, kind_of_status
 from app.venues.bybit.limits import limit_of
 from app.venues.bybit.stream import BybitPrivateStream, BybitPublicStream
 from app.venues.kinds import Kind
-from tests.venues.bybit_server import CREDENTIALS, SocketServer, socket_server
+from tests.venues.bybit_server import SocketServer, socket_server
+from tests.venues.scripted import CREDENTIALS
 
 SHARED = os.environ.get("LEVELHEAD_SHARED_EXCHANGES", "")
 FIXTURES = Path(SHARED) / "fixtures" / "bybit"

@@ -22,7 +22,8 @@ from tests.venues.bybit_rows import (
     page,
     position_row,
 )
-from tests.venues.bybit_server import Answer, BybitServer, Http, Say
+from tests.venues.bybit_server import Answer, BybitServer, Say
+from tests.venues.scripted import Http
 
 WRONG_INDEX = Say(10001, "position idx not match position mode")
 HEDGE = page(position_row(positionIdx=1), position_row(positionIdx=2))

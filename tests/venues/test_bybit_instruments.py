@@ -10,7 +10,8 @@ from app.errors import Refused, Transient
 from app.venues.bybit import instruments as bybit_instruments
 from app.venues.bybit.venue import BybitVenue
 from tests.venues.bybit_rows import CREATE, INSTRUMENTS, an_entry, instrument_row, page
-from tests.venues.bybit_server import BybitServer, Http, Say
+from tests.venues.bybit_server import BybitServer, Say
+from tests.venues.scripted import Http
 
 
 async def refusal(venue: BybitVenue, symbol: str) -> str:

@@ -14,7 +14,8 @@ from app.venues.bybit.venue import BybitVenue
 from app.venues.failures import Limit
 from app.venues.gate import Ban, Gate, Limits, Scope
 from tests.venues.bybit_rows import CREATE, LEVERAGE, POSITIONS, STOP, WALLET, an_entry, an_exit, page, position_row
-from tests.venues.bybit_server import Answer, BybitServer, Cut, Http, Say, adapter
+from tests.venues.bybit_server import Answer, BybitServer, Say, adapter
+from tests.venues.scripted import Cut, Http
 
 NOW_MS = 1_700_000_000_000
 

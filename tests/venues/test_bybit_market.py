@@ -15,12 +15,8 @@ from tests.venues.bybit_rows import (
     RECENT,
     page,
 )
-from tests.venues.bybit_server import (
-    Answer,
-    BybitServer,
-    Http,
-    Say,
-)
+from tests.venues.bybit_server import Answer, BybitServer, Say
+from tests.venues.scripted import Http
 
 
 def trade_row(number: int, at_ms: int, price: str = "64000") -> dict[str, Any]:

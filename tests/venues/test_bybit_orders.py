@@ -24,20 +24,8 @@ from tests.venues.bybit_rows import (
     page,
     position_row,
 )
-from tests.venues.bybit_server import (
-    CREDENTIALS,
-    KEY,
-    SECRET,
-    Answer,
-    BybitServer,
-    Cut,
-    Hang,
-    Http,
-    Say,
-    adapter,
-    bybit_server,
-    rsa_verifier,
-)
+from tests.venues.bybit_server import Answer, BybitServer, Say, adapter, bybit_server
+from tests.venues.scripted import CREDENTIALS, KEY, SECRET, Cut, Hang, Http, key_verifier
 
 
 async def test_an_entry_carries_its_stop_and_plain_numbers(server: BybitServer, venue: BybitVenue) -> None:
@@ -117,7 +105,7 @@ async def test_an_rsa_key_signs() -> None:
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    async with bybit_server(rsa_verifier(key.public_key())) as server:
+    async with bybit_server(key_verifier(key.public_key())) as server:
         server.script(CREATE, {"orderId": "o-1"})
         server.script(POSITIONS, page(position_row()))
         async with adapter(server.origin, Credentials(api_key=KEY, private_key=pem)) as venue:

@@ -20,7 +20,8 @@ from app.keys import Credentials
 from app.venues.base import Topic, Trade
 from app.venues.bybit.stream import BybitPrivateStream, BybitPublicStream
 from app.venues.link import Bounds
-from tests.venues.bybit_server import CREDENTIALS, KEY, SECRET, SocketServer, rsa_verifier, socket_server
+from tests.venues.bybit_server import SocketServer, socket_server
+from tests.venues.scripted import CREDENTIALS, KEY, SECRET, key_verifier
 
 T = TypeVar("T")
 
@@ -438,7 +439,7 @@ async def test_an_rsa_key_signs_in(server: SocketServer) -> None:
     ).decode()
     async with private(server, credentials=Credentials(api_key=KEY, private_key=pem)):
         _, expires_ms, signature = (await soon(server.operations))["args"]
-        assert rsa_verifier(key.public_key())(f"GET/realtime{expires_ms}".encode(), signature)
+        assert key_verifier(key.public_key())(f"GET/realtime{expires_ms}".encode(), signature)
 
 
 async def test_changes_name_each_symbol_of_a_frame_once(server: SocketServer) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from app.venues.base import Candle, Quote, Trade
 from app.venues.binance import rows, wire
-from app.venues.binance.failures import reading
+from app.venues.binance.failures import asking
 from app.venues.binance.http import BinanceHttp
 from app.venues.failures import VenueSaid
 from app.venues.gate import Urgency
@@ -32,7 +32,7 @@ class Market:
         self._http = http
 
     async def quote(self, symbol: str) -> Quote:
-        with reading():
+        with asking():
             mark, last, best = await asyncio.gather(
                 self._mark(symbol),
                 self._last(symbol),
@@ -48,7 +48,7 @@ class Market:
 
     async def last_prices(self, symbols: Collection[str]) -> dict[str, Decimal]:
         """One or two by themselves; the list of all costs as much as two."""
-        with reading():
+        with asking():
             if len(symbols) <= LISTED_ONE_BY_ONE:
                 return dict(zip(symbols, await asyncio.gather(*map(self._last, symbols)), strict=True))
             body = await self._http.read(BinanceHttp.futures_symbol_ticker, urgency=WATCHING)
@@ -56,7 +56,7 @@ class Market:
             return {row.symbol: required(row.price, "price") for row in listed if row.symbol in symbols}
 
     async def mark(self, symbol: str) -> Decimal:
-        with reading():
+        with asking():
             return await self._mark(symbol)
 
     async def trades_since(self, symbol: str, since: datetime, *, lead: timedelta = timedelta()) -> list[Trade] | None:
@@ -66,7 +66,7 @@ class Market:
             return None
         found: dict[int, Trade] = {}
         params: dict[str, Any] = {"startTime": since_ms, "endTime": since_ms + HOUR_MS - 1}  # quirk 9
-        with reading():
+        with asking():
             for _ in range(TRADES_PAGES_MAX):
                 try:
                     body = await self._http.read(
@@ -98,7 +98,7 @@ class Market:
         """As `Venue.candles_since`."""
         first = -(-milliseconds(since) // MINUTE_MS) * MINUTE_MS
         candles: dict[datetime, Candle] = {}
-        with reading():
+        with asking():
             for _ in range(CANDLES_PAGES_MAX):
                 # One minute's doubt about whose clock is right.
                 left = (self._http.clock.now_ms() + MINUTE_MS - first) // MINUTE_MS + 1

@@ -22,7 +22,7 @@ from app.domain.position import Fill
 from app.errors import Transient
 from app.venues.base import PrivateListener
 from app.venues.binance import rows, wire
-from app.venues.binance.failures import reading
+from app.venues.binance.failures import asking
 from app.venues.binance.frames import (
     EVENT,
     PRIVATE_FRAME,
@@ -81,7 +81,7 @@ class BinancePrivateStream(Link):
 
     async def _address(self) -> str:
         await self._attempts.take()
-        with reading():
+        with asking():
             self._key = wire.LISTEN_KEY.decode(await self._http.listen_key("post")).listenKey  # quirk 1
         return f"{self._url}/{quote(self._key, safe='')}"
 

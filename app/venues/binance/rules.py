@@ -16,7 +16,7 @@ from app.domain.refusals import Outcome
 from app.errors import Refused, Transient, VenueError
 from app.log import event
 from app.venues.binance import wire
-from app.venues.binance.failures import no_such_path, reading
+from app.venues.binance.failures import asking, no_such_path
 from app.venues.binance.http import BinanceHttp
 from app.venues.failures import VenueSaid
 from app.venues.gate import Urgency
@@ -114,7 +114,7 @@ class Rules:
 
     async def _renew(self, urgency: Urgency = Urgency.READ) -> None:
         """Nothing can be closed before they were read once, so that is as urgent as a close."""
-        with reading():
+        with asking():
             body, leverages = await asyncio.gather(
                 self._http.read(BinanceHttp.exchange_info, urgency=urgency), self._brackets(urgency)
             )

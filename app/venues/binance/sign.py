@@ -1,40 +1,29 @@
 """Signatures of Binance: https://developers.binance.com/docs/derivatives/usds-margined-futures/general-info."""
 
-import base64
-from collections.abc import Callable
 from urllib.parse import quote
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from app.domain.refusals import Outcome
 from app.errors import Refused
-from app.keys import Credentials, hmac_sha256
+from app.keys import Credentials
+from app.venues.signatures import Sign, private_key, with_ed25519, with_rsa, with_secret
 
 
 class Signer:
-    """Signs what is sent: HMAC in hex, RSA (PKCS #1 v1.5) and Ed25519 in base64.
-
-    The key is read once, here. Raises Refused when it is none of these.
-    """
+    """Signs what is sent. Raises Refused when the key is none of those that Binance takes."""
 
     def __init__(self, credentials: Credentials) -> None:
         self.logs_on = False  # whether a session may be opened by it, in which nothing more is signed
+        self.sign: Sign
         if credentials.api_secret is not None:
-            digest = hmac_sha256(credentials.api_secret.encode())
-            self.sign: Callable[[bytes], str] = lambda text: digest(text).hex()
+            self.sign = with_secret(credentials.api_secret)
             return
-        try:
-            key = serialization.load_pem_private_key((credentials.private_key or "").encode(), password=None)
-        except (ValueError, TypeError):
-            key = None
-        match key:
-            case rsa.RSAPrivateKey():
-                rsa_key = key
-                self.sign = lambda text: _base64(rsa_key.sign(text, padding.PKCS1v15(), hashes.SHA256()))
-            case ed25519.Ed25519PrivateKey():
-                edwards_key = key
-                self.sign = lambda text: _base64(edwards_key.sign(text))
+        match private_key(credentials.private_key):
+            case rsa.RSAPrivateKey() as key:
+                self.sign = with_rsa(key)
+            case ed25519.Ed25519PrivateKey() as key:
+                self.sign = with_ed25519(key)
                 self.logs_on = True
             case _:
                 raise Refused(
@@ -45,7 +34,3 @@ class Signer:
     def for_query(self, text: bytes) -> str:
         """The signature as a query has it."""
         return quote(self.sign(text), safe="")
-
-
-def _base64(signature: bytes) -> str:
-    return base64.b64encode(signature).decode()

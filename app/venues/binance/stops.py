@@ -29,7 +29,7 @@ from app.errors import Conflict, Transient, VenueError
 from app.log import event
 from app.venues.binance import rows, wire
 from app.venues.binance.codes import NO_POSITION_YET, STOP_EXISTS
-from app.venues.binance.failures import changing, failure, reading
+from app.venues.binance.failures import EDGE, asking, changing
 from app.venues.binance.http import BinanceHttp
 from app.venues.binance.rules import Rules
 from app.venues.failures import NoAnswer, NotSent, VenueSaid
@@ -113,13 +113,13 @@ class _Job:
             if old:
                 crossed = True
                 await self._build_bridge(price)
-                with reading():
+                with asking():
                     await asyncio.gather(*(self._cancel(stop) for stop in old))
             if await self._place_whole(price, gone=bool(old)):
                 break
             # One exists that the list did not show (quirk 1).
             await self._pause(f"Binance says that a stop of {self._symbol} rests already, and shows none")
-            with reading():
+            with asking():
                 await self._read_stops()
         if not self._bridge_stays and (crossed or any(stop.ours and not stop.whole for stop in self._stops)):
             await self._clean(price)
@@ -127,7 +127,7 @@ class _Job:
     async def _position_is_seen(self, price: Decimal) -> bool:
         """Wait for the position; meanwhile, and instead of it, a stop of the quantity that is known to be held."""
         while True:
-            with reading():
+            with asking():
                 await asyncio.gather(self._read_stops(), self._read_held())
             if self._held > 0:
                 return True
@@ -164,7 +164,7 @@ class _Job:
                 await self._place(price, closePosition="true")
                 return True
             except (NotSent, NoAnswer) as exc:
-                raise failure(exc) from None
+                raise EDGE.failure(exc) from None
             except VenueSaid as said:
                 if said.code == STOP_EXISTS and not gone:
                     return False
@@ -174,7 +174,7 @@ class _Job:
                         self._bridge_stays = True
                         return True
                 if said.code not in (STOP_EXISTS, NO_POSITION_YET):
-                    raise failure(said) from None
+                    raise EDGE.failure(said) from None
             await self._pause(f"Binance does not take the stop of {self._symbol} yet")  # quirks 3 and 4
 
     async def _build_bridge(self, price: Decimal) -> None:
@@ -187,7 +187,7 @@ class _Job:
         params = {"quantity": plain(qty), "timeInForce": "GTC"}  # quirk 5
         if not self._hedge:
             params["reduceOnly"] = "true"
-        with reading():
+        with asking():
             await self._place(price, **params)
         self._stops.append(_Stop(algo_id=0, price=price, whole=False, ours=True, qty=qty))  # until the list shows it
 
@@ -220,7 +220,7 @@ class _Job:
     async def _clean(self, price: Decimal) -> None:
         """Remove what the one stop makes superfluous. That one rests, so nothing here may fail the call."""
         try:
-            with reading():
+            with asking():
                 await self._read_stops()
                 for stop in self._stops:
                     if stop.ours and not (stop.whole and stop.price == price):

@@ -36,7 +36,7 @@ from app.domain.money import plain, tick_up
 from app.domain.order import MarginMode, PositionSide, Side
 from app.domain.position import Fill
 from app.domain.refusals import Outcome
-from app.errors import Refused
+from app.errors import OutcomeUnknown, Refused
 from app.keys import Credentials
 from app.venues.base import (
     Candle,
@@ -64,7 +64,7 @@ from app.venues.binance.codes import (
     POSITION_BLOCKS_MARGIN_MODE,
 )
 from app.venues.binance.entry import BinanceEntry, Encoded, Written, encoded
-from app.venues.binance.failures import changing, no_such_path, order_failure, reading
+from app.venues.binance.failures import EDGE, asking, changing, no_such_path
 from app.venues.binance.fills import Fills
 from app.venues.binance.http import BinanceHttp
 from app.venues.binance.market import Market
@@ -142,13 +142,13 @@ class BinanceVenue:
 
     async def server_time(self) -> datetime:
         self._http.keep_warm()  # who asks may be about to trade
-        with reading():
+        with asking():
             if not self._http.measured:
                 await self._http.synchronise()  # its round trip is a handshake's
             return instant(await self._http.synchronise())
 
     async def permissions(self) -> Permissions:
-        with reading():
+        with asking():
             config = await self._setup.account(fresh=True)
             return rows.permissions(config, await self._restrictions())
 
@@ -162,7 +162,7 @@ class BinanceVenue:
             "quantity": plain(tick_up(least, instrument.qty_step)),
             "newClientOrderId": rows.new_stop_id(),
         }
-        with reading():
+        with asking():
             if (await self._setup.account()).dualSidePosition:
                 params["positionSide"] = "LONG"
             try:
@@ -177,14 +177,14 @@ class BinanceVenue:
         return (await self._rules.rule(symbol)).instrument
 
     async def equity(self) -> Equity:
-        with reading():
+        with asking():
             body, config = await asyncio.gather(
                 self._http.read(BinanceHttp.futures_account, urgency=Urgency.OPEN, version=3), self._setup.account()
             )
             return rows.equity(wire.ACCOUNT.decode(body), multi_assets=config.multiAssetsMargin)
 
     async def standing(self, symbol: str) -> Standing:
-        with reading():
+        with asking():
             positions, stops, config, mode = await asyncio.gather(
                 self._positions(symbol, urgency=Urgency.OPEN),
                 self._stops.resting(symbol),
@@ -201,7 +201,7 @@ class BinanceVenue:
             )
 
     async def holdings(self) -> list[Holding]:
-        with reading():
+        with asking():
             held = [row for row in await self._positions() if rows.held(row) is not None]
             symbols = sorted({row.symbol for row in held})
             if len(symbols) > SYMBOLS_ASKED_MAX:
@@ -279,14 +279,14 @@ class BinanceVenue:
             raise self._order_failure(said, order) from None
 
     async def order(self, symbol: str, client_order_id: str) -> OrderReport | None:
-        with reading():
+        with asking():
             row = await self._fills.order(symbol, origClientOrderId=client_order_id)
             return None if row is None else rows.report(row)
 
     async def fills(
         self, symbol: str, *, client_order_id: str | None = None, since: datetime | None = None
     ) -> list[Fill]:
-        with reading():
+        with asking():
             if client_order_id is not None:
                 return await self._fills.of_order(symbol, client_order_id, since)
             return await self._fills.since(symbol, since)
@@ -298,7 +298,7 @@ class BinanceVenue:
         await self._stops.set(symbol, side, price, hedge=hedge, qty=qty)
 
     async def resting_stops(self, symbol: str) -> list[RestingStop]:
-        with reading():
+        with asking():
             found = (rows.closing_stop(row) for row in await self._stops.resting(symbol))
             return sorted((stop for stop in found if stop is not None), key=lambda stop: (stop.side.value, stop.price))
 
@@ -360,9 +360,9 @@ class BinanceVenue:
             body = await self._sent(order, params, written)
             row = wire.PLACED.decode(body)
         except (NotSent, NoAnswer) as exc:
-            raise order_failure(exc, order) from None
+            raise EDGE.order_failure(exc, order) from None
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise order_failure(NoAnswer("Binance took the order and its answer could not be read"), order) from None
+            raise OutcomeUnknown("Binance took the order and its answer could not be read") from None
         self._fills.learn(order.symbol, row.orderId, order.client_order_id)
         return str(row.orderId)
 
@@ -382,7 +382,7 @@ class BinanceVenue:
             self._setup.forget()
             if said.code in FILTERS:
                 self._rules.expire()
-        return order_failure(said, order)
+        return EDGE.order_failure(said, order)
 
 
 def _ready(order: NewOrder, params: dict[str, str]) -> Ready:

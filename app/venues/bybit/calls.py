@@ -1,19 +1,17 @@
 """The requests of one account: each asks the gate, takes a lane, and tells the gate what its answer said of limits.
 
-And what the failures of requests are called outside, for those that may be repeated without harm.
+And what Bybit's answers to them come to.
 """
 
 import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 from zlib import crc32
 
 import msgspec
 
 from app.domain.refusals import Outcome
-from app.errors import Refused, Transient
+from app.errors import Transient
 from app.keys import Credentials
 from app.venues.base import Origins
 from app.venues.bybit import wire
@@ -24,7 +22,8 @@ from app.venues.bybit.lane import Answer, Lane, Method
 from app.venues.bybit.limits import ADDRESS, ADDRESS_MAX, ADDRESS_WINDOW_S
 from app.venues.bybit.wire import Envelope
 from app.venues.clock import Clock
-from app.venues.failures import NoAnswer, NotSent, VenueSaid
+from app.venues.edge import Edge
+from app.venues.failures import VenueSaid
 from app.venues.gate import Gate, Scope, Urgency
 from app.venues.kinds import Kind
 from app.venues.numbers import Unreadable
@@ -42,6 +41,22 @@ BUSY_PAUSE_S = 0.2
 WRONG_SIDE = re.compile(
     r"stop\s*loss.*should\b.*\b(lower|less|smaller|below|greater|higher|larger|above)\b", re.I | re.S
 )
+
+
+def wrong_side(said: VenueSaid) -> bool:
+    """A stop beyond the price: a parameter error that only its text tells apart."""
+    return said.code == PARAMETER_ERROR and WRONG_SIDE.search(said.text) is not None
+
+
+def _outcome(said: VenueSaid) -> Outcome:
+    if wrong_side(said):
+        return Outcome.STOP_WRONG_SIDE
+    known = None if said.http else CODES.get(said.code)
+    return Outcome.VENUE_REFUSED if known is None else known.outcome
+
+
+EDGE = Edge(house="Bybit", outcome=_outcome, not_done=frozenset({Kind.RATE, Kind.CLOCK}))
+asking = EDGE.asking
 
 
 class Calls:
@@ -189,50 +204,12 @@ class Calls:
 
     def _heed(self, method: Method, said: VenueSaid) -> None:
         if said.kind is Kind.RATE and said.http:
-            self._gate.ban(Scope.ADDRESS, said.retry_after_s or 0.0, sentence(said))
+            self._gate.ban(Scope.ADDRESS, said.retry_after_s or 0.0, EDGE.sentence(said))
         elif said.code == ADDRESS_LIMIT:
-            self._gate.ban(Scope.ADDRESS, ADDRESS_WINDOW_S, sentence(said))
+            self._gate.ban(Scope.ADDRESS, ADDRESS_WINDOW_S, EDGE.sentence(said))
         elif said.limit is not None:
             self._gate.used(method.__name__, said.limit.share, for_s=said.limit.for_s)
 
 
 def _lane(symbol: str) -> int:
     return crc32(symbol.encode()) % LANES
-
-
-@contextmanager
-def asking() -> Iterator[None]:
-    """At the edge of what may be repeated: whatever went wrong becomes Refused or Transient, never an empty answer."""
-    try:
-        yield
-    except (VenueSaid, NotSent, NoAnswer) as exc:
-        raise failure(exc) from None
-    except (msgspec.MsgspecError, Unreadable) as exc:
-        raise Transient(f"Bybit's answer could not be read: {exc}") from None
-
-
-def failure(exc: VenueSaid | NotSent | NoAnswer) -> Refused | Transient:
-    """For requests that may be repeated without harm."""
-    if isinstance(exc, VenueSaid):
-        if exc.kind in (Kind.REFUSED, Kind.FATAL, Kind.GONE, Kind.DUPLICATE):
-            return refusal(exc)
-        return Transient(sentence(exc), retry_after_s=exc.retry_after_s, venue_code=exc.venue_code)
-    return Transient(str(exc))
-
-
-def refusal(said: VenueSaid) -> Refused:
-    """Our code and theirs."""
-    known = None if said.http else CODES.get(said.code)
-    outcome = Outcome.VENUE_REFUSED if known is None else known.outcome
-    if wrong_side(said):
-        outcome = Outcome.STOP_WRONG_SIDE
-    return Refused(outcome, sentence(said), venue_code=said.venue_code)
-
-
-def wrong_side(said: VenueSaid) -> bool:
-    """A stop beyond the price: a parameter error that only its text tells apart."""
-    return said.code == PARAMETER_ERROR and WRONG_SIDE.search(said.text) is not None
-
-
-def sentence(said: VenueSaid) -> str:
-    return f"Bybit: {said.text} ({said.venue_code})"

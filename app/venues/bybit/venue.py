@@ -40,7 +40,7 @@ from app.domain.money import plain
 from app.domain.order import MarginMode, PositionMode, PositionSide, Side
 from app.domain.position import Fill
 from app.domain.refusals import Outcome
-from app.errors import Conflict, LevelheadError, OutcomeUnknown, Refused, Transient
+from app.errors import Conflict, LevelheadError, OutcomeUnknown, Refused
 from app.keys import Credentials
 from app.venues.base import (
     Equity,
@@ -57,7 +57,7 @@ from app.venues.base import (
 )
 from app.venues.bybit import rows as bybit_rows
 from app.venues.bybit import wire
-from app.venues.bybit.calls import Calls, asking, refusal, sentence, wrong_side
+from app.venues.bybit.calls import EDGE, Calls, asking, wrong_side
 from app.venues.bybit.codes import NO_SUCH_PATH, PARAMETER_ERROR
 from app.venues.bybit.entry import BybitEntry, Written
 from app.venues.bybit.http import BybitHttp
@@ -200,11 +200,9 @@ class BybitVenue(BybitMarket):
                 self._forget(order.symbol)
             if said.code == PARAMETER_ERROR and not wrong_side(said):
                 await self._check_mode(order.symbol, order.hedge, said)
-            raise _order_failure(said, order) from None
-        except NotSent as exc:
-            raise Transient(f"{exc}: the order was not sent") from None
-        except NoAnswer as exc:
-            raise OutcomeUnknown(str(exc)) from None
+            raise EDGE.order_failure(said, order) from None
+        except (NotSent, NoAnswer) as exc:
+            raise EDGE.order_failure(exc, order) from None
         except msgspec.MsgspecError:
             raise OutcomeUnknown("Bybit took the order and its answer could not be read") from None
 
@@ -367,20 +365,6 @@ def _params(order: NewOrder) -> dict[str, object]:
 
 def _index(side: PositionSide, hedge: bool) -> int:
     return INDEXES[side] if hedge else 0
-
-
-def _order_failure(said: VenueSaid, order: NewOrder) -> LevelheadError:
-    match said.kind:
-        case Kind.RATE | Kind.CLOCK:
-            return Transient(sentence(said), retry_after_s=said.retry_after_s, venue_code=said.venue_code)
-        case Kind.DUPLICATE:  # quirk 4
-            return Conflict(f"order {order.client_order_id} had arrived before", kind="duplicate_order")
-        case Kind.GONE if order.reduce_only:
-            return Conflict(sentence(said), kind="nothing_to_reduce")
-        case Kind.REFUSED | Kind.FATAL:
-            return refusal(said)
-        case _:
-            return OutcomeUnknown(sentence(said))
 
 
 def _no_position(symbol: str, side: PositionSide) -> Conflict:

@@ -5,18 +5,15 @@ directly; the one exception is a public trade's price, where each microsecond co
 exchange adds some without notice.
 """
 
-import base64
-import hmac
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import msgspec
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from app.domain.refusals import Outcome
 from app.errors import Refused
 from app.keys import Credentials
+from app.venues.signatures import Sign, private_key, with_rsa, with_secret
 
 T = TypeVar("T")
 AUTH_VALID_S = 10
@@ -24,22 +21,17 @@ AUTH_VALID_S = 10
 # Signing: https://bybit-exchange.github.io/docs/v5/guide#authentication
 
 
-def signer(credentials: Credentials) -> Callable[[bytes], str]:
-    """A function that signs: HMAC in lower-case hex, RSA (PKCS #1 v1.5) in base64. The key is read once, here."""
+def signer(credentials: Credentials) -> Sign:
+    """What signs. Raises Refused when the key is none of those that Bybit takes."""
     if credentials.api_secret is not None:
-        secret = credentials.api_secret.encode()
-        return lambda text: hmac.digest(secret, text, "sha256").hex()
-    try:
-        key = serialization.load_pem_private_key((credentials.private_key or "").encode(), password=None)
-    except (ValueError, TypeError):
-        key = None
+        return with_secret(credentials.api_secret)
+    key = private_key(credentials.private_key)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise Refused(Outcome.VENUE_REFUSED, "Bybit takes a secret, or an RSA private key in PEM without a password")
-    rsa_key = key
-    return lambda text: base64.b64encode(rsa_key.sign(text, padding.PKCS1v15(), hashes.SHA256())).decode()
+    return with_rsa(key)
 
 
-def auth(key: str, sign: Callable[[bytes], str], now_ms: int) -> dict[str, object]:
+def auth(key: str, sign: Sign, now_ms: int) -> dict[str, object]:
     """What a socket of the account says first; `now_ms` by the exchange's clock."""
     expires_ms = now_ms + AUTH_VALID_S * 1000
     return {"op": "auth", "args": [key, expires_ms, sign(f"GET/realtime{expires_ms}".encode())]}
