@@ -5,6 +5,7 @@ from typing import assert_never
 import msgspec
 
 from app.alerts.codes import AlertCode
+from app.alerts.lookalikes import hint
 from app.domain.order import Side
 from app.domain.signal import Action, Target
 from app.errors import InvalidInput
@@ -68,7 +69,8 @@ def read_action(text: str, field: str) -> Word:
     if word not in ACTIONS:
         raise InvalidInput(
             AlertCode.BAD_ACTION,
-            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or reduce_short.",
+            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or reduce_short."
+            + hint(text),
             field,
         )
     side = Side(word) if word in ("buy", "sell") else None
@@ -80,7 +82,9 @@ def read_target(text: str, field: str) -> Target:
         return Target(text.lower())
     except ValueError as error:
         raise InvalidInput(
-            AlertCode.BAD_TARGET, f"{text[:40]!r} is no side of a position; write long, short or flat.", field
+            AlertCode.BAD_TARGET,
+            f"{text[:40]!r} is no side of a position; write long, short or flat." + hint(text),
+            field,
         ) from error
 
 
