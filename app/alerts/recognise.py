@@ -111,26 +111,26 @@ _MEANT = frozenset(
     stop_loss_pct take_profit_pct stop_price profit_price stopLossPrice takeProfitPrice stoploss takeprofit
     tp1 tp2 tp3 trailing_stop trailing_stop_pct trailing_stop_percent""".split()
 )
+_STOPS = frozenset(
+    """sl sl_price sl_pct sl_percent stopLoss stopLossPrice stop_loss_pct stoploss stop_loss_price stop_loss_percent
+    stopPrice stop_price""".split()
+)
+_TARGETS = frozenset(
+    """tp tp_price tp_pct tp_percent takeProfit takeProfitPrice take_profit_pct takeprofit take_profit_price
+    take_profit_percent profit_price tp1 tp2 tp3""".split()
+)
+_TRAILS = frozenset({"trailing_stop", "trailing_stop_pct", "trailing_stop_percent"})
+_EXITS = _STOPS | _TARGETS | _TRAILS
 # How we write what others write so, for who types an alert by hand.
 _OUR_WORDS = {
     **dict.fromkeys(("qty", "quantity", "amount", "units"), '"size": {"base": "0.01"}'),
     **dict.fromkeys(("percent", "unitsPercent"), '"size": {"pct_equity": 10}'),
     **dict.fromkeys(("side", "direction", "sentiment", "order_action"), '"action": "open_long"'),
     **dict.fromkeys(("pair", "instrument"), '"symbol": "BTCUSDT.P"'),
-    **dict.fromkeys(
-        ("sl", "sl_price", "sl_pct", "sl_percent", "stopLoss", "stopLossPrice", "stop_loss_pct", "stoploss",
-         "stop_loss_price", "stop_loss_percent", "stopPrice", "stop_price"),
-        '"stop_loss": {"pct": 1.5} or {"price": "61000"}',
-    ),
-    **dict.fromkeys(
-        ("tp", "tp_price", "tp_pct", "tp_percent", "takeProfit", "takeProfitPrice", "take_profit_pct", "takeprofit",
-         "take_profit_price", "take_profit_percent", "profit_price", "tp1", "tp2", "tp3"),
-        '"take_profit": [{"pct": 1, "fraction": 0.5}, {"price": "71000", "fraction": 0.5}]',
-    ),
-    **dict.fromkeys(
-        ("trailing_stop", "trailing_stop_pct", "trailing_stop_percent"), '"trailing": {"distance_pct": 0.5}'
-    ),
-}  # fmt: skip
+    **dict.fromkeys(_STOPS, '"stop_loss": {"pct": 1.5} or {"price": "61000"}'),
+    **dict.fromkeys(_TARGETS, '"take_profit": [{"pct": 1, "fraction": 0.5}, {"price": "71000", "fraction": 0.5}]'),
+    **dict.fromkeys(_TRAILS, '"trailing": {"distance_pct": 0.5}'),
+}
 _MEANT_OBJECTS = frozenset({"general", "market", "currency", "order", "data"})
 
 
@@ -277,9 +277,15 @@ def _read(
 def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Understood]:
     if format != AUTO:
         return format, _JSON[format].read(obj, defaults)
+    try:
+        names = _json_formats(obj)
+    except InvalidInput as unknown:
+        if unknown.field not in _EXITS:
+            raise
+        return _closing(obj, defaults, unknown)
     read: dict[str, Understood] = {}
     errors: list[InvalidInput] = []
-    for name in _json_formats(obj):
+    for name in names:
         try:
             read[name] = _JSON[name].read(obj, defaults)
         except InvalidInput as error:
@@ -293,6 +299,19 @@ def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Und
     if any(understood.signals != first.signals for understood in read.values()):
         raise _ambiguous(list(read))
     return name, first
+
+
+def _closing(obj: Object, defaults: Defaults, refusal: InvalidInput) -> tuple[str, Understood]:
+    """The alert without exits in the words of others, if it only closes: a close has none. Raises `refusal` else."""
+    left_out = [name for name in obj if name in _EXITS]
+    try:
+        name, understood = _read_object({name: obj[name] for name in obj if name not in _EXITS}, AUTO, defaults)
+    except InvalidInput:
+        raise refusal from None
+    if not all(signal.only_closes for signal in understood.signals):
+        raise refusal
+    told = f"ignored {', '.join(left_out)}: a close has no exits"
+    return name, msgspec.structs.replace(understood, repairs=(*understood.repairs, told))
 
 
 def _read_legs(legs: Sequence[Object], format: str, defaults: Defaults) -> tuple[str, Understood]:

@@ -147,6 +147,17 @@ def test_a_body_that_the_chart_broke_names_the_field(raw: bytes, code: str, fiel
     assert (refused.code, refused.field) == (code, field)
 
 
+def test_exits_in_words_of_others_keep_nothing_from_being_closed() -> None:
+    body = {"symbol": "BTCUSDT", "action": "close", "sl": "60000", "tp1": "{{plot_1}}"}
+    reading = read(json.dumps(body).encode(), "", path_secret=None)
+    assert (reading.format, reading.signal.only_closes) == ("native", True)
+    assert reading.repairs == ("ignored sl, tp1: a close has no exits",)
+    both = [body, {"symbol": "BTCUSDT", "action": "buy", "sl": "60000"}]
+    assert refusal(json.dumps(both).encode()).field == "sl"
+    assert refusal(json.dumps({**body, "action": "buy"}).encode()).code == "unknown_format"
+    assert refusal(json.dumps({**body, "qty": 1}).encode()).code == "unknown_format"
+
+
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
