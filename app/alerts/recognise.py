@@ -36,6 +36,7 @@ from app.alerts.aim import Understood
 from app.alerts.body import Body
 from app.alerts.codes import AlertCode
 from app.alerts.fields import PLACEHOLDER, refuse_unfilled
+from app.alerts.foreign import EXITS, foreign
 from app.alerts.lookalikes import refuse_lookalikes
 from app.domain.signal import Defaults, Signal
 from app.errors import InvalidInput
@@ -111,26 +112,6 @@ _MEANT = frozenset(
     stop_loss_pct take_profit_pct stop_price profit_price stopLossPrice takeProfitPrice stoploss takeprofit
     tp1 tp2 tp3 trailing_stop trailing_stop_pct trailing_stop_percent""".split()
 )
-_STOPS = frozenset(
-    """sl sl_price sl_pct sl_percent stopLoss stopLossPrice stop_loss_pct stoploss stop_loss_price stop_loss_percent
-    stopPrice stop_price""".split()
-)
-_TARGETS = frozenset(
-    """tp tp_price tp_pct tp_percent takeProfit takeProfitPrice take_profit_pct takeprofit take_profit_price
-    take_profit_percent profit_price tp1 tp2 tp3""".split()
-)
-_TRAILS = frozenset({"trailing_stop", "trailing_stop_pct", "trailing_stop_percent"})
-_EXITS = _STOPS | _TARGETS | _TRAILS
-# How we write what others write so, for who types an alert by hand.
-_OUR_WORDS = {
-    **dict.fromkeys(("qty", "quantity", "amount", "units"), '"size": {"base": "0.01"}'),
-    **dict.fromkeys(("percent", "unitsPercent"), '"size": {"pct_equity": 10}'),
-    **dict.fromkeys(("side", "direction", "sentiment", "order_action"), '"action": "open_long"'),
-    **dict.fromkeys(("pair", "instrument"), '"symbol": "BTCUSDT.P"'),
-    **dict.fromkeys(_STOPS, '"stop_loss": {"pct": 1.5} or {"price": "61000"}'),
-    **dict.fromkeys(_TARGETS, '"take_profit": [{"pct": 1, "fraction": 0.5}, {"price": "71000", "fraction": 0.5}]'),
-    **dict.fromkeys(_TRAILS, '"trailing": {"distance_pct": 0.5}'),
-}
 _MEANT_OBJECTS = frozenset({"general", "market", "currency", "order", "data"})
 
 
@@ -280,7 +261,7 @@ def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Und
     try:
         names = _json_formats(obj)
     except InvalidInput as unknown:
-        if unknown.field not in _EXITS:
+        if unknown.field not in EXITS:
             raise
         return _closing(obj, defaults, unknown)
     read: dict[str, Understood] = {}
@@ -303,9 +284,9 @@ def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Und
 
 def _closing(obj: Object, defaults: Defaults, refusal: InvalidInput) -> tuple[str, Understood]:
     """The alert without exits in the words of others, if it only closes: a close has none. Raises `refusal` else."""
-    left_out = [name for name in obj if name in _EXITS]
+    left_out = [name for name in obj if name in EXITS]
     try:
-        name, understood = _read_object({name: obj[name] for name in obj if name not in _EXITS}, AUTO, defaults)
+        name, understood = _read_object({name: obj[name] for name in obj if name not in EXITS}, AUTO, defaults)
     except InvalidInput:
         raise refusal from None
     if not all(signal.only_closes for signal in understood.signals):
@@ -354,25 +335,13 @@ def _json_formats(obj: Object) -> list[str]:
         unknown = sorted(name for name in meant if name not in known)
         if fitting == ["native"] and unknown == ["side"]:
             return fitting  # typed by hand: {"symbol": …, "action": "close", "side": "long"}
-        raise _foreign(unknown[0])
+        raise foreign(unknown[0])
     for name, value in obj.items():
         refuse_unfilled(value, name[:40])
     raise InvalidInput(
         AlertCode.UNKNOWN_FORMAT,
         'The body is in no known format; it needs at least "symbol" and "action", as in '
         '{"symbol": "BTCUSDT.P", "action": "buy"}.',
-    )
-
-
-def _foreign(name: str) -> InvalidInput:
-    cure = "send the native format or a TradingView strategy template."
-    if name in _OUR_WORDS:
-        cure = f"in the native format it is {_OUR_WORDS[name]}."
-    return InvalidInput(
-        AlertCode.UNKNOWN_FORMAT,
-        f"The field {name!r} belongs to another format than the rest of the body, or to one that this version doesn't "
-        f"read; {cure}",
-        name,
     )
 
 
