@@ -178,17 +178,28 @@ def _parse(text: str, repairs: list[str]) -> dict[str, object] | list[dict[str, 
 
 
 def _loads(text: str) -> object:
-    return _decoder.decode(text)
+    try:
+        return _decoder.decode(text)
+    except InvalidInput as error:
+        found = _CONSTANT.search(text) if error.code == AlertCode.NOT_JSON else None
+        raise error if found is None else InvalidInput(error.code, error.detail, found[1]) from None
+
+
+# A field of the body, at where its value begins or instead of it a constant that is no JSON.
+_FIELD = re.compile(r'"([^"\\]{1,40})"\s*:\s*$')
+_CONSTANT = re.compile(r'"([^"\\]{1,40})"\s*:\s*(?:NaN|-?Infinity)\b')
 
 
 def _not_json(text: str, error: json.JSONDecodeError) -> InvalidInput:
     where = f"line {error.lineno}, column {error.colno}"
     # The reader stops at the second brace: after an opening one it waits for a name.
     if text[max(error.pos - 1, 0) : error.pos + 1] == "{{":
+        named = _FIELD.search(text[max(error.pos - 100, 0) : error.pos - 1])
         return InvalidInput(
             AlertCode.UNFILLED_PLACEHOLDER,
             f"The body still holds an unfilled {{{{…}}}} placeholder ({where}): this kind of alert does not fill it. "
             "{{strategy.…}} needs a strategy's order-fill alert; inside alert() nothing is filled.",
+            None if named is None else named[1],
         )
     if "\u201c" in text or "\u201d" in text:
         cure = 'it holds typographic quotes; write straight ones (")'

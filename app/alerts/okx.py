@@ -60,16 +60,15 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
 
 
 def _strategy(body: Part, action: str, defaults: Defaults) -> Understood:
-    size = _size(body, closes=True)
+    flat = body.word("marketPosition", ("long", "short", "flat"), AlertCode.BAD_TARGET) == "flat"
+    size = None if flat else _size(body, closes=True)  # a close needs none, in whatever unit the template writes it
     state: dict[str, tuple[str, object]] = {}
     if size is not None and size.unit is SizeUnit.PCT_POSITION and not body.has("marketPositionSize"):
-        after = body.must("marketPosition", ("long", "short", "flat"), AlertCode.BAD_TARGET)
-        if after != "flat":
-            return _partial(body, part.SIDES[action], Target(after), size, defaults)
+        after = body.must("marketPosition", ("long", "short"), AlertCode.BAD_TARGET)
+        return _partial(body, part.SIDES[action], Target(after), size, defaults)
     if size is not None and size.unit is SizeUnit.PCT_EQUITY:
-        after = body.must("marketPosition", ("long", "short", "flat"), AlertCode.BAD_TARGET)
-        if after != "flat":
-            return _entry(body, part.SIDES[action], Target(after), size, defaults)
+        after = body.must("marketPosition", ("long", "short"), AlertCode.BAD_TARGET)
+        return _entry(body, part.SIDES[action], Target(after), size, defaults)
     elif size is not None and size.unit is SizeUnit.BASE:
         state["contracts"] = ("amount", size.value)
     return tradingview.read_as(

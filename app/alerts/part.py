@@ -7,6 +7,7 @@ from decimal import Decimal
 from app.alerts import fields, symbols
 from app.alerts.aim import Aim, Understood
 from app.alerts.codes import AlertCode
+from app.alerts.lookalikes import hint
 from app.domain.money import HUNDRED, ONE
 from app.domain.signal import (
     Action,
@@ -64,7 +65,9 @@ class Part:
             if text.lower() == word.lower():
                 return word
         raise InvalidInput(
-            code, f"{self.field(name)} must be {', '.join(words)}; {text[:40]!r} is none of them.", self.field(name)
+            code,
+            f"{self.field(name)} must be {', '.join(words)}; {text[:40]!r} is none of them." + hint(text),
+            self.field(name),
         )
 
     def must(self, name: str, words: Collection[str], code: AlertCode = AlertCode.BAD_ACTION) -> str:

@@ -36,6 +36,7 @@ from app.alerts.aim import Understood
 from app.alerts.body import Body
 from app.alerts.codes import AlertCode
 from app.alerts.fields import PLACEHOLDER, refuse_unfilled
+from app.alerts.foreign import EXITS, foreign
 from app.alerts.lookalikes import refuse_lookalikes
 from app.alerts.redact import cut
 from app.domain.signal import Defaults, Signal
@@ -124,26 +125,6 @@ _MEANT = frozenset(
     stop_loss_pct take_profit_pct stop_price profit_price stopLossPrice takeProfitPrice stoploss takeprofit
     tp1 tp2 tp3 trailing_stop trailing_stop_pct trailing_stop_percent""".split()
 )
-# How we write what others write so, for who types an alert by hand.
-_OUR_WORDS = {
-    **dict.fromkeys(("qty", "quantity", "amount", "units"), '"size": {"base": "0.01"}'),
-    **dict.fromkeys(("percent", "unitsPercent"), '"size": {"pct_equity": 10}'),
-    **dict.fromkeys(("side", "direction", "sentiment", "order_action"), '"action": "open_long"'),
-    **dict.fromkeys(("pair", "instrument"), '"symbol": "BTCUSDT.P"'),
-    **dict.fromkeys(
-        ("sl", "sl_price", "sl_pct", "sl_percent", "stopLoss", "stopLossPrice", "stop_loss_pct", "stoploss",
-         "stop_loss_price", "stop_loss_percent", "stopPrice", "stop_price"),
-        '"stop_loss": {"pct": 1.5} or {"price": "61000"}',
-    ),
-    **dict.fromkeys(
-        ("tp", "tp_price", "tp_pct", "tp_percent", "takeProfit", "takeProfitPrice", "take_profit_pct", "takeprofit",
-         "take_profit_price", "take_profit_percent", "profit_price", "tp1", "tp2", "tp3"),
-        '"take_profit": [{"pct": 1, "fraction": 0.5}, {"price": "71000", "fraction": 0.5}]',
-    ),
-    **dict.fromkeys(
-        ("trailing_stop", "trailing_stop_pct", "trailing_stop_percent"), '"trailing": {"distance_pct": 0.5}'
-    ),
-}  # fmt: skip
 _MEANT_OBJECTS = frozenset({"general", "market", "currency", "order", "data"})
 
 
@@ -290,7 +271,14 @@ def _read(
 
 
 def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Understood]:
-    names = [format] if format != AUTO else _json_formats(obj)
+    if format != AUTO:
+        return format, _JSON[format].read(obj, defaults)
+    try:
+        names = _json_formats(obj)
+    except InvalidInput as unknown:
+        if unknown.field not in EXITS:
+            raise
+        return _closing(obj, defaults, unknown)
     if len(names) == 1:
         return names[0], _JSON[names[0]].read(obj, defaults)
     read: dict[str, Understood] = {}
@@ -309,6 +297,19 @@ def _read_object(obj: Object, format: str, defaults: Defaults) -> tuple[str, Und
     if any(understood.signals != first.signals for understood in read.values()):
         raise _ambiguous(list(read))
     return name, first
+
+
+def _closing(obj: Object, defaults: Defaults, refusal: InvalidInput) -> tuple[str, Understood]:
+    """The alert without exits in the words of others, if it only closes: a close has none. Raises `refusal` else."""
+    left_out = [name for name in obj if name in EXITS]
+    try:
+        name, understood = _read_object({name: obj[name] for name in obj if name not in EXITS}, AUTO, defaults)
+    except InvalidInput:
+        raise refusal from None
+    if not all(signal.only_closes for signal in understood.signals):
+        raise refusal
+    told = f"ignored {', '.join(left_out)}: a close has no exits"
+    return name, msgspec.structs.replace(understood, repairs=(*understood.repairs, told))
 
 
 def _read_legs(legs: Sequence[Object], format: str, defaults: Defaults) -> tuple[str, Understood]:
@@ -351,25 +352,13 @@ def _json_formats(obj: Object) -> list[str]:
         unknown = sorted(name for name in meant if name not in known)
         if fitting == ["native"] and unknown == ["side"]:
             return fitting  # typed by hand: {"symbol": …, "action": "close", "side": "long"}
-        raise _foreign(unknown[0])
+        raise foreign(unknown[0])
     for name, value in obj.items():
         refuse_unfilled(value, name[:40])
     raise InvalidInput(
         AlertCode.UNKNOWN_FORMAT,
         'The body is in no known format; it needs at least "symbol" and "action", as in '
         '{"symbol": "BTCUSDT.P", "action": "buy"}.',
-    )
-
-
-def _foreign(name: str) -> InvalidInput:
-    cure = "send the native format or a TradingView strategy template."
-    if name in _OUR_WORDS:
-        cure = f"in the native format it is {_OUR_WORDS[name]}."
-    return InvalidInput(
-        AlertCode.UNKNOWN_FORMAT,
-        f"The field {name!r} belongs to another format than the rest of the body, or to one that this version doesn't "
-        f"read; {cure}",
-        name,
     )
 
 

@@ -8,6 +8,7 @@ part of its name, nor another exchange's name of a coin (XBT).
 import re
 
 from app.alerts.codes import AlertCode
+from app.alerts.lookalikes import hint
 from app.errors import InvalidInput
 
 SYMBOL_LENGTH_MAX = 60
@@ -86,7 +87,9 @@ def _why_not(name: str) -> str:
 
 def _unreadable(text: str, field: str) -> InvalidInput:
     return InvalidInput(
-        AlertCode.BAD_SYMBOL, f"{text[:40]!r} can't be read as a symbol; write for example BYBIT:BTCUSDT.P.", field
+        AlertCode.BAD_SYMBOL,
+        f"{text[:40]!r} can't be read as a symbol; write for example BYBIT:BTCUSDT.P." + hint(text[:40]),
+        field,
     )
 
 

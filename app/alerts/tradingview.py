@@ -69,6 +69,10 @@ _MAY_BE: dict[Action, tuple[Action, ...]] = {
     Action.OPEN_SHORT: (Action.ADD,),
 }
 
+# What says where the position is after the order. `position` may hold either.
+_SIDE = ("market_position", "target", "position")
+_SIGNED = ("position_size", "position")
+
 T = TypeVar("T")
 
 
@@ -94,7 +98,14 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     strategy = obj.get("strategy")
     nested: Mapping[str, object] = strategy if isinstance(strategy, dict) else {}
     repairs: list[str] = []
-    obj, said = _with_message(obj, nested, repairs)
+    try:
+        obj, said = _with_message(obj, nested, repairs)
+    except InvalidInput:
+        # A close has no exits, so a message that can't be read keeps nothing from being closed.
+        if not _ends_flat(_Template(obj, nested)):
+            raise
+        obj, said = {name: value for name, value in obj.items() if name not in aim.MESSAGES}, None
+        repairs.append("ignored the script's message: nothing of it is needed to close")
     template = _Template(obj, nested)
 
     symbol = template.one(("ticker", "symbol"), _symbol) or defaults.symbol
@@ -103,8 +114,8 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     word = template.one(("action", "order_action"), _action)
     state = _State(
         contracts=template.one(("contracts", "order_contracts"), _amount),
-        signed=template.one(("position_size", "position"), _signed),
-        target=template.one(("market_position", "target", "position"), _target),
+        signed=template.one(_SIGNED, _signed),
+        target=template.one(_SIDE, _target),
         size=template.one(("market_position_size",), _amount),
         previous=template.one(("prev_market_position", "previous", "previous_position", "prev_position"), _target),
         previous_size=template.one(
@@ -147,6 +158,11 @@ def read_as(obj: Mapping[str, tuple[str, object]], defaults: Defaults) -> Unders
         # Not in {{strategy.…}}, which is TradingView's own name for it.
         detail = re.sub(rf"(?<!strategy\.)\b{re.escape(error.field)}\b", theirs, error.detail)
         raise InvalidInput(error.code, detail, theirs) from None
+
+
+def _ends_flat(template: "_Template") -> bool:
+    side = template.one(_SIDE, _target)
+    return side is Target.FLAT or (side is None and template.one(_SIGNED, _signed) == ZERO)
 
 
 def _with_message(

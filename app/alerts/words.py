@@ -5,6 +5,7 @@ from typing import assert_never
 import msgspec
 
 from app.alerts.codes import AlertCode
+from app.alerts.lookalikes import hint
 from app.domain.order import Side
 from app.domain.signal import Action, Target
 from app.errors import InvalidInput
@@ -78,7 +79,8 @@ def read_action(text: str, field: str) -> Word:
     if word not in _WORDS:
         raise InvalidInput(
             AlertCode.BAD_ACTION,
-            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or reduce_short.",
+            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or reduce_short."
+            + hint(text),
             field,
         )
     return _WORDS[word]
@@ -88,7 +90,9 @@ def read_target(text: str, field: str) -> Target:
     target = _TARGETS.get(text.lower())
     if target is None:
         raise InvalidInput(
-            AlertCode.BAD_TARGET, f"{text[:40]!r} is no side of a position; write long, short or flat.", field
+            AlertCode.BAD_TARGET,
+            f"{text[:40]!r} is no side of a position; write long, short or flat." + hint(text),
+            field,
         )
     return target
 

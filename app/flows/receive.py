@@ -29,7 +29,7 @@ class KeyConflict(LevelheadError):
     def __init__(self, alert_id: UUID) -> None:
         super().__init__(
             f"an alert with this id but another body was received before (alert {alert_id}); "
-            "give each alert an id of its own, for example {{strategy.order.id}} {{timenow}}"
+            "give each alert an id of its own, for example {{strategy.order.id}} {{timenow}} {{strategy.position_size}}"
         )
         self.alert_id = alert_id
 

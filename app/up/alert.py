@@ -16,7 +16,7 @@ DEMO = "demo"
 STRATEGY = """\
 {
   "secret": "SECRET",
-  "id": "{{strategy.order.id}} {{timenow}}",
+  "id": "{{strategy.order.id}} {{timenow}} {{strategy.position_size}}",
   "time": "{{timenow}}",
   "symbol": "{{exchange}}:{{ticker}}",
   "target": "{{strategy.market_position}}",
@@ -93,12 +93,23 @@ def told(said: dict[str, Any]) -> list[str]:
         lines.append(f"  {said['reason']}")
     for leg in said["legs"]:
         size = "" if leg["size"] is None else f", size {leg['size']['value']} {leg['size']['unit']}"
-        lines.append(f"{leg['action']} {leg['symbol']}{size}")
+        lines.append(f"{leg['action']} {leg['symbol']}{size}{_exits(leg)}")
         for order in leg["orders"]:
             reduces = " (reduce-only)" if order["reduce_only"] else ""
             lines.append(f"  {order['account_name']}: {order['side']} {order['qty']} at market{reduces}")
     lines += [f"{'ok ' if check['ok'] else 'NOT'} {check['name']}: {check['detail']}" for check in said["checks"]]
     return lines + [f"mended: {repair}" for repair in said["repairs"]]
+
+
+def _exits(leg: dict[str, Any]) -> str:
+    """Its leverage and exits, as far as the explanation names them."""
+    said = [f", leverage {leg['leverage']}"] if "leverage" in leg else []
+    for name in ("stop_loss", "take_profit"):
+        levels = leg.get(name, [])
+        for level in levels if isinstance(levels, list) else [levels]:
+            at = f"{level['pct']} %" if "pct" in level else f"at {level['price']}"
+            said.append(f", {name.replace('_', ' ')} {at}")
+    return "".join(said)
 
 
 def _read(path: str) -> bytes:

@@ -289,6 +289,9 @@ EXAMPLES = (
                     "instrument": "BTCUSDT.P", "signalToken": SECRET, "investmentType": "percentage_balance",
                     "amount": "5"},
             (sig(Action.ADD, previous=LONG, size=size(SizeUnit.PCT_EQUITY, "5"), max_age_s=60),)),
+    Example("okx", {"id": "Close", "action": "buy", "marketPosition": "flat", "prevMarketPosition": "short",
+                    "instrument": "BTCUSDT.P", "signalToken": SECRET, "investmentType": "contract", "amount": "1"},
+            (sig(FLAT, previous=SHORT, max_age_s=60),)),
     Example("okx", {"action": "EXIT_SHORT", "instrument": "BTC-USDT-SWAP", "signalToken": SECRET, "timestamp": SENT},
             (sig(CLOSE_SHORT, sent_at=AT, max_age_s=60),)),
     # --- Alertatron

@@ -133,6 +133,45 @@ def test_formats_are_named_or_guessed() -> None:
     assert read(json.dumps({**GOOD, "sentiment": "?"}).encode(), "", "native", path_secret=None).format == "native"
 
 
+@pytest.mark.parametrize(
+    ("raw", "code", "field"),
+    [
+        (b'{"symbol": "BTCUSDT", "stop_loss": {"price" : NaN}, "action": "buy"}', "not_json", "price"),
+        (b'{"symbol": "BTCUSDT", "action": "buy", "leverage": -Infinity}', "not_json", "leverage"),
+        (b'{"symbol": "BTCUSDT", "contracts":\n{{strategy.order.contracts}}}', "unfilled_placeholder", "contracts"),
+        (b'{"tp": [{{plot_0}}]}', "unfilled_placeholder", None),
+    ],
+)
+def test_a_body_that_the_chart_broke_names_the_field(raw: bytes, code: str, field: str | None) -> None:
+    refused = refusal(raw)
+    assert (refused.code, refused.field) == (code, field)
+
+
+def test_exits_in_words_of_others_keep_nothing_from_being_closed() -> None:
+    body = {"symbol": "BTCUSDT", "action": "close", "sl": "60000", "tp1": "{{plot_1}}"}
+    reading = read(json.dumps(body).encode(), "", path_secret=None)
+    assert (reading.format, reading.signal.only_closes) == ("native", True)
+    assert reading.repairs == ("ignored sl, tp1: a close has no exits",)
+    both = [body, {"symbol": "BTCUSDT", "action": "buy", "sl": "60000"}]
+    assert refusal(json.dumps(both).encode()).field == "sl"
+    assert refusal(json.dumps({**body, "action": "buy"}).encode()).code == "unknown_format"
+    assert refusal(json.dumps({**body, "qty": 1}).encode()).code == "unknown_format"
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"action": "bu\u0443"}, "bad_action"),
+        ({"target": "l\u043eng", "action": None}, "bad_target"),
+        ({"symbol": "\u0412TCUSDT"}, "bad_symbol"),
+    ],
+)
+def test_a_word_that_only_looks_right_is_told_so(changed: dict[str, object], code: str) -> None:
+    refused = refusal(json.dumps({"symbol": "BTCUSDT", "action": "buy", **changed}).encode())
+    assert refused.code == code
+    assert refused.detail.endswith("only looks Latin: type it anew.")
+
+
 @pytest.mark.parametrize("name", ["secret", "passphrase", "password", "key", "token"])
 def test_a_secret_is_found_and_kept_out_of_the_stored_body(name: str) -> None:
     body = {name: SECRET, "symbol": "BTCUSDT", "action": "buy", "note": f"again {SECRET}", "n": {name.upper(): SECRET}}

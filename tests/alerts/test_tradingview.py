@@ -181,6 +181,21 @@ def test_a_message_without_quotes_around_its_placeholder_is_read_the_same() -> N
     assert as_object.exits.stop_loss == StopLoss(price=D("1.5"))
 
 
+@pytest.mark.parametrize(
+    "message",
+    ['{"stop_loss_price": "{{plot_0}}"}', '{"tp1_price": "66000"}', '{"leverage": ', [{"stop_loss_price": "1"}]],
+)
+def test_a_message_that_can_not_be_read_keeps_nothing_from_being_closed(message: object) -> None:
+    closes = reading(flat("long 2", "flat 0", "sell", alert_message=message))
+    assert (closes.signal.target, len(closes.repairs)) == (FLAT, 1)
+    signed = {"ticker": "SOLUSDT.P", "action": "sell", "contracts": "2", "position_size": 0, "alert_message": message}
+    assert reading(signed).signal.target is FLAT
+    with pytest.raises(InvalidInput):
+        reading(flat("flat 0", "long 2", "buy", alert_message=message))
+    with pytest.raises(InvalidInput):
+        reading(flat("long 2", "long 1", "sell", alert_message=message))
+
+
 def test_a_message_that_was_not_filled_keeps_nothing_from_being_closed() -> None:
     body = flat("long 2", "flat 0", "sell", alert_message="{{strategy.order.alert_message}}")
     assert reading(body).signal.target is FLAT

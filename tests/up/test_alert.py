@@ -19,6 +19,7 @@ FILLED = {
     "{{exchange}}": "BYBIT", "{{ticker}}": "BTCUSDT.P", "{{timenow}}": "2026-11-21T12:00:00Z",
     "{{strategy.order.id}}": "Long", "{{strategy.order.price}}": "60000", "{{strategy.market_position}}": "long",
     "{{strategy.prev_market_position}}": "flat", "{{strategy.market_position_size}}": "0.01",
+    "{{strategy.position_size}}": "0.01",
 }  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def test_what_is_printed_to_be_pasted_can_be_read(tmp_path: Path) -> None:
     bodies = re.findall(r"^\{$.*?^\}$", shown.stdout, re.MULTILINE | re.DOTALL)
     strategy = read(filled(bodies[0]), "text/plain", path_secret=None)
     assert (strategy.signal.target, strategy.signal.previous) == (Target.LONG, Target.FLAT)
-    assert strategy.key == "Long 2026-11-21T12:00:00Z"
+    assert strategy.key == "Long 2026-11-21T12:00:00Z 0.01"
     for word, action in (("buy", Action.OPEN_LONG), ("sell", Action.OPEN_SHORT), ("close", Action.CLOSE)):
         assert read(filled(bodies[1].replace("ACTION", word)), "", path_secret=None).signal.action is action
     script = re.search(r"alert\('(.*)', alert", shown.stdout)
@@ -115,6 +116,18 @@ def test_an_alert_is_explained_by_the_running_service(
         "ok  age: closes never expire",
         "mended: removed a byte order mark before the body",
     ]
+
+
+def test_exits_and_leverage_of_an_opening_are_told() -> None:
+    leg = {
+        "action": "open_long", "symbol": "BTCUSDT", "size": {"value": "0.1", "unit": "base"}, "orders": [],
+        "leverage": "5", "stop_loss": {"pct": "1.5"},
+        "take_profit": [{"pct": "1", "fraction": "0.5"}, {"price": "71000", "fraction": "0.5"}],
+    }  # fmt: skip
+    said = {"verdict": "would_execute", "legs": [leg], "checks": [], "repairs": []}
+    assert alert.told(said)[1] == (
+        "open_long BTCUSDT, size 0.1 base, leverage 5, stop loss 1.5 %, take profit 1 %, take profit at 71000"
+    )
 
 
 def test_another_strategy_brings_its_own_secret_and_a_refusal_ends_with_1(
