@@ -121,7 +121,7 @@ async def test_what_was_traded_before_a_level_was_armed_does_not_fire_it_though_
     """A level is armed by our clock, trades are of the exchange's."""
     resources = house.resources
     real, settings = resources.now, resources.settings
-    resources.now = lambda: real() - timedelta(seconds=4)  # type: ignore[method-assign]
+    resources.now = lambda: real() - timedelta(seconds=4)
     resources.settings = msgspec.structs.replace(settings, clock_drift_max_ms=60_000)
     try:
         async with watching(house) as watcher:
@@ -138,7 +138,7 @@ async def test_what_was_traded_before_a_level_was_armed_does_not_fire_it_though_
             await house.price(59300)
             await closed(house)
     finally:
-        resources.now, resources.settings = real, settings  # type: ignore[method-assign]
+        resources.now, resources.settings = real, settings
 
 
 async def test_a_stop_that_is_touched_before_its_fill_is_settled_fires(
