@@ -103,7 +103,7 @@ class Watcher:
         self.status = Status(self.id)
         self._taken = asyncio.Event()  # shards of which nothing is loaded yet
         self._reloading = asyncio.Lock()
-        self._extremes: dict[UUID, tuple[Decimal, datetime | None]] = {}  # not stored yet
+        self._extremes: dict[UUID, tuple[Level, datetime | None]] = {}  # levels, and when they were as they are here
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -424,7 +424,7 @@ class Watcher:
                     if by is not TriggerBy.LAST or self.gaps.all_judged(feed, symbol):
                         at = self._judged_to(feed, by, symbol)
                         moved = book.changed(share)
-                        self._extremes |= {x.id: (x.extreme, at) for x in moved if x.extreme is not None}
+                        self._extremes |= {level.id: (level, at) for level in moved}
         if self._extremes:
             unstored, self._extremes = self._extremes, {}
             try:
@@ -434,14 +434,22 @@ class Watcher:
                 self._extremes = unstored | self._extremes
                 raise
 
-    def _as_rows(self, extremes: dict[UUID, tuple[Decimal, datetime | None]]) -> list[Extreme]:
+    def _as_rows(self, extremes: dict[UUID, tuple[Level, datetime | None]]) -> list[Extreme]:
         """Those of the levels that are armed with us, each under the lease of its shard."""
         rows = []
-        for level_id, (price, at) in extremes.items():
+        for level_id, (level, at) in extremes.items():
             one = self.armed.get(level_id)
-            if one is not None and (shard := self.shares.of(one.symbol)) is not None:
-                lease = lease_of(one.symbol)
-                rows.append(Extreme(level_id=level_id, price=price, at=at, lease=lease, token=shard.token))
+            if one is not None and level.extreme is not None and (shard := self.shares.of(one.symbol)) is not None:
+                rows.append(
+                    Extreme(
+                        level_id=level_id,
+                        armed_at=level.armed_at,
+                        price=level.extreme,
+                        at=at,
+                        lease=lease_of(one.symbol),
+                        token=shard.token,
+                    )
+                )
         return rows
 
     def _judged_to(self, feed: Feed, by: TriggerBy, symbol: str) -> datetime | None:

@@ -1,5 +1,7 @@
 """The watcher against the simulator: levels fire, once, and what is left is protected."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +13,8 @@ from app.domain.level import TriggerBy
 from app.flows import reconcile
 from app.flows.orders import closing
 from app.ids import new_id
-from app.store import positions
+from app.store import levels, positions
+from app.store.db import Pool
 from app.venues.binance.venue import BinanceVenue
 from app.venues.bybit.venue import BybitVenue
 from tests.support.house import House, eventually
@@ -170,6 +173,33 @@ async def test_a_trailing_stop_follows_and_fires(house: House) -> None:
         await house.price("59295")
         await closed(house)
     assert (await house.last_position()).close_reason == "trailing_stop"
+
+
+async def test_an_extreme_that_is_stored_late_is_not_that_of_the_level_as_it_was_changed_meanwhile(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one rides on the price of when it was named: by the old high it would fire at once."""
+    save, stored, changed = levels.save_extremes, asyncio.Event(), asyncio.Event()
+
+    async def slowly(pool: Pool, found: Sequence[levels.Extreme]) -> None:
+        if found:
+            await changed.wait()
+            await save(pool, found)
+            stored.set()
+
+    monkeypatch.setattr(levels, "save_extremes", slowly)
+    async with watching(house) as watcher:
+        await house.alert(**LONG, trailing={"distance_pct": 2})
+        await armed(watcher, 2)
+        await house.price(60600, 60000)
+        async with watcher._reloading:
+            await house.alert(symbol="BTCUSDT", action="set_exits", trailing={"distance_pct": "0.5"})
+            changed.set()
+            await stored.wait()
+        [level] = await house.rows("SELECT extreme FROM levels WHERE kind = 'trailing_stop'")
+        assert level["extreme"] == D(60000)
+        await watcher._reload()
+        assert watcher.fired == set()
 
 
 async def test_a_trailing_take_profit_takes_the_profit_when_the_price_falls_back(house: House) -> None:
