@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from uuid import UUID
@@ -32,7 +32,7 @@ from app.store.accounts import VenueName
 from app.store.db import store_errors
 from app.store.levels import Armed, Extreme
 from app.venues.base import Origins, Prepared
-from app.venues.numbers import instant
+from app.venues.numbers import instant, milliseconds
 from workers.due import Due
 from workers.feed import Feed
 from workers.fires import fire
@@ -55,7 +55,6 @@ DUE_S = 0.25
 PERSIST_LEVELS = 1000  # whose extremes are stored at once; after a start one that waited is judged from earlier on
 REPORT_S = 1.0
 SIGHT_S = 0.25
-FRESH = timedelta(seconds=1)  # a last price older than a level by more says nothing about it
 REDIS_PAUSE_S = 0.5
 DRAIN_S = 8.0
 
@@ -281,12 +280,14 @@ class Watcher:
         if known is not None and known.level.armed_at == level.armed_at:
             return  # its quantity alone has changed
         last = feed.prices[level.trigger_by].get(one.symbol)
-        if last is not None and feed.linked and instant(last[1]) >= level.armed_at - FRESH:
+        if last is not None and instant(last[1]) <= level.armed_at:
+            last = None  # of the time before
+        if last is not None and feed.linked:
             # It may have gone through it while it was being committed.
             feed.on_price(one.symbol, level.trigger_by, last[0])
         if one.symbol not in feed.heard[level.trigger_by]:
             self.gaps.inspect(feed, one.symbol, only=level, after_s=SUBSCRIBED_S)
-        elif level.trigger_by is TriggerBy.LAST and last is not None and instant(last[1]) >= level.armed_at - FRESH:
+        elif last is not None and level.trigger_by is TriggerBy.LAST:
             self.gaps.inspect(feed, one.symbol, only=level)  # crossed since it was committed, and back
 
     def _keep(self, one: Armed) -> None:
@@ -331,7 +332,7 @@ class Watcher:
             venue_name,
             origins,
             may_fire=self.may_fire,
-            on_crossed=self.fire,
+            on_crossed=self._crossed,
             on_back=self.gaps.inspect_all,
             on_missed=self.gaps.inspect,
             on_held=self.gaps.ask_about_held,
@@ -362,6 +363,16 @@ class Watcher:
             await self._reload_position(UUID(message))
 
     # -- firing ------------------------------------------------------------------------------------------------------
+
+    def _crossed(self, level: Level, price: Decimal | None, trade_id: str | None) -> None:
+        """A level was crossed by what was heard. A stream that lags still tells of the time before it was armed."""
+        one = self.armed.get(level.id)
+        if one is not None and trade_id is not None:
+            feed = self.markets.feed(one.account_id)
+            if feed.prices[TriggerBy.LAST][one.symbol][1] < milliseconds(level.armed_at):
+                feed.arm(one.symbol, level)
+                return
+        self.fire(level, price, trade_id)
 
     def fire(self, level: Level, price: Decimal | None, trade_id: str | None) -> None:
         """Called once per crossed level, from the tick itself; the level has left the book."""

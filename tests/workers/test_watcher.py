@@ -15,8 +15,10 @@ from app.flows.orders import closing
 from app.ids import new_id
 from app.store import levels, positions
 from app.store.db import Pool
+from app.venues.base import Trade
 from app.venues.binance.venue import BinanceVenue
 from app.venues.bybit.venue import BybitVenue
+from app.venues.numbers import milliseconds
 from tests.support.house import House, eventually
 from tests.workers.support import Broken, armed, closed, orders_asked_about, watching
 from workers.fires import fire
@@ -142,6 +144,38 @@ async def test_what_was_traded_before_a_level_was_armed_does_not_fire_it_though_
             await closed(house)
     finally:
         resources.now, resources.settings = real, settings
+
+
+def told(house: House, price: str, *, ago_s: float) -> Trade:
+    """A trade as the stream tells it."""
+    at = house.resources.now() - timedelta(seconds=ago_s)
+    return Trade(symbol="BTCUSDT", trade_id=f"at {price}", price=D(price), at_ms=milliseconds(at))
+
+
+async def test_the_price_from_before_a_position_was_opened_does_not_fire_its_levels(house: House) -> None:
+    async with watching(house) as watcher:
+        feed = await watcher._follow(house.account_id, "BTCUSDT")
+        assert feed is not None
+        feed.on_trades([told(house, "59300", ago_s=0)])  # the last that is heard before it is filled at 60,000
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        assert watcher.fired == set()
+
+
+async def test_what_a_stream_that_lags_tells_of_the_time_before_a_level_was_armed_does_not_fire_it(
+    house: House,
+) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        [one] = watcher.armed.values()
+        feed = watcher.markets.feed(one.account_id)
+        since_s = (house.resources.now() - one.level.armed_at).total_seconds()
+        feed.on_trades([told(house, "59300", ago_s=since_s + 0.1)])
+        assert watcher.fired == set()
+        feed.on_trades([told(house, "59390", ago_s=since_s - 0.01)])
+        assert watcher.fired == {one.level.id}
+        await closed(house)
 
 
 async def test_a_stop_that_is_touched_before_its_fill_is_settled_fires(
