@@ -30,7 +30,7 @@ from app.settings import Settings
 from app.store import levels, positions
 from app.store.accounts import VenueName
 from app.store.db import store_errors
-from app.store.levels import Armed, Extreme
+from app.store.levels import Armed, Extreme, Standing
 from app.venues.base import Origins, Prepared
 from app.venues.numbers import instant, milliseconds
 from workers.due import Due
@@ -183,7 +183,7 @@ class Watcher:
             with store_errors():
                 used = await positions.symbols_to_watch(self.resources.pool)
                 standing = {
-                    one.id: one.order_id
+                    one.id: one
                     async for page in levels.standing(self.resources.pool)
                     for one in page
                     if lease_of(one.symbol) in held
@@ -199,19 +199,17 @@ class Watcher:
             await self._arm_changed(standing, held)
             for lease, shard in held.items():
                 if shard.inherited is None:  # until now all of its were: who fires asks first
-                    shard.inherited = {
-                        one.client_order_id for one in self.armed.values() if lease_of(one.symbol) == lease
-                    }
+                    shard.inherited = {one.order_id for one in standing.values() if lease_of(one.symbol) == lease}
             for feed in self.feeds.values():
                 feed.trim()
             await self._let_go()
 
-    async def _arm_changed(self, standing: Mapping[UUID, UUID], held: Mapping[str, Shard]) -> None:
+    async def _arm_changed(self, standing: Mapping[UUID, Standing], held: Mapping[str, Shard]) -> None:
         """Read and arm what is new, or was armed anew: mostly nothing of thousands."""
         changed = [
             level_id
-            for level_id, order_id in standing.items()
-            if (known := self.armed.get(level_id)) is None or known.level.order_id != order_id
+            for level_id, one in standing.items()
+            if (known := self.armed.get(level_id)) is None or known.level.order_id != one.order_id
         ]
         for start in range(0, len(changed), levels.PAGE_ROWS):
             with store_errors():
@@ -384,7 +382,7 @@ class Watcher:
         assert shard is not None, "what is armed goes with its shard"
         self.fired.add(level.id)
         connected = self.markets.connected[one.account_id]
-        inherited = shard.inherited is None or one.client_order_id in shard.inherited
+        inherited = shard.inherited is None or one.level.order_id in shard.inherited
         close = None if inherited else protect.fire_now(self.resources, connected, one.symbol, self.prepared[level.id])
         told = partial(self.status.fired, connected.market, one.symbol, crossed_at)
         if close is not None and close.placing is not None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from app.domain.level import TriggerBy
+from app.errors import Transient
 from app.flows import reconcile
 from app.flows.orders import closing
 from app.ids import new_id
@@ -22,6 +24,7 @@ from app.venues.numbers import milliseconds
 from tests.support.house import House, eventually
 from tests.workers.support import Broken, armed, closed, orders_asked_about, watching
 from workers.fires import fire
+from workers.markets import Markets
 from workers.watcher import Watcher
 
 D = Decimal
@@ -94,6 +97,38 @@ async def test_a_ladder_closes_in_parts_and_the_stop_follows(house: House) -> No
     assert position.realized_pnl == D("300") * D("0.004") + D("600") * D("0.006")
     stops = [o for o in (await house.ledger())["orders"] if o["stop_order_type"] and o["status"] == "Untriggered"]
     assert stops == [], "nothing may rest at the exchange after the end"
+
+
+async def test_a_level_whose_account_could_not_be_reached_at_first_is_inherited_all_the_same(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watcher before may have sent its close."""
+    await house.alert(**LONG)
+    connect, failed = Markets.connect, asyncio.Event()
+
+    async def fails_at_first(markets: Markets, account_id: UUID) -> None:
+        if not failed.is_set():
+            raise Transient("the exchange does not answer")
+        await connect(markets, account_id)
+
+    monkeypatch.setattr(Markets, "connect", fails_at_first)
+    async with watching(house) as watcher:
+
+        async def loaded() -> bool:
+            shard = watcher.shares.of("BTCUSDT")
+            return shard is not None and shard.inherited is not None
+
+        await eventually(loaded, what="a look at what is armed")
+        assert watcher.armed == {}
+        failed.set()
+        await watcher._reload()
+        [one] = watcher.armed.values()
+        before = len((await house.ledger())["requests"])
+        watcher.fire(one.level, D("59400"), None)
+        await closed(house)
+        asked = (await house.ledger())["requests"][before]
+        assert asked["method"] == "GET" or house.venue == "bybit", "of an order that may have been sent"
+        assert watcher.prepared == {}
 
 
 async def test_an_inherited_target_that_was_taken_away_and_named_again_fires(house: House) -> None:
