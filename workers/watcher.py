@@ -274,7 +274,7 @@ class Watcher:
         if known is not None and known.level.trigger_by is not level.trigger_by:
             feed.disarm(one.symbol, known.level)
         self._keep(one)
-        feed.arm(one.symbol, level)
+        feed.arm(one.symbol, level, since_ms=milliseconds(level.armed_at))
         if known is not None and known.level.armed_at == level.armed_at:
             return  # its quantity alone has changed
         last = feed.prices[level.trigger_by].get(one.symbol)
@@ -330,7 +330,7 @@ class Watcher:
             venue_name,
             origins,
             may_fire=self.may_fire,
-            on_crossed=self._crossed,
+            on_crossed=self.fire,
             on_back=self.gaps.inspect_all,
             on_missed=self.gaps.inspect,
             on_held=self.gaps.ask_about_held,
@@ -361,16 +361,6 @@ class Watcher:
             await self._reload_position(UUID(message))
 
     # -- firing ------------------------------------------------------------------------------------------------------
-
-    def _crossed(self, level: Level, price: Decimal | None, trade_id: str | None) -> None:
-        """A level was crossed by what was heard. A stream that lags still tells of the time before it was armed."""
-        one = self.armed.get(level.id)
-        if one is not None and trade_id is not None:
-            feed = self.markets.feed(one.account_id)
-            if feed.prices[TriggerBy.LAST][one.symbol][1] < milliseconds(level.armed_at):
-                feed.arm(one.symbol, level)
-                return
-        self.fire(level, price, trade_id)
 
     def fire(self, level: Level, price: Decimal | None, trade_id: str | None) -> None:
         """Called once per crossed level, from the tick itself; the level has left the book."""

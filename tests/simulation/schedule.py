@@ -35,6 +35,7 @@ FAULTS: dict[str, tuple[float, float]] = {
     "fills_late": (0.1, 0.6),  # and so out of order
     "private_gap": (1, 2.99),  # the stream breaks and comes back
     "tick_gap": (1, 2.99),  # the public stream breaks and comes back; what was traded meanwhile was not heard
+    "ticks_late": (0.1, 2.5),  # the public stream lags behind by up to so many seconds
     "silence": (1, 2.99),  # linked, but one symbol's trades are not delivered
     # processes
     "crash": (1, 4.99),

@@ -161,7 +161,8 @@ class PublicStream:
         wanted = self._wanted.get(symbol)
         if not self._linked or wanted is None or wanted > loop.now or self._silent.get(symbol, 0.0) > loop.now:
             return
-        self._last = max(self._last, loop.now + self._proc.world.chance.random() * TELLS_S)
+        lags = self._proc.world.up_to("ticks_late")
+        self._last = max(self._last, loop.now + self._proc.world.chance.random() * TELLS_S + lags)
         loop.call_at(self._last, self._hand_over, what, self._links)
 
     def _hand_over(self, what: Callable[[], None], link: int) -> None:
