@@ -29,6 +29,7 @@ TOPIC_OF = {
     TriggerBy.ASK: Topic.BOOK,
 }
 ALWAYS = frozenset({Topic.TRADES, Topic.MARK})  # a position shows its mark price
+LAG_MAX_MS = 60_000  # no stream is further behind
 ASKING_MAX = 8  # questions to the venue at once: a silent socket must not burn the budget of requests in a burst
 
 
@@ -94,6 +95,7 @@ class Feed:
         self.judged_ms: dict[str, int] = {}  # symbol -> exchange time up to which its trades were judged
         self.gap: Gap | None = Gap()  # at the start everything is one
         self.doubts: dict[str, Doubt] = {}  # by symbol
+        self._young: dict[str, dict[UUID, int]] = {}  # symbol -> levels that were armed of late, and since when (ms)
         self._unheard: dict[str, Decimal] = {}  # symbol -> the last price heard, where a later one was asked for
         self.answered: dict[str, float] = {}  # symbol -> monotonic: when its last price was asked for with success
         self.ticks: defaultdict[str, int] = defaultdict(int)  # symbol -> trades heard since somebody last took them
@@ -210,7 +212,7 @@ class Feed:
 
     def _forget(self, symbol: str) -> None:
         known: list[dict[str, Any]] = [
-            self.judged_ms, self.doubts, self._unheard, self.answered, self.ticks,
+            self.judged_ms, self.doubts, self._young, self._unheard, self.answered, self.ticks,
             *self.books.values(), *self.prices.values(), *self.heard.values(),
         ]  # fmt: skip
         for of_symbols in known:
@@ -228,8 +230,12 @@ class Feed:
         if extra:
             self.stream.want(dict(self.topics))
 
-    def arm(self, symbol: str, level: Level) -> None:
-        """Have the level judged; keeps the further of the two extremes of one that is there already."""
+    def arm(self, symbol: str, level: Level, *, since_ms: int = 0) -> None:
+        """Have the level judged; keeps the further of the two extremes of one that is there already. Trades from before
+        `since_ms` (exchange time), of which a stream that lags behind may tell yet, are nothing to it.
+        """
+        if level.trigger_by is TriggerBy.LAST and since_ms > time.time() * 1000 - LAG_MAX_MS:
+            self._young.setdefault(symbol, {})[level.id] = since_ms
         self.books[level.trigger_by].setdefault(symbol, LevelBook()).arm(level)
 
     def disarm(self, symbol: str, level: Level) -> None:
@@ -297,9 +303,27 @@ class Feed:
         self.judged_ms[symbol] = latest.at_ms
         book = self._judged_by_trades.get(symbol)
         if book is not None:
+            if self._young and symbol in self._young:
+                self._judge_apart(symbol, book, trades)
+                return
             for trade in trades:
                 if crossed := book.on_price(trade.price):
                     self._fire(crossed, trade.price, trade.trade_id)
+
+    def _judge_apart(self, symbol: str, book: LevelBook, trades: Sequence[Trade]) -> None:
+        """Without the levels that were armed after a trade."""
+        for trade in trades:
+            young = {id: since for id, since in self._young.get(symbol, {}).items() if since > trade.at_ms}
+            apart = [level for id in young if (level := book.take(id)) is not None]
+            crossed = book.on_price(trade.price)
+            for level in apart:
+                book.arm(level)
+            if apart:
+                self._young[symbol] = {level.id: young[level.id] for level in apart}
+            else:
+                self._young.pop(symbol, None)
+            if crossed:
+                self._fire(crossed, trade.price, trade.trade_id)
 
     def _fire(self, crossed: list[Level], price: Decimal, trade_id: str | None) -> None:
         """Where the venue's limits let not all go at once, what limits a loss goes first, and the most of it."""

@@ -46,6 +46,14 @@ class Inspection:
             self.waiting[level.id] = (since, level)
 
 
+def _judged_to(at_ms: int, level: Level) -> datetime:
+    """Trades after this have to be looked at, where those up to a millisecond were, of which there may be more.
+
+    A price that did nothing to a level that stands still does nothing the second time.
+    """
+    return instant(at_ms if level.extreme is not None else at_ms - 1)
+
+
 def _told_from(since: datetime, level: Level) -> datetime:
     """From when on minutes tell of a level that is judged since then: minutes that began later.
 
@@ -111,7 +119,7 @@ class Gaps:
         for level in self._judged_by_trades(feed, symbol, only):
             before = None if gap is None else gap.levels.get(level.id)
             if gap is not None and before is not None and before.armed_at == level.armed_at:
-                inspection.add(before, max(before.judged_from, instant(gap.judged_ms.get(symbol, 0))))
+                inspection.add(before, max(before.judged_from, _judged_to(gap.judged_ms.get(symbol, 0), before)))
             elif level.id in self._armed:
                 stored = self._armed[level.id].level
                 inspection.add(stored, stored.judged_from)

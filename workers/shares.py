@@ -45,7 +45,7 @@ class Shard:
     def __init__(self, token: int) -> None:
         self.token = token
         self.taken_at = time.monotonic()
-        self.inherited: set[str] | None = None  # client order ids that a watcher before us may have sent; None: all
+        self.inherited: set[UUID] | None = None  # orders that a watcher before us may have sent; None: all
 
 
 class Shares:

@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from uuid import UUID
@@ -30,9 +30,9 @@ from app.settings import Settings
 from app.store import levels, positions
 from app.store.accounts import VenueName
 from app.store.db import store_errors
-from app.store.levels import Armed, Extreme
+from app.store.levels import Armed, Extreme, Standing
 from app.venues.base import Origins, Prepared
-from app.venues.numbers import instant
+from app.venues.numbers import instant, milliseconds
 from workers.due import Due
 from workers.feed import Feed
 from workers.fires import fire
@@ -55,7 +55,6 @@ DUE_S = 0.25
 PERSIST_LEVELS = 1000  # whose extremes are stored at once; after a start one that waited is judged from earlier on
 REPORT_S = 1.0
 SIGHT_S = 0.25
-FRESH = timedelta(seconds=1)  # a last price older than a level by more says nothing about it
 REDIS_PAUSE_S = 0.5
 DRAIN_S = 8.0
 
@@ -103,7 +102,7 @@ class Watcher:
         self.status = Status(self.id)
         self._taken = asyncio.Event()  # shards of which nothing is loaded yet
         self._reloading = asyncio.Lock()
-        self._extremes: dict[UUID, tuple[Decimal, datetime | None]] = {}  # not stored yet
+        self._extremes: dict[UUID, tuple[Level, datetime | None]] = {}  # levels, and when they were as they are here
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -184,7 +183,7 @@ class Watcher:
             with store_errors():
                 used = await positions.symbols_to_watch(self.resources.pool)
                 standing = {
-                    one.id: one.order_id
+                    one.id: one
                     async for page in levels.standing(self.resources.pool)
                     for one in page
                     if lease_of(one.symbol) in held
@@ -200,19 +199,17 @@ class Watcher:
             await self._arm_changed(standing, held)
             for lease, shard in held.items():
                 if shard.inherited is None:  # until now all of its were: who fires asks first
-                    shard.inherited = {
-                        one.client_order_id for one in self.armed.values() if lease_of(one.symbol) == lease
-                    }
+                    shard.inherited = {one.order_id for one in standing.values() if lease_of(one.symbol) == lease}
             for feed in self.feeds.values():
                 feed.trim()
             await self._let_go()
 
-    async def _arm_changed(self, standing: Mapping[UUID, UUID], held: Mapping[str, Shard]) -> None:
+    async def _arm_changed(self, standing: Mapping[UUID, Standing], held: Mapping[str, Shard]) -> None:
         """Read and arm what is new, or was armed anew: mostly nothing of thousands."""
         changed = [
             level_id
-            for level_id, order_id in standing.items()
-            if (known := self.armed.get(level_id)) is None or known.level.order_id != order_id
+            for level_id, one in standing.items()
+            if (known := self.armed.get(level_id)) is None or known.level.order_id != one.order_id
         ]
         for start in range(0, len(changed), levels.PAGE_ROWS):
             with store_errors():
@@ -277,16 +274,18 @@ class Watcher:
         if known is not None and known.level.trigger_by is not level.trigger_by:
             feed.disarm(one.symbol, known.level)
         self._keep(one)
-        feed.arm(one.symbol, level)
+        feed.arm(one.symbol, level, since_ms=milliseconds(level.armed_at))
         if known is not None and known.level.armed_at == level.armed_at:
             return  # its quantity alone has changed
         last = feed.prices[level.trigger_by].get(one.symbol)
-        if last is not None and feed.linked and instant(last[1]) >= level.armed_at - FRESH:
+        if last is not None and instant(last[1]) <= level.armed_at:
+            last = None  # of the time before
+        if last is not None and feed.linked:
             # It may have gone through it while it was being committed.
             feed.on_price(one.symbol, level.trigger_by, last[0])
         if one.symbol not in feed.heard[level.trigger_by]:
             self.gaps.inspect(feed, one.symbol, only=level, after_s=SUBSCRIBED_S)
-        elif level.trigger_by is TriggerBy.LAST and last is not None and instant(last[1]) >= level.armed_at - FRESH:
+        elif last is not None and level.trigger_by is TriggerBy.LAST:
             self.gaps.inspect(feed, one.symbol, only=level)  # crossed since it was committed, and back
 
     def _keep(self, one: Armed) -> None:
@@ -373,7 +372,7 @@ class Watcher:
         assert shard is not None, "what is armed goes with its shard"
         self.fired.add(level.id)
         connected = self.markets.connected[one.account_id]
-        inherited = shard.inherited is None or one.client_order_id in shard.inherited
+        inherited = shard.inherited is None or one.level.order_id in shard.inherited
         close = None if inherited else protect.fire_now(connected, one.symbol, self.prepared[level.id])
         told = partial(self.status.fired, connected.market, one.symbol, crossed_at)
         if close is not None and close.placing is not None:
@@ -424,7 +423,7 @@ class Watcher:
                     if by is not TriggerBy.LAST or self.gaps.all_judged(feed, symbol):
                         at = self._judged_to(feed, by, symbol)
                         moved = book.changed(share)
-                        self._extremes |= {x.id: (x.extreme, at) for x in moved if x.extreme is not None}
+                        self._extremes |= {level.id: (level, at) for level in moved}
         if self._extremes:
             unstored, self._extremes = self._extremes, {}
             try:
@@ -434,14 +433,22 @@ class Watcher:
                 self._extremes = unstored | self._extremes
                 raise
 
-    def _as_rows(self, extremes: dict[UUID, tuple[Decimal, datetime | None]]) -> list[Extreme]:
+    def _as_rows(self, extremes: dict[UUID, tuple[Level, datetime | None]]) -> list[Extreme]:
         """Those of the levels that are armed with us, each under the lease of its shard."""
         rows = []
-        for level_id, (price, at) in extremes.items():
+        for level_id, (level, at) in extremes.items():
             one = self.armed.get(level_id)
-            if one is not None and (shard := self.shares.of(one.symbol)) is not None:
-                lease = lease_of(one.symbol)
-                rows.append(Extreme(level_id=level_id, price=price, at=at, lease=lease, token=shard.token))
+            if one is not None and level.extreme is not None and (shard := self.shares.of(one.symbol)) is not None:
+                rows.append(
+                    Extreme(
+                        level_id=level_id,
+                        armed_at=level.armed_at,
+                        price=level.extreme,
+                        at=at,
+                        lease=lease_of(one.symbol),
+                        token=shard.token,
+                    )
+                )
         return rows
 
     def _judged_to(self, feed: Feed, by: TriggerBy, symbol: str) -> datetime | None:

@@ -81,6 +81,15 @@ class LevelBook:
         self._trails[level.side.sign].remove(level_id)
         self._unbind()
 
+    def take(self, level_id: UUID) -> Level | None:
+        """Take a level out and answer it with the extreme that it has reached; None if it isn't there."""
+        level = self._levels.get(level_id)
+        if level is None:
+            return None
+        level = self._current(level)
+        self.disarm(level_id)
+        return level
+
     def advance(self, level_id: UUID, extreme: Decimal) -> bool:
         """An extreme that was found elsewhere; whether it counts: if it is better than the level's own."""
         level = self._levels.get(level_id)

@@ -131,15 +131,16 @@ UPDATE levels
 
 DONE = "UPDATE levels SET status = 'done' WHERE id = $1 AND status <> 'done'"
 
-# An extreme only gets better, whoever writes it, and only the holder of the symbol's lease writes it.
+# An extreme only gets better, whoever writes it, and only the holder of the symbol's lease writes it. A level that was
+# changed meanwhile is another one, and has begun anew.
 SAVE_EXTREMES = """
 UPDATE levels l
    SET extreme = CASE WHEN p.side = 'long' THEN greatest(l.extreme, x.extreme) ELSE least(l.extreme, x.extreme) END,
        extreme_at = greatest(l.extreme_at, x.extreme_at)
-  FROM unnest($1::uuid[], $2::numeric[], $3::timestamptz[], $4::text[], $5::bigint[])
-       AS x (id, extreme, extreme_at, lease, token),
+  FROM unnest($1::uuid[], $2::timestamptz[], $3::numeric[], $4::timestamptz[], $5::text[], $6::bigint[])
+       AS x (id, armed_at, extreme, extreme_at, lease, token),
        positions p, leases held
- WHERE l.id = x.id AND l.status = 'armed' AND p.id = l.position_id
+ WHERE l.id = x.id AND l.status = 'armed' AND l.armed_at = x.armed_at AND p.id = l.position_id
    AND held.name = x.lease AND held.token = x.token AND held.expires_at > clock_timestamp()
 """
 
@@ -237,6 +238,7 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
     """How far a trailing stop has come, up to when, and by which lease (its name and token) whoever says so knows."""
 
     level_id: UUID
+    armed_at: datetime  # which arming of the level
     price: Decimal
     at: datetime | None
     lease: str
@@ -248,5 +250,5 @@ async def save_extremes(connection: Connection | Pool, extremes: Sequence[Extrem
     lease that is over is not written.
     """
     if extremes:
-        columns = zip(*((x.level_id, x.price, x.at, x.lease, x.token) for x in extremes), strict=True)
+        columns = zip(*((x.level_id, x.armed_at, x.price, x.at, x.lease, x.token) for x in extremes), strict=True)
         await connection.execute(SAVE_EXTREMES, *map(list, columns))

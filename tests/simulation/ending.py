@@ -1,10 +1,13 @@
 """What must hold in the end, when nothing breaks any more and everybody has had the time to find out."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
+from app.domain.level import Level
 from app.domain.money import HUNDRED
 from app.domain.outliers import Sieve
 from app.venues.base import Trade
@@ -14,12 +17,18 @@ from simulator.model import OrderStatus, StopKind
 from tests.simulation.exchange import OUR_PREFIX
 from tests.simulation.invariants import UNRESOLVED, Invariants
 from tests.simulation.ledger import Key
-from tests.simulation.schedule import Plan
+from tests.simulation.loop import EPOCH
+from tests.simulation.schedule import TICKS, Plan
+from tests.workers.oracle import Watched
 
 ZERO = Decimal(0)
 ENDS = frozenset({"done", "refused", "expired", "superseded", "needs_operator"})
 TOLERANCE_PCT = Decimal("0.1")  # of the entry price: a native stop that rode on the entry may stay so near
 JUDGED_FROM = timedelta(milliseconds=1)  # a trade of the very instant in which a level was armed may count or not
+
+FRESH = timedelta(seconds=1)  # a price that was told so long before a level was armed may still be the one of then
+CHANGED = timedelta(seconds=6)
+SEEN = timedelta(seconds=5)  # within which a price that nobody tells of is asked for
 
 Row = dict[str, Any]
 
@@ -35,6 +44,7 @@ class Ending:
         self.ledger = invariants.ledger
         self.invariants = invariants
         self.account_ids = invariants.account_ids
+        self.swept_from: datetime | None = None  # from then on the price goes through everything that is armed
         self.accepted: dict[Any, int] = {}  # alert id, as it was answered -> number in the plan
 
     def wrong(self) -> Iterator[str]:
@@ -195,6 +205,10 @@ class Ending:
             assert position is not None
             if (trade := self._fired_by(row, position)) is not None and instant(trade.at_ms) < position["opened_at"]:
                 yield f"a trade from before {position['symbol']} was opened fired its {row['kind']}"
+            if self._fired_early(row, position):
+                yield f"{row['trigger_price']} fired a {row['kind']} of {position['symbol']} that stood further away"
+            if self._slept(row, position):
+                yield f"the {row['kind']} of {position['symbol']} did not fire before the stop at the exchange"
             if position["status"] == "closed":
                 if row["status"] == "armed":
                     yield f"I6 a {row['kind']} of a closed {position['symbol']} is armed"
@@ -205,6 +219,8 @@ class Ending:
                 yield f"the time of {position['symbol']} was over at {row['due_at']:%H:%M:%S.%f}, and it is held"
             if row["status"] == "armed" and (crossing := self._crossing(row, position)) is not None:
                 yield f"{crossing} went through the {row['kind']} {row['price']} of {position['symbol']}, which is held"
+            if row["status"] == "armed" and self._overdue(row, position):
+                yield f"the {row['trigger_by']} price was at the {row['kind']} {row['price']} of {position['symbol']}"
 
     def _fired_by(self, level: Row, position: Row) -> Trade | None:
         """The trade that crossed a level, if it was one."""
@@ -217,16 +233,64 @@ class Ending:
         return level["kind"] == "take_profit" and bool(self.ledger.taken[level["id"]] >= level["qty"])
 
     def _crossing(self, level: Row, position: Row) -> str | None:
-        """The first trade since a level of a fixed price was armed that crossed it. An outlier, as far as trades alone
-        tell, does not count.
+        """The first trade since a level was armed that crossed it. An outlier, as far as trades tell, does not count.
+
+        A trailing stop may ride on a better price than those traded since; then it fires sooner.
         """
-        price = level["price"]
-        if price is None or level["activation_price"] is not None:
+        if level["trigger_by"] != "last" or level["kind"] == "time_exit":
             return None
-        above = (level["kind"] == "take_profit") is (position["side"] == "long")
+        watched = Watched(_level(level, position))
         since = level["armed_at"] + JUDGED_FROM
         sieve: Sieve[Trade] = Sieve()
         for trade in sieve.sift(self.exchange.trades[position["symbol"]], None, None):
-            if (trade.price >= price if above else trade.price <= price) and instant(trade.at_ms) > since:
+            if instant(trade.at_ms) > since and watched.fires(trade.price):
                 return f"a trade at {trade.price} ({instant(trade.at_ms):%H:%M:%S.%f})"
         return None
+
+    def _fired_early(self, level: Row, position: Row) -> bool:
+        """Whether a level was fired by a price that could not: no price since it was armed puts it there."""
+        price, fired_at = level["trigger_price"], level["triggered_at"]
+        if price is None or fired_at < level["armed_at"] + CHANGED:
+            return False  # it was changed while its close was on the way
+        watched = Watched(_level(level, position))
+        before = [position["entry_price"]]
+        for trade in self.exchange.trades[position["symbol"]]:
+            at = instant(trade.at_ms)
+            if at < level["armed_at"] - FRESH:
+                before[1:] = [trade.price]
+            elif at <= fired_at:
+                before.append(trade.price)
+        tick = TICKS[position["symbol"]]  # between the last price and the others
+        best = max if position["side"] == "long" else min
+        watched.fires(best(one for one in before) + tick * watched.sign)
+        return not watched.fires(price - tick * watched.sign * (-1 if level["kind"] == "take_profit" else 1))
+
+    def _slept(self, level: Row, position: Row) -> bool:
+        """Whether a level stood still while the price went through it, slowly, and on to the native stop."""
+        return (
+            self.swept_from is not None
+            and position["close_reason"] == "native_stop"
+            and position["closed_at"] > self.swept_from
+            and level["kind"] == "stop_loss"
+        )
+
+    def _overdue(self, level: Row, position: Row) -> bool:
+        """Whether another price was beyond a level of a fixed price for seconds, after nothing broke any more."""
+        if level["trigger_by"] == "last" or level["price"] is None or level["activation_price"] is not None:
+            return False
+        tick = TICKS[position["symbol"]] * {"bid": -1, "ask": 1}.get(level["trigger_by"], 0)
+        watched = Watched(_level(level, position))
+        since = max(level["armed_at"], EPOCH + timedelta(seconds=self.plan.calm_at)) + SEEN
+        began = None
+        for trade in self.exchange.trades[position["symbol"]]:
+            if instant(trade.at_ms) > since and watched.fires(trade.price + tick):
+                began = began or instant(trade.at_ms)
+                if instant(trade.at_ms) > began + SEEN:
+                    return True
+            else:
+                began = None
+        return False
+
+
+def _level(row: Row, position: Row) -> Level:
+    return msgspec.convert(row | {"side": position["side"], "extreme": None, "extreme_at": None}, Level)

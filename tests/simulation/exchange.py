@@ -56,9 +56,10 @@ class Listener(Protocol):
     def break_for(self, seconds: float) -> None: ...
 
 
-class Breakable(Protocol):
+class Stream(Protocol):
     """A public stream that is linked."""
 
+    def hear_prices(self, symbol: str, at_ms: int, mark: Decimal, bid: Decimal, ask: Decimal) -> None: ...
     def break_for(self, seconds: float) -> None: ...
     def silence(self, symbol: str, seconds: float) -> None: ...
 
@@ -94,7 +95,7 @@ class Exchange:
         self.trades: dict[str, list[Trade]] = {symbol: [] for symbol in plan.symbols}
         self.listeners: list[list[Listener]] = [[] for _ in plan.accounts]
         self.public: list[Callable[[Trade], None]] = []
-        self.streams: list[Breakable] = []
+        self.streams: list[Stream] = []
         self.sent: Callable[[int, Proc, NewOrder], None] = lambda number, proc, order: None  # before its first byte
         self.after: list[Callable[[list[model.Event]], None]] = []  # each change of the ledger, at once
         self.listed_at: dict[str, float] = {}  # order or fill id -> from when on it is listed
@@ -120,6 +121,10 @@ class Exchange:
         self.engine.on_trade(symbol, price, now_ms)
         for hear in self.public:
             hear(trade)
+        if self.world.happens("marks"):
+            market = self.engine.market(symbol)
+            for stream in list(self.streams):
+                stream.hear_prices(symbol, now_ms, market.mark, market.bid, market.ask)
         self.settle()
 
     def by_hand(self, account: Account, symbol: str, side: model.Side, qty: Decimal, *, reduce_only: bool) -> None:

@@ -35,6 +35,7 @@ FAULTS: dict[str, tuple[float, float]] = {
     "fills_late": (0.1, 0.6),  # and so out of order
     "private_gap": (1, 2.99),  # the stream breaks and comes back
     "tick_gap": (1, 2.99),  # the public stream breaks and comes back; what was traded meanwhile was not heard
+    "ticks_late": (0.1, 2.5),  # the public stream lags behind by up to so many seconds
     "silence": (1, 2.99),  # linked, but one symbol's trades are not delivered
     # processes
     "crash": (1, 4.99),
@@ -49,6 +50,7 @@ FAULTS: dict[str, tuple[float, float]] = {
     # senders
     "duplicates": (0.2, 0.8),
     "reorder": (0.2, 0.8),
+    "marks": (0.2, 1.0),  # no fault: a trade is followed by mark and best prices; else the streams tell trades alone
     "exits": (0.2, 0.9),  # no fault: rarer kinds of exits, and alerts that change them
     "words": (0.2, 0.9),  # no fault: rarer words, several orders in one alert, what the chart held before
     "disabled": (1, 1.99),  # no fault: a person disables a strategy
@@ -119,6 +121,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     calm_at: float  # from then on nothing breaks any more
     jumps: float  # probability of one per tick
     swing: float  # of a usual tick, per cent
+    sweeps: bool  # in the end, when all is at rest, the price goes through everything that is armed
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -164,6 +167,7 @@ def draw(seed: int, without: frozenset[str] = frozenset()) -> Plan:
         calm_at=calm_at,
         jumps=chance.choice((0.0, 0.02, 0.1)),
         swing=chance.choice((0.01, 0.05, 0.15)),
+        sweeps=Random(f"{seed}:sweeps").random() < 0.35,
     )
 
 
@@ -276,6 +280,10 @@ def _rarer_exits(chance: Random, body: dict[str, Any]) -> dict[str, Any]:
         }  # fmt: skip
     if "take_profit" in body and chance.random() < 0.6:
         exits["stop_steps"] = [{"after_target": 1, "gain_pct": chance.choice(("0", "0.05"))}]
+    for name in ("stop_loss", "trailing", "trailing_take_profit", "break_even"):
+        given = exits.get(name) or body.get(name)
+        if given is not None and chance.random() < 0.3:
+            exits[name] = given | {"trigger_by": chance.choice(("mark", "bid", "ask", "bid_ask"))}
     return exits
 
 

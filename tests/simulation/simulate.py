@@ -35,6 +35,11 @@ from tests.simulation.world import KEPT_LINES, Violation, World
 SECRET = "a-secret-of-the-simulation"
 REST_S = 60.0  # after the last fault everything must have come to rest
 FETCHED_S = 240.0  # what a stranger's trade of the same size hides is found when all fills are fetched anew
+# Of the price, when all is at rest: in per cent, step by step. Prices that are asked for are known after seconds, and
+# the stop at the exchange, half a per cent further away, is not to come first.
+SWEEP = [-0.1] * 80 + [0.1] * 160
+SLOW_SWEEP = [-0.03] * 270 + [0.03] * 540
+SWEEP_S = 400.0  # it takes so long at most, with the time to come to rest
 LOOKS_S = 0.5
 TICKS_S = (0.1, 0.5)
 RESTARTS_S = (0.2, 1.5)
@@ -67,6 +72,7 @@ class Simulation:
         self.people = People(self.world, self.exchange, self.servers, self.invariants, self.houses)
         self.ending = Ending(plan, self.invariants)
         self._prices = Random(f"{plan.seed}:prices")
+        self._sweeping: dict[str, list[float]] = {}  # symbol -> where its price goes yet
         self._restarts = Random(f"{plan.seed}:restarts")
 
     async def main(self) -> None:
@@ -90,10 +96,18 @@ class Simulation:
             if loop.now < plan.calm_at + LOOKS_S or self.tables.server.holder is not None or self.network.on_the_way:
                 continue
             wrong = list(self.ending.wrong())
-            if not wrong:
+            if not wrong and plan.sweeps and not self._sweeping and any(self._held(symbol) for symbol in plan.symbols):
+                world.say("market", "goes through everything that is armed")
+                armed = [row for row in self.tables.levels.rows if row["status"] == "armed"]
+                steps = SWEEP if all(row["trigger_by"] == "last" for row in armed) else SLOW_SWEEP
+                self._sweeping = {symbol: list(steps) for symbol in plan.symbols}
+                self.ending.swept_from = loop.now_at()
+            if not wrong and not any(self._sweeping.values()):
                 return
             hidden = self.invariants.by_hand and all(one.startswith(("I9", "I10")) for one in wrong)
-            if loop.now > plan.calm_at + (FETCHED_S if hidden else REST_S):
+            if wrong and loop.now > plan.calm_at + (FETCHED_S if hidden else REST_S) + (
+                SWEEP_S if self._sweeping else 0
+            ):
                 world.fail(Violation("end", "\n    ".join(wrong)))
 
     async def _set_up(self) -> None:
@@ -151,12 +165,19 @@ class Simulation:
         swing = plan.swing * chance.gauss(0, 1) * (0.2 if calm else 1)
         if not calm and chance.random() < plan.jumps:
             swing = chance.uniform(-3, 3)
+        if steps := self._sweeping.get(symbol):
+            swing = steps.pop(0)
+            if not self._held(symbol):
+                steps.clear()
         tick = TICKS[symbol]
         price = self.exchange.price(symbol) * (1 + Decimal(str(round(swing, 4))) / 100)
         price = max(tick, (price / tick).to_integral_value() * tick)
         self.world.say("market", symbol, price)
         self._guarded(self.exchange.tick, symbol, price)
         self.loop.later(chance.uniform(*TICKS_S), self._tick, symbol)
+
+    def _held(self, symbol: str) -> bool:
+        return any(row["symbol"] == symbol and row["status"] != "closed" for row in self.tables.positions.rows)
 
     def _guarded(self, what: Callable[..., Any], *args: Any) -> None:
         try:

@@ -1,6 +1,8 @@
 """Streams of the exchange: public trades and an account's events, late, twice, out of order, or not at all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
 
 from app.domain.position import Fill
 from app.venues.base import PrivateListener, PublicListener, Topic, Trade
@@ -81,12 +83,13 @@ class PrivateStream:
 
 
 class PublicStream:
-    """Public trades, to one listener of one process, in their order."""
+    """Public trades and prices, to one listener of one process, in their order."""
 
     def __init__(self, proc: Proc, exchange: Exchange, listener: PublicListener) -> None:
         self._proc = proc
         self._exchange = exchange
         self._listener = listener
+        self._topics: Mapping[str, frozenset[Topic]] = {}
         self._wanted: dict[str, float] = {}  # symbol -> from when on it is heard
         self._last = 0.0  # when the last one will be told: none overtakes another
         self._linked = False
@@ -94,7 +97,7 @@ class PublicStream:
         self._silent: dict[str, float] = {}
 
     def want(self, topics: Mapping[str, frozenset[Topic]]) -> None:
-        world = self._proc.world
+        world, self._topics = self._proc.world, topics
         for symbol in topics:
             if symbol not in self._wanted:
                 self._wanted[symbol] = world.loop.now + world.chance.random() * SUBSCRIBES_S
@@ -143,18 +146,30 @@ class PublicStream:
 
     def hear(self, trade: Trade) -> None:
         """A trade took place."""
-        loop = self._proc.world.loop
-        wanted = self._wanted.get(trade.symbol)
-        if not self._linked or wanted is None or wanted > loop.now or self._silent.get(trade.symbol, 0.0) > loop.now:
-            return
-        self._last = max(self._last, loop.now + self._proc.world.chance.random() * TELLS_S)
-        loop.call_at(self._last, self._hand_over, [trade], self._links)
+        self._tell(trade.symbol, partial(self._listener.on_trades, [trade]))
 
-    def _hand_over(self, trades: Sequence[Trade], link: int) -> None:
+    def hear_prices(self, symbol: str, at_ms: int, mark: Decimal, bid: Decimal, ask: Decimal) -> None:
+        """The other prices changed."""
+        topics = self._topics.get(symbol, frozenset())
+        if Topic.MARK in topics:
+            self._tell(symbol, partial(self._listener.on_mark, symbol, mark, at_ms))
+        if Topic.BOOK in topics:
+            self._tell(symbol, partial(self._listener.on_book, symbol, bid, ask, at_ms))
+
+    def _tell(self, symbol: str, what: Callable[[], None]) -> None:
+        loop = self._proc.world.loop
+        wanted = self._wanted.get(symbol)
+        if not self._linked or wanted is None or wanted > loop.now or self._silent.get(symbol, 0.0) > loop.now:
+            return
+        lags = self._proc.world.up_to("ticks_late")
+        self._last = max(self._last, loop.now + self._proc.world.chance.random() * TELLS_S + lags)
+        loop.call_at(self._last, self._hand_over, what, self._links)
+
+    def _hand_over(self, what: Callable[[], None], link: int) -> None:
         proc = self._proc
         if proc.dead or link != self._links:
             return
         if proc.stopped_until > proc.world.loop.now:
-            proc.world.loop.call_at(proc.stopped_until, self._hand_over, trades, link)
+            proc.world.loop.call_at(proc.stopped_until, self._hand_over, what, link)
             return
-        proc.context.run(self._listener.on_trades, trades)
+        proc.context.run(what)

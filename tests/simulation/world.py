@@ -93,6 +93,11 @@ class World:
         rate = self.plan.rates.get(kind)
         return rate is not None and not self.calm and self.chance_of(kind).random() < rate
 
+    def happens(self, kind: str) -> bool:
+        """The same of what is no fault: it goes on when nothing breaks any more."""
+        rate = self.plan.rates.get(kind)
+        return rate is not None and self.chance_of(kind).random() < rate
+
     def up_to(self, kind: str, most: float | None = None) -> float:
         """A span of a fault: up to `most`, or to its rate; 0 when there is no such fault (any more)."""
         rate = self.plan.rates.get(kind)

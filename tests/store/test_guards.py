@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 
 import msgspec
@@ -48,7 +49,7 @@ async def watchers_token(book: Book) -> int:
 
 
 def extreme(level: Level, price: Decimal, token: int, lease: str = LEASE) -> levels.Extreme:
-    return levels.Extreme(level_id=level.id, price=price, at=None, lease=lease, token=token)
+    return levels.Extreme(level_id=level.id, armed_at=level.armed_at, price=price, at=None, lease=lease, token=token)
 
 
 async def trailing(book: Book) -> Level:
@@ -64,6 +65,15 @@ async def test_a_stored_extreme_only_gets_better(book: Book, side: PositionSide)
         seen, expected = (D(x) if side is PositionSide.LONG else 120_000 - D(x) for x in (price, best))
         await levels.save_extremes(book.pool, [extreme(level, seen, token)])
         assert (await trailing(book)).extreme == expected
+
+
+async def test_an_extreme_is_stored_for_the_level_as_it_was_seen_alone(book: Book) -> None:
+    """It was changed since, and begins anew."""
+    await book.open(exits=TRAILING)
+    level, token = await trailing(book), await watchers_token(book)
+    before = msgspec.structs.replace(level, armed_at=level.armed_at - timedelta(microseconds=1))
+    await levels.save_extremes(book.pool, [extreme(before, D(61_000), token)])
+    assert (await trailing(book)).extreme == D(60_000)
 
 
 async def test_a_stale_watcher_stores_no_extreme(book: Book) -> None:

@@ -76,6 +76,21 @@ async def test_each_trade_of_a_frame_is_judged_in_order() -> None:
     assert followed.feed.prices[TriggerBy.LAST][BTC] == (D("99.4"), 1)
 
 
+async def test_what_was_traded_before_a_level_was_armed_neither_fires_nor_moves_it() -> None:
+    """A stream that lags behind tells of it afterwards; the levels of before are judged by it."""
+    followed = Followed()
+    followed.stop(1, "99.5")
+    trailing = followed.trailing(2, extreme="100", distance="2")
+    now_ms = int(time.time() * 1000)
+    followed.feed.arm(BTC, trailing, since_ms=now_ms)
+    for price, ago_ms in (("101", 30), ("99.4", 20), ("98.9", 10)):
+        followed.trade(price, at_ms=now_ms - ago_ms)
+    assert [number for number, *_ in followed.fired] == [1]
+    followed.trade("98.9", at_ms=now_ms)
+    followed.trade("98", at_ms=now_ms + 1)
+    assert [number for number, *_ in followed.fired] == [1, 2]
+
+
 async def test_of_what_one_trade_crosses_the_largest_stop_goes_first() -> None:
     """A long's stop and a short's targets, one below the other."""
     followed = Followed()

@@ -147,6 +147,21 @@ async def test_what_was_heard_while_the_exchange_was_asked_is_judged_by_the_extr
     assert watched.fired == [(1, D("100.9"))], watched.extreme(level)
 
 
+async def test_the_rest_of_a_burst_of_one_millisecond_is_judged_when_the_gap_began_within_it(watched: Watched) -> None:
+    """One order that goes through the book is many trades of one instant, at Binance in as many frames."""
+    watched.arm(1, LevelKind.STOP_LOSS, at_s=-1, price=D(99))
+    watched.arm(2, LevelKind.BREAK_EVEN, at_s=-1, activation_price=D(110), price=D(101))
+    watched.arm(3, LevelKind.TRAILING_STOP, at_s=-1, distance=D(1), extreme=D(100))
+    watched.hear("99.8", 0)
+    watched.hear("100.2", 0)
+    watched.feed.begin_gap()
+    burst = ["99.1", "99.8", "100.2", "98.9", "99.9"]
+    watched.exchange.trades = [watched.trade(price, 0) for price in burst]
+    watched.gaps.inspect_all(watched.feed)
+    await watched.inspected()
+    assert watched.fired == [(1, D("98.9"))], "what follows the price knows not which of them it has seen"
+
+
 # Where trades do not reach back: minutes
 
 

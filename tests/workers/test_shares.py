@@ -101,7 +101,7 @@ async def test_levels_go_with_their_shard_and_fire_once(house: House) -> None:
             assert first.armed == {}
             assert BTC not in feed.topics
             assert not feed.levels(BTC)
-            assert {one.client_order_id for one in second.armed.values()} == second.shares.held[lease_of(BTC)].inherited
+            assert {one.level.order_id for one in second.armed.values()} == second.shares.held[lease_of(BTC)].inherited
             await house.price("60300")
             await eventually(lambda: holds(house, "0.006"), what="the first part's close")
             await house.price("60600")
@@ -283,7 +283,7 @@ async def test_what_was_read_before_a_shard_changed_hands_is_not_armed(
             assert watcher.armed == {}
         assert watcher.shares.held[lease].inherited is None, "all that is armed by now may have been sent"
         await watcher._reload()
-        assert {one.client_order_id for one in watcher.armed.values()} == watcher.shares.held[lease].inherited
+        assert {one.level.order_id for one in watcher.armed.values()} == watcher.shares.held[lease].inherited
         await house.price("59390")
         await closed(house)
 

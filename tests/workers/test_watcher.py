@@ -1,22 +1,30 @@
 """The watcher against the simulator: levels fire, once, and what is left is protected."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from app.domain.level import TriggerBy
+from app.errors import Transient
 from app.flows import reconcile
 from app.flows.orders import closing
 from app.ids import new_id
-from app.store import positions
+from app.store import levels, positions
+from app.store.db import Pool
+from app.venues.base import Trade
 from app.venues.binance.venue import BinanceVenue
 from app.venues.bybit.venue import BybitVenue
+from app.venues.numbers import milliseconds
 from tests.support.house import House, eventually
 from tests.workers.support import Broken, armed, closed, orders_asked_about, watching
 from workers.fires import fire
+from workers.markets import Markets
 from workers.watcher import Watcher
 
 D = Decimal
@@ -91,6 +99,38 @@ async def test_a_ladder_closes_in_parts_and_the_stop_follows(house: House) -> No
     assert stops == [], "nothing may rest at the exchange after the end"
 
 
+async def test_a_level_whose_account_could_not_be_reached_at_first_is_inherited_all_the_same(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watcher before may have sent its close."""
+    await house.alert(**LONG)
+    connect, failed = Markets.connect, asyncio.Event()
+
+    async def fails_at_first(markets: Markets, account_id: UUID) -> None:
+        if not failed.is_set():
+            raise Transient("the exchange does not answer")
+        await connect(markets, account_id)
+
+    monkeypatch.setattr(Markets, "connect", fails_at_first)
+    async with watching(house) as watcher:
+
+        async def loaded() -> bool:
+            shard = watcher.shares.of("BTCUSDT")
+            return shard is not None and shard.inherited is not None
+
+        await eventually(loaded, what="a look at what is armed")
+        assert watcher.armed == {}
+        failed.set()
+        await watcher._reload()
+        [one] = watcher.armed.values()
+        before = len((await house.ledger())["requests"])
+        watcher.fire(one.level, D("59400"), None)
+        await closed(house)
+        asked = (await house.ledger())["requests"][before]
+        assert asked["method"] == "GET" or house.venue == "bybit", "of an order that may have been sent"
+        assert watcher.prepared == {}
+
+
 async def test_an_inherited_target_that_was_taken_away_and_named_again_fires(house: House) -> None:
     """While it was asked whether the watcher before had sent its close."""
     ladder = [{"pct": "0.5", "fraction": "0.4"}]
@@ -141,6 +181,38 @@ async def test_what_was_traded_before_a_level_was_armed_does_not_fire_it_though_
         resources.now, resources.settings = real, settings
 
 
+def told(house: House, price: str, *, ago_s: float) -> Trade:
+    """A trade as the stream tells it."""
+    at = house.resources.now() - timedelta(seconds=ago_s)
+    return Trade(symbol="BTCUSDT", trade_id=f"at {price}", price=D(price), at_ms=milliseconds(at))
+
+
+async def test_the_price_from_before_a_position_was_opened_does_not_fire_its_levels(house: House) -> None:
+    async with watching(house) as watcher:
+        feed = await watcher._follow(house.account_id, "BTCUSDT")
+        assert feed is not None
+        feed.on_trades([told(house, "59300", ago_s=0)])  # the last that is heard before it is filled at 60,000
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        assert watcher.fired == set()
+
+
+async def test_what_a_stream_that_lags_tells_of_the_time_before_a_level_was_armed_does_not_fire_it(
+    house: House,
+) -> None:
+    async with watching(house) as watcher:
+        await house.alert(**LONG)
+        await armed(watcher, 1)
+        [one] = watcher.armed.values()
+        feed = watcher.markets.feed(one.account_id)
+        since_s = (house.resources.now() - one.level.armed_at).total_seconds()
+        feed.on_trades([told(house, "59300", ago_s=since_s + 0.1)])
+        assert watcher.fired == set()
+        feed.on_trades([told(house, "59390", ago_s=since_s - 0.01)])
+        assert watcher.fired == {one.level.id}
+        await closed(house)
+
+
 async def test_a_stop_that_is_touched_before_its_fill_is_settled_fires(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +242,33 @@ async def test_a_trailing_stop_follows_and_fires(house: House) -> None:
         await house.price("59295")
         await closed(house)
     assert (await house.last_position()).close_reason == "trailing_stop"
+
+
+async def test_an_extreme_that_is_stored_late_is_not_that_of_the_level_as_it_was_changed_meanwhile(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one rides on the price of when it was named: by the old high it would fire at once."""
+    save, stored, changed = levels.save_extremes, asyncio.Event(), asyncio.Event()
+
+    async def slowly(pool: Pool, found: Sequence[levels.Extreme]) -> None:
+        if found:
+            await changed.wait()
+            await save(pool, found)
+            stored.set()
+
+    monkeypatch.setattr(levels, "save_extremes", slowly)
+    async with watching(house) as watcher:
+        await house.alert(**LONG, trailing={"distance_pct": 2})
+        await armed(watcher, 2)
+        await house.price(60600, 60000)
+        async with watcher._reloading:
+            await house.alert(symbol="BTCUSDT", action="set_exits", trailing={"distance_pct": "0.5"})
+            changed.set()
+            await stored.wait()
+        [level] = await house.rows("SELECT extreme FROM levels WHERE kind = 'trailing_stop'")
+        assert level["extreme"] == D(60000)
+        await watcher._reload()
+        assert watcher.fired == set()
 
 
 async def test_a_trailing_take_profit_takes_the_profit_when_the_price_falls_back(house: House) -> None:

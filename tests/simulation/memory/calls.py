@@ -106,9 +106,15 @@ WATCHES = lease_of("BTCUSDT")
 
 
 def extreme(
-    level_id: UUID, price: D, at: datetime | None = None, *, lease: str = WATCHES, token: int = 1
+    level_id: UUID,
+    price: D,
+    at: datetime | None = None,
+    *,
+    armed_at: datetime = START,
+    lease: str = WATCHES,
+    token: int = 1,
 ) -> levels.Extreme:
-    return levels.Extreme(level_id=level_id, price=price, at=at, lease=lease, token=token)
+    return levels.Extreme(level_id=level_id, armed_at=armed_at, price=price, at=at, lease=lease, token=token)
 
 
 def book(account: int, symbol: str, worker: int, token: int) -> Book:
@@ -383,6 +389,7 @@ LIFE: list[Call | float] = [
     call(levels.save_extremes, [extreme(id_of("level", 0), D("60100.5"), START), extreme(WORKERS[0], D(1))]),
     call(levels.save_extremes, [extreme(id_of("level", 0), D("60000"))]),
     call(levels.save_extremes, [extreme(id_of("level", 0), D("70000"), token=2)]),  # of another watcher
+    call(levels.save_extremes, [extreme(id_of("level", 0), D("70000"), armed_at=START + timedelta(seconds=1))]),
     call(levels.rearm, [level(0, intent_number=1, order_number=1, qty=D("0.4"))]),
     call(levels.rearm, [level(0, intent_number=1, order_number=1, moved_s=1)]),
     call(levels.insert, [level(2, intent_number=1)]),  # the same kind and rung
@@ -679,7 +686,10 @@ CALLS: list[SearchStrategy[Call]] = [
     _calls(
         levels.save_extremes,
         st.lists(
-            st.builds(extreme, ids("level"), prices, instants, lease=leased, token=tokens),
+            st.builds(
+                extreme, ids("level"), prices, instants, lease=leased, token=tokens,
+                armed_at=st.sampled_from([START, START + timedelta(seconds=1)]),
+            ),
             unique_by=lambda row: row.level_id, max_size=3,
         ),
     ),

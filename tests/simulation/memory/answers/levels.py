@@ -203,15 +203,20 @@ def save_extremes(
     t: Tables,
     x: Transaction,
     ids: Sequence[UUID],
+    armings: Sequence[datetime],
     extremes: Sequence[Decimal],
     instants: Sequence[datetime | None],
     names: Sequence[str],
     tokens: Sequence[int],
 ) -> int:
     count, now = 0, x.clock()
-    for level_id, extreme, at, name, token in zip(ids, extremes, instants, names, tokens, strict=True):
+    for level_id, armed_at, extreme, at, name, token in zip(
+        ids, armings, extremes, instants, names, tokens, strict=True
+    ):
         slot = t.levels.find(level_id)
         if slot is None or slot.row["status"] != "armed" or not t.is_held(name, token, now):
+            continue
+        if slot.row["armed_at"] != armed_at:
             continue
         position = t.positions.row(slot.row["position_id"])
         assert position is not None, "levels refer to positions"
