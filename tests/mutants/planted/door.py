@@ -30,8 +30,8 @@ DOOR = (
     Bug(
         name="the sender's end of X-Forwarded-For is believed",
         file="app/addresses.py",
-        old='    for text in reversed(",".join(forwarded).split(",") if forwarded else []):\n',
-        new='    for text in ",".join(forwarded).split(",") if forwarded else []:\n',
+        old='    for text in reversed(",".join(forwarded).split(",")):\n',
+        new='    for text in ",".join(forwarded).split(","):\n',
         loses="the list of addresses keeps nobody out behind a proxy",
         tests="tests/test_addresses.py",
     ),
