@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from app.venues.base import NewOrder
+from app.venues.numbers import milliseconds
 from simulator import model
 from simulator.model import OrderStatus, StopKind
 from tests.simulation.exchange import OUR_PREFIX, Exchange
@@ -117,8 +118,9 @@ class Invariants:
         row = self.committed(fill.client_order_id) if ours else None
         opening = row is not None and not row["reduce_only"]
         before = self.ledger.holdings[fill.account, fill.symbol, fill.position_side]
-        # No program can know of what a hand opened a moment ago and the exchange does not list yet.
-        unseen = before.ours == ZERO and fill.at_ms - before.foreign_at_ms < UNSEEN_MS
+        # No program can know of what a hand opened a moment before an order was sent, which was not listed yet.
+        sent_ms = fill.at_ms if row is None or not opening else milliseconds(row["sent_at"])
+        unseen = before.ours == ZERO and sent_ms - before.foreign_at_ms < UNSEEN_MS
         if fill.closed_qty and not ours and before.ours != self._counted(fill):
             before.mixed = True  # our fills of before are listed later: they are counted in another order than here
         ours_before = before.ours
