@@ -197,7 +197,9 @@ def test_a_trailing_take_profit_gives_back_less_the_more_it_gained() -> None:
         [one] = book.levels()
         found.append(None if one.trigger_price is None else one.callback_pct)
     assert found == [None, D(2), D("1.5"), D("1.3"), D("1.05"), D(1), D(1)]
-    assert fires(book, "108.91", "108.9", "90") == [[], [1], []]
+    assert fires(book, "108.91", "108.9") == [[], [1]]
+    book.arm(level(2, TRAILING, distance="50", extreme="100"))
+    assert fires(book, "90") == [[]], "nothing of it is left among those that trail"
 
 
 def test_a_callback_that_does_not_shrink_is_that_of_a_trailing_stop() -> None:
