@@ -260,7 +260,7 @@ async def test_an_opening_of_several_fills_is_held_whole(each_house: House, monk
 
 
 async def test_fills_position_and_levels_are_one_transaction(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def dies(*args: object) -> None:
+    async def dies(*args: object, **options: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:
