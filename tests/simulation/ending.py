@@ -28,6 +28,7 @@ JUDGED_FROM = timedelta(milliseconds=1)  # a trade of the very instant in which 
 
 FRESH = timedelta(seconds=1)  # a price that was told so long before a level was armed may still be the one of then
 CHANGED = timedelta(seconds=6)
+LOOKED_AT = timedelta(seconds=6)  # within which a watcher hears of a level whose ring was lost
 SEEN = timedelta(seconds=5)  # within which a price that nobody tells of is asked for
 
 Row = dict[str, Any]
@@ -272,6 +273,7 @@ class Ending:
             and position["close_reason"] == "native_stop"
             and position["closed_at"] > self.swept_from
             and level["kind"] == "stop_loss"
+            and level["armed_at"] + LOOKED_AT < self.swept_from
         )
 
     def _overdue(self, level: Row, position: Row) -> bool:

@@ -97,7 +97,7 @@ class Invariants:
                     self._on_order(order)
                 touched.add((order.account, order.symbol, order.position_side))
         for key in sorted(touched):
-            self._on_cover(key)
+            self.on_cover(key)
 
     def _on_order(self, order: model.Order) -> None:
         if self.committed(order.client_order_id) is None:
@@ -209,14 +209,14 @@ class Invariants:
         ]
         return any(order.close_position for order in resting) or sum((o.qty for o in resting), ZERO) >= holding.ours
 
-    def _on_cover(self, key: Key) -> None:
+    def on_cover(self, key: Key) -> None:
         holding = self.ledger.holdings[key]
         if holding.ours == ZERO or self.covered(key):
-            holding.naked_since, holding.taken_away = None, False
+            holding.naked_since, holding.bared = None, False
             return
         if holding.naked_since is not None:
             return
-        if self.exchange.engine.accounts[key[0]].venue == "bybit" and not holding.taken_away:
+        if self.exchange.engine.accounts[key[0]].venue == "bybit" and not holding.bared:
             raise Violation("I4", f"{holding.ours} {key[1]} of {key[0]} are held without a native stop")
         holding.naked_since = self.world.loop.now
         self.world.say("ledger", "uncovered", *key)

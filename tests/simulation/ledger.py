@@ -25,7 +25,7 @@ class Holding:
         self.foreign_at_ms = 0  # when a hand added last
         self.mixed = False  # something was taken off while both held: whose it was depends on who counts first
         self.naked_since: float | None = None
-        self.taken_away = False  # a hand has cancelled its native stop
+        self.bared = False  # a hand has cancelled its native stop, or it was adopted without one
 
     @property
     def qty(self) -> Decimal:
@@ -34,6 +34,7 @@ class Holding:
     def adopt(self) -> None:
         """A person has put all of it under our management."""
         self.ours, self.foreign, self.mixed = self.qty, ZERO, True
+        self.bared = True
 
 
 class Ledger:

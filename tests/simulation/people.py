@@ -61,7 +61,7 @@ class People:
             if one.what == "liquidation":
                 self.exchange.liquidate(account, one.of, side)
             elif one.what == "stop_taken":
-                self.invariants.ledger.holdings[account.name, one.of, side].taken_away = True
+                self.invariants.ledger.holdings[account.name, one.of, side].bared = True
                 self.exchange.take_stops(account, one.of, side)
             elif one.what == "hand_turns":
                 if not account.hedge:
@@ -130,6 +130,7 @@ class People:
                 if holding.sign == PositionSide(row["side"]).sign:  # else the exchange has shown what it was before
                     self.world.say("person", "has adopted", row["symbol"], row["qty"])
                     holding.adopt()
+                    self.invariants.on_cover((account.name, row["symbol"], side))
 
     async def asks(self, one: Happening, what: Callable[[House, Happening], Coroutine[Any, Any, None]]) -> None:
         """Once, by the API; an answer that does not come is not asked for again."""
