@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
-from app.domain.level import LevelKind
+from app.domain.level import Level, LevelKind, would_fire
 from app.domain.order import OrderStatus
 from app.errors import LevelheadError
 from app.flows import protect
@@ -40,8 +40,8 @@ async def fire(
     close: Close | None = None,
     on_sending: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Send the close that was committed with the level, and see it recorded. False: the level is armed no more, and
-    nothing was sent.
+    """Send the close that was committed with the level, and see it recorded. False: the level is armed no more, or
+    elsewhere, and nothing was sent.
 
     `inherited_at` is when (monotonic) the level was taken over from another watcher; None: it was armed under our own
     lease, so nobody else can have sent it. `close` is what was made of it in the tick itself. `on_sending` is called if
@@ -52,9 +52,9 @@ async def fire(
         fired = Fired(armed=one, price=price, trade_id=trade_id, sent_at=resources.now(), answer=before)
     else:
         if inherited_at is not None and one.level.kind is LevelKind.TAKE_PROFIT:
-            # The wait was long: the level may stand for another quantity by now, or for nothing any more.
+            # The wait was long: the level may stand for another quantity by now, or for nothing any more, or elsewhere.
             current = await _as_armed_now(resources, one)
-            if current is None:
+            if current is None or _moved_away(one.level, current.level, price):
                 return False
             one = current
         if close is None or close.placing is None:
@@ -104,6 +104,11 @@ async def _as_armed_now(resources: Resources, one: Armed) -> Armed | None:
             await asyncio.sleep(RETRY_S)
         else:
             return next((found for found in armed if found.level.id == one.level.id), None)
+
+
+def _moved_away(crossed: Level, now: Level, price: Decimal | None) -> bool:
+    """Whether a target stands elsewhere than when it was crossed, and that price does not reach it there."""
+    return price is not None and now.price != crossed.price and not would_fire(now, price, price)
 
 
 async def _was_sent(resources: Resources, connected: Connected, one: Armed, inherited_at: float) -> bool:

@@ -119,6 +119,14 @@ async def test_an_inherited_target_that_changed_during_the_wait_closes_what_it_s
     assert position.qty == D("0.003") - now.close_qty
 
 
+async def test_an_inherited_target_that_was_moved_away_during_the_wait_is_not_sent(house: House) -> None:
+    connected, one = await opened(house, "take_profit", **TARGET)
+    await house.alert(symbol="BTCUSDT", action="set_exits", take_profit=[{"pct": "0.8", "fraction": "0.4"}])
+    before = len(await house.sent())
+    sent = await fire(house.resources, connected, one, D("60300"), None, inherited_at=time.monotonic() - 60)
+    assert (sent, len(await house.sent())) == (False, before)
+
+
 async def test_an_inherited_target_that_is_armed_no_more_is_not_sent(house: House) -> None:
     connected, one = await opened(house, "take_profit", **TARGET)
     await house.alert(symbol="BTCUSDT", action="close")
