@@ -9,6 +9,7 @@ from decimal import Decimal
 import httpx
 import pytest
 
+from app.domain.outliers import AGREEING
 from tests.chaos.lives import ONE, TRIES, WITHIN_S, Book, Lives, asked_for, life, living
 from tests.chaos.support import Chaos, held_there
 from tests.support.desk import crossed
@@ -157,7 +158,7 @@ async def test_29_a_crash_right_after_the_close_of_a_target_was_written_is_asked
         await book.sound()
         await book.storm()
         book.arm("fire.written")
-        await book.price("105.1", "100")
+        await book.price(*["105.1"] * AGREEING, "100")
         await book.becomes(status="open", qty="1")
         await book.sound()
         assert await book.traded() == [("Buy", "2"), ("Sell", "1")]
@@ -186,7 +187,7 @@ async def test_30_a_level_that_is_crossed_again_and_again_fires_once(book: Book)
 async def test_31_of_a_stop_and_a_target_at_once_the_stop_wins_and_that_is_recorded(book: Book) -> None:
     await book.opens(take_profit={"pct": 5})
     await book.sound()
-    await book.price("94.9", "105.1", "100")
+    await book.price(*["94.9"] * AGREEING, *["105.1"] * AGREEING, "100")
     position = await book.becomes(status="closed", close_reason="stop_loss")
     assert crossed(position) == [("stop_loss", "94.9")]
     await book.sound()
@@ -199,7 +200,7 @@ async def test_31_of_a_stop_and_a_target_in_one_gap_the_stop_wins_and_that_is_re
     await book.sound()
     await book.storm()
     book.chaos.kill_all("watcher")
-    await book.price("94.9", "105.1", "100")
+    await book.price(*["94.9"] * AGREEING, *["105.1"] * AGREEING, "100")
     position = await book.becomes(status="closed", close_reason="stop_loss")
     assert [kind for kind, _ in crossed(position)] == ["stop_loss"]
     await book.sound()

@@ -167,7 +167,7 @@ def draw(seed: int, without: frozenset[str] = frozenset()) -> Plan:
         calm_at=calm_at,
         jumps=chance.choice((0.0, 0.02, 0.1)),
         swing=chance.choice((0.01, 0.05, 0.15)),
-        sweeps=Random(f"{seed}:sweeps").random() < 0.35,
+        sweeps=Random(f"{seed}:sweeps").random() < 0.12,
     )
 
 
