@@ -3,9 +3,10 @@
 import asyncio
 import importlib.util
 import os
+import secrets
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from app.up.postgres import BINARIES
 from app.up.supervisor import Supervisor
 from tests.chaos.conftest import chaos_of
 from tests.chaos.proxy import proxy, through, upstream_of
-from tests.chaos.support import each, held_there, is_sound
+from tests.chaos.support import Chaos, each, held_there, is_sound
 from tests.support.databases import MakeDatabase
 from tests.support.desk import Desk, outcome
 from tests.support.stack import Stack
@@ -204,7 +205,7 @@ async def test_56_on_a_small_disk_that_is_full_alerts_get_503_and_all_comes_back
         fill(filler)
         mine, codes = desks[0], [202]
         post = f"{stack.connection['url']}/webhook/{mine.strategy}/{mine.secret}"
-        note = "x" * 60_000  # a page is soon full
+        note = secrets.token_hex(30_000)  # nothing of it can be compressed: what is left is soon full
         async with asyncio.timeout(60):
             while codes[-2:] != [503, 503]:  # after the first, recovery may give back a page or two
                 body = {"symbol": wanted, "action": "close", "id": f"full {len(codes)}", "note": note}
@@ -213,6 +214,8 @@ async def test_56_on_a_small_disk_that_is_full_alerts_get_503_and_all_comes_back
                 except httpx.TransportError:
                     continue
                 codes.append(answer.status_code)
+                with suppress(TimeoutError):  # so that the next 503 is the disk's, not a restart's
+                    await asyncio.wait_for(accepts_connections(chaos), timeout=5)
                 fill(filler)
         opening = {"symbol": wanted, "action": "buy", "size": {"base": "1"}, "id": "opening", "note": note}
         assert (await stack.http.post(post, json=opening, timeout=15)).status_code == 503
@@ -226,6 +229,19 @@ async def test_56_on_a_small_disk_that_is_full_alerts_get_503_and_all_comes_back
             await mine.becomes(held, "long", status="closed")
             await mine.executed(wanted, "buy", size={"base": "1"})
             await is_sound(mine, wanted)
+
+
+async def accepts_connections(chaos: Chaos) -> None:
+    """PostgreSQL is back."""
+    url = DataDir(chaos.stack.data_dir).database_url().reveal()
+    while True:
+        try:
+            connection = await asyncpg.connect(url, timeout=2)
+        except (OSError, asyncpg.PostgresError):
+            await asyncio.sleep(0.05)  # another process is awaited
+        else:
+            await connection.close()
+            return
 
 
 def fill(filler: Path) -> None:
