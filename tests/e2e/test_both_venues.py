@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.desk import Desk, account, armed, awaited, crossed, desk, outcome, strategy
+from tests.support.desk import Desk, account, armed, awaited, desk, outcome, strategy
 from tests.support.stack import Stack, up
 
 pytestmark = pytest.mark.timeout(180)
@@ -58,20 +58,14 @@ async def test_a_ladder_and_a_stop_at_binance(stack: Stack, desks: dict[str, Des
     assert armed(position) == [("stop_loss", "1900", "0.5"), rungs[1]]
 
     await stack.price(symbol, "1899")
-    await mine.becomes(symbol, status="closed", close_reason="stop_loss")
+    position = await mine.becomes(symbol, status="closed", close_reason="stop_loss")
     await mine.becomes_flat(symbol)
-    position = await awaited(stack, lambda: _crossed(mine, symbol, 2), "the record of both crossings")
-    assert crossed(position) == [("take_profit", "2020"), ("stop_loss", "1899")]
+    assert await mine.crossings(symbol, 2) == [("take_profit", "2020"), ("stop_loss", "1899")]
     assert [fill["origin"] for fill in position["fills"]] == ["order"] * 3
     assert Decimal(position["realized_pnl"]) == (Decimal(20) - Decimal(101)) / 2
     assert Decimal(position["fees"]) == TAKER_FEE * (2000 + Decimal(2020) / 2 + Decimal(1899) / 2)
     assert not armed(position)
     assert await mine.traded(symbol) == [("Buy", "1"), ("Sell", "0.5"), ("Sell", "0.5")]
-
-
-async def _crossed(mine: Desk, symbol: str, levels: int) -> dict[str, Any] | None:
-    position = await mine.position(symbol)
-    return position if position and len(crossed(position)) == levels else None
 
 
 @pytest.mark.parametrize(("venue", "symbol"), [("bybit", "SOLUSDT"), ("binance", "XRPUSDT")])
@@ -301,8 +295,7 @@ async def test_a_rung_whose_watcher_was_killed_is_sold_once(stack: Stack, desks:
         await stack.eventually(lambda: _has_traded(mine, symbol, 2), what="the rung's order at the exchange")
         stack.kill("watcher")
         await stack.price(symbol, "101.1", "100.5")
-        position = await awaited(stack, lambda: _crossed(mine, symbol, 1), "the next watcher's record of the crossing")
-        assert crossed(position) == [("take_profit", "101")]
+        assert await mine.crossings(symbol) == [("take_profit", "101")]
     finally:
         await stack.control("DELETE", "faults")
     position = await mine.becomes(symbol, status="open", qty="5", protected_by=BOTH)

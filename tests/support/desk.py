@@ -46,6 +46,17 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 
         return await awaited(self.stack, looks_so, f"{self.strategy} {symbol} {side} {wanted}", within_s)
 
+    async def crossings(self, symbol: str, levels: int = 1) -> list[tuple[str, str]]:
+        """Wait until so many fires are recorded: that follows the close, whose fills may be settled before."""
+
+        async def recorded() -> list[tuple[str, str]] | None:
+            position = await self.position(symbol)
+            fires = crossed(position) if position else []
+            return fires if len(fires) == levels else None
+
+        fires: list[tuple[str, str]] = await awaited(self.stack, recorded, f"{levels} crossings of {symbol}")
+        return fires
+
     async def orders(self, symbol: str) -> list[dict[str, Any]]:
         """What the exchange has of this account, the oldest first."""
         found = (await self.stack.control("GET", f"ledger?symbol={symbol}"))["orders"]
