@@ -163,6 +163,10 @@ def virtual(loop: VirtualLoop, chance: Random) -> Iterator[None]:
         (workers.watcher, "gc", nothing),
     ]
     before = [(where, name, getattr(where, name)) for where, name, _ in replaced]
+    # The tasks of worlds before this one that no collection has taken yet have its tasks' numbers, and so their hashes.
+    known: Any = getattr(asyncio.tasks, "_all_tasks", ())
+    if known:
+        known.clear()
     collecting = gc.isenabled()
     gc.disable()  # a collection runs finalizers at a moment of its own choice
     try:

@@ -96,7 +96,12 @@ def start_pool(processes: int = PROCESSES) -> Pool:
     They have no clock to keep up with, and let tests that do go first.
     """
     os.environ["PYTHONHASHSEED"] = "0"
-    return multiprocessing.get_context("spawn").Pool(processes, initializer=os.nice, initargs=(10,))
+    return multiprocessing.get_context("spawn").Pool(processes, initializer=_begin)
+
+
+def _begin() -> None:
+    os.nice(10)
+    gc.freeze()  # what was imported stays: collections need not look at it
 
 
 def main() -> int:
