@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
-import heapq
 import itertools
 import time
+from asyncio import TimerHandle
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from app.venues.binance import rows as binance_rows
 
 EPOCH = datetime(2026, 1, 5, 12, 0, 0, tzinfo=UTC)
 EPOCH_S = EPOCH.timestamp()
+_sleep = asyncio.sleep
 
 
 class Stuck(Exception):
@@ -85,20 +87,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def now_ms(self) -> int:
         return int((EPOCH_S + self.now) * 1000)
 
-    def later(self, seconds: float, what: Callable[..., None], *args: object) -> asyncio.TimerHandle:
+    def later(self, seconds: float, what: Callable[..., None], *args: object) -> TimerHandle:
         return self.call_at(self.now + seconds, what, *args)
 
     def pause(self, seconds: float) -> "asyncio.Future[None]":
         """As `asyncio.sleep`, cheaper."""
         future: asyncio.Future[None] = self.create_future()
-        heapq.heappush(self._timers, (self.now + seconds, next(self._timer_numbers), future))
+        heappush(self._timers, (self.now + seconds, next(self._timer_numbers), future))
         return future
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._timer_numbers), handle))
+    ) -> TimerHandle:
+        handle = TimerHandle(when, callback, args, self, context)
+        heappush(self._timers, (when, next(self._timer_numbers), handle))
         return handle
 
     def call_soon(  # type: ignore[override]
@@ -113,10 +115,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> TimerHandle:
         return self.call_at(self.now + delay, callback, *args, context=context)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
         """It is passed over when its time comes."""
 
     def _run_once(self) -> None:
@@ -124,10 +126,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while not ready:
             if not timers:
                 raise Stuck
-            when, _, due = heapq.heappop(timers)
+            when, _, due = heappop(timers)
             if when > self.now:
                 self.now = when
-            if isinstance(due, asyncio.TimerHandle):
+            if isinstance(due, TimerHandle):
                 if not due._cancelled:
                     due._run()
             elif not due.done():
@@ -150,12 +152,18 @@ async def _inline(what: Callable[..., Any], /, *args: Any, **options: Any) -> An
 @contextmanager
 def virtual(loop: VirtualLoop, chance: Random) -> Iterator[None]:
     """Whatever asks for time or randomness gets this world's; nothing runs in a thread."""
+
+    async def sleep(delay: float, result: Any = None) -> Any:
+        await (loop.pause(delay) if delay > 0 else _sleep(0))
+        return result
+
     nothing = SimpleNamespace(collect=lambda: 0, freeze=lambda: None)
     own = SimpleNamespace(urandom=chance.randbytes)
     clock = SimpleNamespace(time_ns=lambda: int((EPOCH_S + loop.now) * 1e9))
     replaced = [
         (time, "monotonic", loop.time),
         (time, "time", lambda: EPOCH_S + loop.now),
+        (asyncio, "sleep", sleep),
         (asyncio, "to_thread", _inline),
         (ids, "os", own),
         (ids, "time", clock),
