@@ -41,4 +41,5 @@ class AlertCode(StrEnum):
     BAD_MAX_AGE = "bad_max_age"  # not whole seconds from 1 to 86400
     BAD_FLAG = "bad_flag"  # neither true nor false
     BAD_ID = "bad_id"  # empty, too long or no text
+    NOTHING_HELD = "nothing_held"  # close_all without a symbol, of a strategy that holds nothing
     NOT_SUPPORTED_YET = "not_supported_yet"  # understood, but this version cannot do it

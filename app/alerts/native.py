@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from app.alerts import aim, fields, symbols, words
 from app.alerts.aim import Understood
 from app.alerts.codes import AlertCode
@@ -24,8 +26,9 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
     action = fields.read_text(obj.get("action"), "action", AlertCode.BAD_ACTION)
     target = fields.read_text(obj.get("target"), "target", AlertCode.BAD_TARGET)
     previous = fields.read_text(obj.get("previous"), "previous", AlertCode.BAD_TARGET)
-    name = symbols.normalise(symbol, "symbol") if symbol is not None else _pair(obj, defaults)
     word = _word(action, fields.read_text(obj.get("side"), "side", AlertCode.BAD_ACTION))
+    everywhere = word is not None and word.everywhere
+    name = symbols.normalise(symbol, "symbol") if symbol is not None else _pair(obj, defaults, must=not everywhere)
     before = words.read_target(previous, "previous") if previous is not None else None
     if target is not None:
         after = words.read_target(target, "target")
@@ -40,6 +43,8 @@ def read(obj: Mapping[str, object], defaults: Defaults) -> Understood:
         )
     price = fields.read_chart_price(obj.get("price"), "price", repairs)
     signal = aim.build(obj, goal, name, price, fields.read_time(obj.get("time")))
+    if everywhere:
+        signal = msgspec.structs.replace(signal, everywhere=True)
     return Understood(signals=(signal,), key=fields.read_id(obj.get("id")), repairs=tuple(repairs))
 
 
@@ -55,12 +60,16 @@ def _word(action: str | None, side: str | None) -> Word | None:
     return words.read_action(f"{action} {side}", "action")
 
 
-def _pair(obj: Mapping[str, object], defaults: Defaults) -> str:
-    """The symbol of an alert that names base and quote in fields of their own, or that names none."""
+def _pair(obj: Mapping[str, object], defaults: Defaults, *, must: bool) -> str:
+    """The symbol of an alert that names base and quote in fields of their own, or that names none. Only one that is
+    for every symbol `must` not have any.
+    """
     base = fields.read_text(obj.get("base"), "base", AlertCode.BAD_SYMBOL)
     quote = fields.read_text(obj.get("quote"), "quote", AlertCode.BAD_SYMBOL)
     if base is None and quote is None and defaults.symbol is not None:
         return defaults.symbol
+    if base is None and quote is None and not must:
+        return ""
     if base is None or quote is None:
         raise InvalidInput(AlertCode.MISSING_FIELD, 'The alert names no symbol; add "symbol": "BTCUSDT.P".', "symbol")
     return symbols.normalise_pair(base, quote, "quote")

@@ -27,14 +27,17 @@ ACTIONS: dict[str, Action] = {
     **dict.fromkeys(("reduceshort", "decreaseshort"), Action.REDUCE_SHORT),
     **dict.fromkeys(("reverse", "flip"), Action.REVERSE),
     **dict.fromkeys(("close", "exit", "flat", "flatten", "closeposition", "exitposition"), Action.CLOSE),
+    **dict.fromkeys(("closeall", "exitall", "flattenall"), Action.CLOSE),
     **dict.fromkeys(("closelong", "exitlong", "longexit", "longclose", "selltoclose"), Action.CLOSE_LONG),
     **dict.fromkeys(("setexits", "updateexits", "changeexits"), Action.SET_EXITS),
     **dict.fromkeys(("closeshort", "exitshort", "shortexit", "shortclose", "buytoclose"), Action.CLOSE_SHORT),
 }
 CLOSES = frozenset({Action.CLOSE, Action.CLOSE_LONG, Action.CLOSE_SHORT})
+# In the native format of every symbol that the strategy holds. In a chart's template it is the script's own
+# `strategy.close_all()`: all entries of the chart's symbol.
+_EVERYWHERE = frozenset({"closeall", "exitall", "flattenall"})
 # Understood, and refused by name instead of as a typing error.
 _LATER: dict[str, str] = {
-    **dict.fromkeys(("closeall", "exitall", "flattenall"), "write close for each symbol"),
     **dict.fromkeys(("cancel", "cancelall", "cancelorders"), "orders leave at market, so there is none to cancel"),
     **dict.fromkeys(("addlong", "addshort"), "write add"),
 }
@@ -60,10 +63,12 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
     action: Action
     side: Side | None
+    everywhere: bool
 
 
 _WORDS = {
-    text: Word(action=action, side=Side(text) if text in ("buy", "sell") else None) for text, action in ACTIONS.items()
+    text: Word(action=action, side=Side(text) if text in ("buy", "sell") else None, everywhere=text in _EVERYWHERE)
+    for text, action in ACTIONS.items()
 }
 _TARGETS = {target.value: target for target in Target}
 _RANKS = {Target.SHORT: -1, Target.FLAT: 0, Target.LONG: 1}
@@ -79,8 +84,8 @@ def read_action(text: str, field: str) -> Word:
     if word not in _WORDS:
         raise InvalidInput(
             AlertCode.BAD_ACTION,
-            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_long or reduce_short."
-            + hint(text),
+            f"{text[:40]!r} is no action; write buy, sell, add, reduce, reverse, close, close_all, close_long or "
+            "reduce_short." + hint(text),
             field,
         )
     return _WORDS[word]

@@ -1,6 +1,6 @@
 """A signal: an alert understood, in our words, still only the sender's wish."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -173,6 +173,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     # an order as it goes to an account that nets: what is held on the other side it makes smaller by its size, and
     # opens only what is left over
     nets: bool = False
+    everywhere: bool = False  # one of each symbol that the strategy holds: `symbol`, which may be "", and the others
     sent_at: datetime | None = None
     max_age_s: int | None = None
 
@@ -180,6 +181,18 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     def only_closes(self) -> bool:
         """Closes and reductions never expire and never need a size or stop."""
         return self.target is Target.FLAT or self.action in CLOSING
+
+
+def everywhere(signals: Iterable[Signal], symbols: Collection[str]) -> tuple[Signal, ...]:
+    """The orders, with one for each of the symbols in the place of one that is for all of them."""
+    orders: list[Signal] = []
+    for signal in signals:
+        if signal.everywhere:
+            names = filter(None, dict.fromkeys((signal.symbol, *symbols)))
+            orders += [msgspec.structs.replace(signal, symbol=name, everywhere=False) for name in names]
+        else:
+            orders.append(signal)
+    return tuple(orders)
 
 
 REDUCING = frozenset({Action.REDUCE, Action.REDUCE_LONG, Action.REDUCE_SHORT})

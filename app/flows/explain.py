@@ -21,6 +21,7 @@ from app.domain.signal import Action, Exits, PriceOrPct, Signal, Target
 from app.errors import InvalidInput, OutcomeUnknown, Refused, Transient
 from app.flows import preflight
 from app.flows.door import Delivery, addressed
+from app.flows.everywhere import spread
 from app.flows.plan import rules_of
 from app.ids import new_id
 from app.resources import Connected, Resources
@@ -121,7 +122,7 @@ async def explain(resources: Resources, delivery: Delivery, what_if: WhatIf) -> 
     try:
         defaults = read_defaults(strategy.defaults, "defaults.")
         reading = understand(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
-        reading = in_time(reading, now)
+        reading = await spread(resources, strategy.id, in_time(reading, now))
     except InvalidInput as error:
         return _unread(error, None if strategy.format == "auto" else strategy.format)
     until = asyncio.get_running_loop().time() + ANSWER_S_MAX

@@ -13,6 +13,7 @@ from app.domain.refusals import Outcome
 from app.errors import InvalidInput, LevelheadError
 from app.flows import rejected
 from app.flows.door import Delivery, Sender, addressed, admit
+from app.flows.everywhere import spread
 from app.ids import new_id
 from app.keys import same
 from app.log import event
@@ -59,7 +60,7 @@ async def receive(resources: Resources, delivery: Delivery) -> Receipt:
         admit(resources, sender, delivery)
         defaults = read_defaults(strategy.defaults, "defaults.")
         reading = read_body(body, strategy.format, path_secret=delivery.path_secret, defaults=defaults)
-        reading = in_time(reading, received_at)
+        reading = await spread(resources, strategy.id, in_time(reading, received_at))
     except InvalidInput as error:
         shown = text_without_secrets(body, delivery.path_secret)
         await rejected.keep(resources, delivery, strategy.id, shown, error, received_at)

@@ -49,6 +49,14 @@ SELECT EXISTS (SELECT FROM books b JOIN leases l ON l.name = 'worker:' || b.hold
                 WHERE b.account_id = $1 AND b.symbol = $2)
 """
 
+# Also what only waits: an opening that was accepted before is closed behind it.
+SYMBOLS_OF = """
+SELECT symbol FROM positions WHERE strategy_id = $1 AND status <> 'closed'
+ UNION
+SELECT symbol FROM instructions WHERE strategy_id = $1 AND status IN ('pending', 'executing')
+ ORDER BY symbol
+"""
+
 NEXT_EPOCH = "UPDATE books SET epoch = epoch + 1 WHERE account_id = $1 AND symbol = $2 RETURNING epoch"
 
 
@@ -64,6 +72,11 @@ async def fence(connection: Connection, book: Book) -> None:
     """Inside a transaction: Conflict unless the claim still holds, and it holds until the commit."""
     if await connection.fetchval(FENCE, book.account_id, book.symbol, book.holder, book.token) is None:
         raise lost(book)
+
+
+async def symbols_of(connection: Connection | Pool, strategy_id: str) -> list[str]:
+    """What the strategy holds or has work for, by name."""
+    return [row["symbol"] for row in await connection.fetch(SYMBOLS_OF, strategy_id)]
 
 
 async def lock(connection: Connection, account_id: UUID, symbol: str) -> None:

@@ -288,7 +288,6 @@ def test_a_bad_chart_price_does_not_cost_the_trade() -> None:
         ({"action": "hodl"}, "bad_action", "action"),
         ({"action": True}, "bad_action", "action"),
         ({"action": "ｂｕｙ"}, "bad_action", "action"),
-        ({"action": "close_all"}, "not_supported_yet", "action"),
         ({"action": "cancel"}, "not_supported_yet", "action"),
         ({"action": "set_exits"}, "missing_field", "stop_loss"),
         ({"action": "set_exits", "stop_loss": {"pct": 1}, "size": {"base": "1"}}, "contradiction", "size"),
@@ -427,3 +426,11 @@ def test_what_has_no_single_meaning_is_refused(extra: dict[str, object], code: s
         signal({**BUY, **extra})
     assert (refused.value.code, refused.value.field) == (code, field)
     assert refused.value.detail.endswith(".")
+
+
+@pytest.mark.parametrize("action", ["close_all", "Exit All", "flatten-all"])
+def test_a_close_of_everything_needs_no_symbol(action: str) -> None:
+    assert signal({"action": action}) == Signal(symbol="", action=Action.CLOSE, everywhere=True)
+    named = signal({"action": action, "symbol": "ETHUSDT.P", "target": "flat"})
+    assert (named.symbol, named.target, named.everywhere) == ("ETHUSDT", Target.FLAT, True)
+    assert not signal({"action": "close", "symbol": "ETHUSDT"}).everywhere

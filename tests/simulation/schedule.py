@@ -237,7 +237,7 @@ WISHES = (
 
 
 def _in_other_words(chance: Random, body: dict[str, Any]) -> dict[str, Any]:
-    other = {"close": ("close_long", "close_short"), "reduce": ("reduce_long", "reduce_short")}.get(
+    other = {"close": ("close_long", "close_short", "close_all"), "reduce": ("reduce_long", "reduce_short")}.get(
         body.get("action", "")
     )
     if other is not None:

@@ -320,6 +320,8 @@ LIFE: list[Call | float] = [
     call(inbox.begin_next, book(0, SYMBOLS[0], 0, 2)),
     call(inbox.begin_next, book(1, SYMBOLS[1], 0, 1)),
     call(books.is_claimed, ACCOUNTS[0], SYMBOLS[0]),
+    call(books.symbols_of, "one"),
+    call(books.symbols_of, "nobody's"),
     call(books.fence, book(0, SYMBOLS[0], 0, 1)),
     call(books.fence, book(0, SYMBOLS[0], 0, 7)),
     call(books.lock, ACCOUNTS[1], SYMBOLS[1]),

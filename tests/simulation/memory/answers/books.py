@@ -51,6 +51,14 @@ def claimed(t: Tables, x: Transaction, account_id: UUID, symbol: str) -> list[Ro
     return [{"exists": book is not None and book["holder"] is not None and t.worker_lives(book["holder"], x.clock())}]
 
 
+@statement(books.SYMBOLS_OF)
+def symbols_of(t: Tables, x: Transaction, strategy_id: str) -> list[Row]:
+    of = [*t.positions.rows, *t.instructions.rows]
+    ended = ("closed", "done", "refused", "expired", "superseded", "needs_operator")
+    found = {row["symbol"] for row in of if row["strategy_id"] == strategy_id and row["status"] not in ended}
+    return [{"symbol": symbol} for symbol in sorted(found)]
+
+
 @statement(books.NEXT_EPOCH)
 def next_epoch(t: Tables, x: Transaction, account_id: UUID, symbol: str) -> list[Row]:
     slot = t.books.find((account_id, symbol))
