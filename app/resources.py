@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -59,6 +59,10 @@ class Connected(msgspec.Struct):
     def market(self) -> str:
         """Names the market whose prices it trades at, see `market_of`."""
         return market_of(self.account.venue, self.origins)
+
+    def there(self, now: datetime) -> datetime:
+        """An instant of this machine's clock by that of the exchange, which its trades and fills are listed by."""
+        return now + timedelta(milliseconds=self.venue.clock_offset_ms)
 
     async def permissions(self) -> Permissions | None:
         """What the account's key may do, as it was not long ago; None when the venue could not be asked.

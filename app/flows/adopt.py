@@ -1,6 +1,6 @@
 """Take a position under management that somebody else opened, with exits of ours; or what a hand has added to ours."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -50,7 +50,7 @@ async def adopt(resources: Resources, wanted: Adoption) -> Adopted:
     price = (await venue.quote(symbol)).last
     standing = await venue.standing(symbol)
     holding = _meant(standing, wanted)
-    read_at = resources.now() + timedelta(milliseconds=venue.clock_offset_ms)
+    read_at = connected.there(resources.now())
     id = new_id()
     async with transaction(resources.pool) as connection:
         await books.lock(connection, wanted.account_id, symbol)

@@ -4,7 +4,7 @@ A person does so by the API, while nobody trades the book; an alert does so when
 """
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -56,7 +56,7 @@ async def change_exits(
     connected = await resources.venues.of(found.account_id)
     instrument = await connected.venue.instrument(found.symbol)
     quote = await connected.venue.quote(found.symbol)
-    at = _now_there(resources, connected)
+    at = connected.there(resources.now())
     change = Change(id=new_id(), exits=given, names=names, by={"user": user_id})
     async with transaction(resources.pool) as connection:
         await books.lock(connection, found.account_id, found.symbol)
@@ -97,7 +97,7 @@ async def carry_out(resources: Resources, connected: Connected, instruction: Ins
             return position
         instrument = await connected.venue.instrument(signal.symbol)
         quote = await connected.venue.quote(signal.symbol)
-        at = _now_there(resources, connected)
+        at = connected.there(resources.now())
         try:
             async with transaction(pool) as connection:
                 await books.lock(connection, position.account_id, position.symbol)
@@ -145,11 +145,6 @@ async def _meant(resources: Resources, instruction: Instruction, held: list[Posi
     if not ours or ours[0].status is PositionStatus.CLOSING:
         return NOTHING_HELD
     return ours[0]
-
-
-def _now_there(resources: Resources, connected: Connected) -> datetime:
-    """The exchange's time."""
-    return resources.now() + timedelta(milliseconds=connected.venue.clock_offset_ms)
 
 
 async def _apply(

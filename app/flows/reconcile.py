@@ -226,7 +226,7 @@ async def _position(visit: _Visit, position: Position, holding: Holding | None) 
     resources, memory = visit.resources, visit.memory
     difference = _difference(position, holding)
     last = memory.visited.get(position.id)
-    now = resources.now() + timedelta(milliseconds=visit.connected.venue.clock_offset_ms)
+    now = visit.connected.there(resources.now())
     if difference is not None or last is None or now - last > FETCH_EVERY:
         try:
             await _fetch(resources, visit.connected, position, memory)
@@ -252,7 +252,7 @@ async def _position(visit: _Visit, position: Position, holding: Holding | None) 
 async def _fetch(resources: Resources, connected: Connected, position: Position, memory: Memory) -> None:
     """Settle the fills of this book that nobody has seen."""
     symbol = position.symbol
-    now = resources.now() + timedelta(milliseconds=connected.venue.clock_offset_ms)  # by whose clock fills are listed
+    now = connected.there(resources.now())
     last = memory.visited.get(position.id)
     since = position.opened_at if last is None else max(position.opened_at, last - LOOK_BACK)
     instrument = await connected.venue.instrument(symbol)
