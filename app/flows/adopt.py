@@ -70,7 +70,7 @@ async def adopt(resources: Resources, wanted: Adoption) -> Adopted:
             qty = holding.qty
         else:
             position, qty = await _take_difference(connection, wanted, ours, holding, exits)
-        await positions.adopt(connection, position.id, qty)
+        await positions.adopt(connection, position.id, qty, read_at)
         await arm(connection, resources, position, instrument, at=read_at)
         await drifts.adopted(connection, wanted.account_id, symbol, holding.side, position.id)
         await positions.record(

@@ -30,7 +30,7 @@ UPDATE positions
  WHERE id = $1 AND status <> 'closed'
 """
 
-ADOPT = "UPDATE positions SET adopted_qty = adopted_qty + $2 WHERE id = $1"
+ADOPT = "UPDATE positions SET adopted_qty = adopted_qty + $2, adopted_at = $3 WHERE id = $1"
 SET_STATUS = "UPDATE positions SET status = $2 WHERE id = $1 AND status <> 'closed' AND status <> $2"
 OPENED = """
 UPDATE positions SET status = 'open'
@@ -159,9 +159,11 @@ async def update_fold(connection: Connection, p: Position) -> None:
     )  # fmt: skip
 
 
-async def adopt(connection: Connection, position_id: UUID, qty: Decimal) -> None:
-    """So much of the position has no fill of ours behind it: its fills and this come to its quantity."""
-    await connection.execute(ADOPT, position_id, qty)
+async def adopt(connection: Connection, position_id: UUID, qty: Decimal, at: datetime) -> None:
+    """So much of the position has no fill of ours behind it: its fills and this come to its quantity. A hand's fills
+    of before `at` are in it.
+    """
+    await connection.execute(ADOPT, position_id, qty, at)
 
 
 async def set_status(connection: Connection | Pool, position_id: UUID, status: str) -> None:

@@ -267,6 +267,30 @@ async def test_what_a_hand_added_is_adopted_with_the_position(each_house: House)
     assert [row["qty"] for row in await house.rows("SELECT qty FROM levels WHERE status = 'armed'")] == [D("0.02")]
 
 
+async def test_what_a_hand_sold_before_an_adoption_is_not_counted_when_it_is_listed_at_last(each_house: House) -> None:
+    """It is in the quantity that the exchange showed, and was adopted."""
+    house = each_house
+    await house.alert(**LONG | {"size": {"base": "0.02"}})
+    connected = await house.resources.venues.of(house.account_id)
+    listed = connected.venue.fills
+
+    async def none(*args: object, **kwargs: object) -> list[Any]:
+        return []
+
+    connected.venue.fills = none  # type: ignore[method-assign]
+    await house.by_hand("Sell", "0.015")
+    await take(house, exits=Exits())
+    connected.venue.fills = listed  # type: ignore[method-assign]
+    await look(house)
+    await house.by_hand("Sell", "0.002")
+    await look(house)
+    position = await house.position()
+    assert position is not None
+    assert position.qty == D("0.003"), "only the second counts"
+    [armed] = await house.rows("SELECT qty FROM levels WHERE status = 'armed'")
+    assert armed["qty"] == D("0.003")
+
+
 @pytest.mark.parametrize(
     ("exits", "code"),
     [(Exits(), "no_stop"), (Exits(stop_loss=StopLoss(price=D(61000))), "stop_wrong_side")],

@@ -121,11 +121,11 @@ def _update_live(t: Tables, x: Transaction, position_id: UUID, changes: Row) -> 
 
 
 @statement(positions.ADOPT)
-def adopt(t: Tables, x: Transaction, position_id: UUID, qty: Decimal) -> int:
+def adopt(t: Tables, x: Transaction, position_id: UUID, qty: Decimal, at: datetime) -> int:
     slot = t.positions.find(position_id)
     if slot is None:
         return 0
-    t.positions.update(x, slot, {"adopted_qty": EXACT.add(slot.row["adopted_qty"], qty)})
+    t.positions.update(x, slot, {"adopted_qty": EXACT.add(slot.row["adopted_qty"], qty), "adopted_at": at})
     return 1
 
 
