@@ -2,127 +2,24 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from uuid import UUID
 
 import msgspec
 
 from app.domain.exits import check_exits, check_together, native_stop_price
 from app.domain.instrument import Instrument
-from app.domain.money import HUNDRED, ZERO, floor_to_step, plain
+from app.domain.money import ZERO, floor_to_step, plain
 from app.domain.order import PositionSide, opposite
+from app.domain.plan import Close, Open, Plan, Reduce, Rules, Situation
 from app.domain.position import CloseReason, Position
-from app.domain.refusals import Outcome, Refusal
-from app.domain.signal import (
-    REDUCING,
-    Action,
-    Defaults,
-    Exits,
-    Missed,
-    Repeat,
-    Sides,
-    Signal,
-    Size,
-    SizeUnit,
-    Target,
-)
+from app.domain.refusals import Declined, Outcome, Refusal
+from app.domain.signal import REDUCING, Action, Missed, Repeat, Sides, Signal, Target
+from app.domain.sizing import OF_THE_ACCOUNT, base_qty, multiplied, too_small, tradable
 
 MAX_AGE_S = 60
-
-# An opening above the exchange's largest market order is sent as several, one after the other; more than this many is
-# rather a slip of the decimal point.
-ORDERS_MAX = 20
 
 # The native stop rests this much of the entry price beyond the stop that the watcher holds: far enough that the
 # watcher is always first while it lives, near enough to end the position on the day when it does not.
 NATIVE_STOP_BUFFER_PCT = Decimal("0.5")
-
-
-class Reduce(msgspec.Struct, frozen=True, kw_only=True, tag="reduce"):
-    """Close part of what is held on a side."""
-
-    side: PositionSide
-    qty: Decimal
-    reason: CloseReason
-
-
-class Close(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
-    """Close all of what is held on a side, however much that is by then."""
-
-    side: PositionSide
-    reason: CloseReason
-
-
-class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
-    """Open a position, or add to the one that is held (`adds`)."""
-
-    side: PositionSide
-    qty: Decimal
-    adds: bool
-    leverage: Decimal | None
-    exits: Exits
-    native_stop: Decimal | None
-
-
-Leg = Reduce | Close | Open
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The legs in their order, and what of the wish was refused (`refusal`) although the rest is done."""
-
-    legs: tuple[Leg, ...] = ()
-    refusal: Refusal | None = None
-    reason: str = ""  # why there is nothing to do
-    missed: str = ""  # what tells that an alert was missed, for people
-    halts: bool = False  # the strategy is to be disabled
-    held: tuple[UUID, ...] = ()  # ids of the positions that it was made for
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the strategy says."""
-
-    strategy_id: str
-    enabled: bool = True
-    symbols: tuple[str, ...] | None = None
-    defaults: Defaults = Defaults()
-    multiplier: Decimal = Decimal(1)
-    trade_without_stop: bool = False
-    notional_max: Decimal | None = None  # of one opening, in quote currency
-    sides: Sides = Sides.BOTH
-    repeat: Repeat = Repeat.IGNORE
-    missed: Missed = Missed.HEAL
-
-
-class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the case when the decision is made. `price` is the last price; `equity` and `available` (for new
-    positions) are in quote currency.
-
-    `held` is what we hold of the symbol: one position at most, or in hedge mode one a side. `unfit` is why nothing may
-    be opened now, whatever is asked for.
-    """
-
-    held: tuple[Position, ...] = ()
-    hedge: bool = False
-    instrument: Instrument
-    price: Decimal
-    equity: Decimal | None
-    available: Decimal | None = None
-    received_at: datetime
-    now: datetime
-    unfit: Refusal | None = None
-
-
-class _Refused(Exception):
-    def __init__(self, code: Outcome, reason: str) -> None:
-        self.refusal = Refusal(code=code, reason=reason)
-
-
-def needs_equity(signal: Signal, rules: Rules) -> bool:
-    """Whether the account's equity has to be known first."""
-    size = signal.size or rules.defaults.size
-    return not signal.only_closes and size is not None and size.unit in _OF_THE_ACCOUNT
-
-
-_OF_THE_ACCOUNT = frozenset({SizeUnit.PCT_EQUITY, SizeUnit.PCT_AVAILABLE, SizeUnit.RISK_PCT})
 
 
 def decide(signal: Signal, rules: Rules, situation: Situation, close_reason: CloseReason = CloseReason.SIGNAL) -> Plan:
@@ -181,20 +78,20 @@ def _decide_one(
         if held is not None and not signal.turns:
             return Plan(legs=(Close(side=held.side, reason=close_reason),))
         if held is not None and signal.nets and signal.size is not None:
-            wanted = _multiplied(signal.size, _base_qty(signal.size, situation, held=held), rules)
+            wanted = multiplied(signal.size, base_qty(signal.size, situation, held=held), rules)
             if wanted <= held.qty:
                 return _reduce_by(wanted, held, situation.instrument, close_reason)
         closing = () if held is None else (Close(side=held.side, reason=CloseReason.REVERSED),)
         try:
             opening = _open(signal, rules, situation, side, reverses=held)
-        except _Refused as refused:
-            return Plan(legs=closing, refusal=refused.refusal)
+        except Declined as declined:
+            return Plan(legs=closing, refusal=declined.refusal)
         return Plan(legs=(*closing, opening))
     if signal.action is Action.ADD or (signal.action in _OPENING and rules.repeat is Repeat.ADD):
         try:
             return Plan(legs=(_open(signal, rules, situation, side, held=held),))
-        except _Refused as refused:
-            return Plan(refusal=refused.refusal)
+        except Declined as declined:
+            return Plan(refusal=declined.refusal)
     return _align(signal, rules, situation, held, close_reason)
 
 
@@ -285,14 +182,14 @@ def _wish(signal: Signal, rules: Rules, held: Position | None) -> Target | Plan:
 
 
 def _reduce(signal: Signal, rules: Rules, held: Position, situation: Situation, reason: CloseReason) -> Plan:
-    if signal.size is None or signal.size.unit in _OF_THE_ACCOUNT:
+    if signal.size is None or signal.size.unit in OF_THE_ACCOUNT:
         return Plan(
             refusal=Refusal(
                 code=Outcome.NO_SIZE,
                 reason="a reduction needs a size of what is held: pct_position, base or quote, such as pct_position 50",
             )
         )
-    wanted = _multiplied(signal.size, _base_qty(signal.size, situation, held=held), rules)
+    wanted = multiplied(signal.size, base_qty(signal.size, situation, held=held), rules)
     return _reduce_by(wanted, held, situation.instrument, reason)
 
 
@@ -301,7 +198,7 @@ def _reduce_by(wanted: Decimal, held: Position, instrument: Instrument, reason: 
         return Plan(legs=(Close(side=held.side, reason=reason),))
     qty = floor_to_step(wanted, instrument.qty_step)
     if qty < instrument.qty_min:
-        return Plan(refusal=_too_small(wanted, qty, instrument))
+        return Plan(refusal=too_small(wanted, qty, instrument))
     return Plan(legs=(Reduce(side=held.side, qty=qty, reason=reason),))
 
 
@@ -312,7 +209,7 @@ def _align(signal: Signal, rules: Rules, situation: Situation, held: Position, r
     wanted = signal.size.value * rules.multiplier
     target = floor_to_step(wanted, situation.instrument.qty_step)
     if target <= ZERO:
-        return Plan(refusal=_too_small(wanted, target, situation.instrument))
+        return Plan(refusal=too_small(wanted, target, situation.instrument))
     if target < held.qty:
         return _reduce_by(held.qty - target, held, situation.instrument, reason)
     missing = target - held.qty
@@ -320,8 +217,8 @@ def _align(signal: Signal, rules: Rules, situation: Situation, held: Position, r
         return Plan(reason=f"already {held.side} {plain(held.qty)}")
     try:
         return Plan(legs=(_open(signal, rules, situation, held.side, held=held, qty=missing),))
-    except _Refused as refused:
-        return Plan(refusal=refused.refusal)
+    except Declined as declined:
+        return Plan(refusal=declined.refusal)
 
 
 def _open(
@@ -335,26 +232,26 @@ def _open(
     qty: Decimal | None = None,
 ) -> Open:
     """The opening leg; `held` when it adds to a position, `reverses` when it turns one round, `qty` when it is known
-    already. Raises _Refused.
+    already. Raises Declined.
     """
     instrument = situation.instrument
     if not rules.enabled:
-        raise _Refused(Outcome.STRATEGY_DISABLED, f"strategy {rules.strategy_id} is disabled; enable it to trade")
+        raise Declined(Outcome.STRATEGY_DISABLED, f"strategy {rules.strategy_id} is disabled; enable it to trade")
     if rules.symbols is not None and signal.symbol not in rules.symbols:
-        raise _Refused(
+        raise Declined(
             Outcome.SYMBOL_NOT_ALLOWED,
             f"strategy {rules.strategy_id} trades {', '.join(rules.symbols)}, not {signal.symbol}",
         )
     if rules.sides not in (Sides.BOTH, side):
-        raise _Refused(Outcome.SIDE_NOT_ALLOWED, f"strategy {rules.strategy_id} opens {rules.sides} only, not {side}")
+        raise Declined(Outcome.SIDE_NOT_ALLOWED, f"strategy {rules.strategy_id} opens {rules.sides} only, not {side}")
     if not instrument.trading:
-        raise _Refused(Outcome.NOT_TRADING, f"{instrument.symbol} is not trading at the exchange now")
+        raise Declined(Outcome.NOT_TRADING, f"{instrument.symbol} is not trading at the exchange now")
     expired = too_old(signal, situation.received_at, situation.now)
     if expired is not None:
-        raise _Refused(expired.code, expired.reason)
+        raise Declined(expired.code, expired.reason)
     exits = signal.exits.over(rules.defaults.exits if held is None else held.exits)
     if not exits.names_a_stop and not rules.trade_without_stop:
-        raise _Refused(
+        raise Declined(
             Outcome.NO_STOP,
             'neither the alert nor the strategy names a stop; add "stop_loss": {"pct": 1.5} or a trailing stop that is '
             "active from the start",
@@ -365,10 +262,10 @@ def _open(
     entry = situation.price if held is None else held.entry_price
     wrong = check_exits(checked, side, situation.price) or check_together(exits, side, entry)
     if wrong is not None:
-        raise _Refused(wrong.code, wrong.reason)
+        raise Declined(wrong.code, wrong.reason)
     leverage = signal.leverage or rules.defaults.leverage
     if leverage is not None and leverage > instrument.leverage_max:
-        raise _Refused(
+        raise Declined(
             Outcome.LEVERAGE_ABOVE_MAXIMUM,
             f"leverage {plain(leverage)} is above the {plain(instrument.leverage_max)} of {instrument.symbol}",
         )
@@ -377,20 +274,20 @@ def _open(
         if size is None and signal.action is Action.REVERSE and reverses is not None:
             qty = reverses.qty  # a plain reversal keeps the size
         elif size is None:
-            raise _Refused(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
+            raise Declined(Outcome.NO_SIZE, 'neither the alert nor the strategy names a size; add "size": {"base": …}')
         else:
-            qty = _multiplied(size, _base_qty(size, situation, held=held, exits=exits), rules)
+            qty = multiplied(size, base_qty(size, situation, held=held, exits=exits), rules)
             if (signal.whole_order or signal.nets) and signal.size is not None:
                 qty = _new_part(signal, side, qty, reverses)
-    qty = _tradable(qty, situation)
+    qty = tradable(qty, situation)
     if rules.notional_max is not None and qty * situation.price > rules.notional_max:
-        raise _Refused(
+        raise Declined(
             Outcome.SIZE_ABOVE_LIMIT,
             f"{plain(qty)} {instrument.symbol} is worth {plain(qty * situation.price)}, above the strategy's limit of "
             f"{plain(rules.notional_max)}",
         )
     if situation.unfit is not None:
-        raise _Refused(situation.unfit.code, situation.unfit.reason)
+        raise Declined(situation.unfit.code, situation.unfit.reason)
     return Open(
         side=side,
         qty=qty,
@@ -402,11 +299,11 @@ def _open(
 
 
 def _new_part(signal: Signal, side: PositionSide, qty: Decimal, reverses: Position | None) -> Decimal:
-    """What an order that does it all opens: the rest of it closes the other side. Raises _Refused where the chart held
+    """What an order that does it all opens: the rest of it closes the other side. Raises Declined where the chart held
     that side and nothing of it is held here: then nobody knows how much of the order is new.
     """
     if reverses is None and signal.previous is Target(opposite(side).value):
-        raise _Refused(
+        raise Declined(
             Outcome.NO_SIZE,
             f"{plain(qty)} is the size of an order that turned the chart's {signal.previous} round, which is not held "
             "here, so what of it is new is not known; add the size after the order, in a TradingView template "
@@ -425,77 +322,3 @@ def too_old(signal: Signal, received_at: datetime, now: datetime) -> Refusal | N
         code=Outcome.TOO_OLD,
         reason=f"the alert is {age.total_seconds():.0f} s old; nothing is opened after {max_age_s} s",
     )
-
-
-def _multiplied(size: Size, qty: Decimal, rules: Rules) -> Decimal:
-    """For this account. A share of what it holds has the account's multiplier in it already."""
-    return qty if size.unit is SizeUnit.PCT_POSITION else qty * rules.multiplier
-
-
-def _base_qty(size: Size, situation: Situation, *, held: Position | None, exits: Exits | None = None) -> Decimal:
-    """The size in base units, not rounded yet."""
-    price = situation.price
-    match size.unit:
-        case SizeUnit.BASE | SizeUnit.CONTRACTS:
-            return size.value
-        case SizeUnit.QUOTE:
-            return size.value / price
-        case SizeUnit.PCT_POSITION:
-            if held is None:
-                raise _Refused(Outcome.NO_SIZE, "pct_position needs a position; use base, quote or pct_equity to open")
-            return held.qty * size.value / HUNDRED
-        case SizeUnit.PCT_EQUITY:
-            return _equity(situation) * size.value / HUNDRED / price
-        case SizeUnit.PCT_AVAILABLE:
-            assert situation.available is not None, "needs_equity() said so"
-            return situation.available * size.value / HUNDRED / price
-        case SizeUnit.RISK_PCT:
-            distance = _stop_distance(exits, price)
-            return _equity(situation) * size.value / HUNDRED / distance
-
-
-def _equity(situation: Situation) -> Decimal:
-    assert situation.equity is not None, "needs_equity() said so"
-    return situation.equity
-
-
-def _stop_distance(exits: Exits | None, price: Decimal) -> Decimal:
-    """What is lost per base unit when the stop is hit."""
-    stop = None if exits is None else exits.stop_loss
-    if stop is None:
-        raise _Refused(Outcome.NO_STOP, "risk_pct is measured from the entry to the stop loss: name one")
-    if stop.pct is not None:
-        return price * stop.pct / HUNDRED
-    assert stop.price is not None
-    return abs(price - stop.price)
-
-
-def _too_small(wanted: Decimal, qty: Decimal, instrument: Instrument) -> Refusal:
-    return Refusal(
-        code=Outcome.SIZE_BELOW_MINIMUM,
-        reason=f"{plain(wanted)} {instrument.symbol} rounds down to {plain(qty)}; "
-        f"the exchange takes {plain(instrument.qty_min)} at least",
-    )
-
-
-def _tradable(wanted: Decimal, situation: Situation) -> Decimal:
-    """Rounded down to the step; refused outside what the exchange takes."""
-    instrument = situation.instrument
-    qty = floor_to_step(wanted, instrument.qty_step)
-    notional = qty * situation.price
-    if qty <= ZERO or qty < instrument.qty_min:
-        small = _too_small(wanted, qty, instrument)
-        raise _Refused(small.code, small.reason)
-    if notional < instrument.notional_min:
-        raise _Refused(
-            Outcome.SIZE_BELOW_MINIMUM,
-            f"{plain(qty)} {instrument.symbol} is worth {plain(notional)}; "
-            f"the exchange takes {plain(instrument.notional_min)} at least",
-        )
-    if qty > instrument.market_qty_max * ORDERS_MAX:
-        raise _Refused(
-            Outcome.SIZE_ABOVE_MAXIMUM,
-            f"{plain(qty)} {instrument.symbol} is more than {ORDERS_MAX} of the largest market orders, "
-            f"{plain(instrument.market_qty_max)} each",
-        )
-    return qty

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from enum import StrEnum
 
-from app.domain.decide import Close, Plan, Reduce, Rules
 from app.domain.order import PositionSide, opposite
+from app.domain.plan import Close, Plan, Reduce, Rules
 from app.domain.position import Position
 from app.domain.signal import REDUCING, Action, Repeat, Signal, Target
 

@@ -63,3 +63,10 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
     code: Outcome
     reason: str
+
+
+class Declined(Exception):
+    """Raised within a decision where nothing can be opened; the plan then has the refusal."""
+
+    def __init__(self, code: Outcome, reason: str) -> None:
+        self.refusal = Refusal(code=code, reason=reason)

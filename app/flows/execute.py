@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 
 from app import crash
-from app.domain.decide import Plan, too_old
+from app.domain.decide import too_old
+from app.domain.plan import Plan
 from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import Action
 from app.errors import Conflict, OutcomeUnknown, Refused, StoreUnavailable, Transient

@@ -10,14 +10,16 @@ import msgspec
 
 from app.alerts.defaults import read_defaults
 from app.alerts.recognise import Reading, beyond_us, in_time, open_alert, understand
-from app.domain.decide import Close, Leg, Open, Plan, Rules, Situation, decide, needs_equity, too_old
+from app.domain.decide import decide, too_old
 from app.domain.exits import check_exits, check_together
 from app.domain.meaning import Meaning, meaning, netted, spoken_of
 from app.domain.money import ZERO, plain
 from app.domain.order import PositionMode, PositionSide
+from app.domain.plan import Close, Leg, Open, Plan, Rules, Situation
 from app.domain.position import Position, PositionStatus
 from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import Action, Exits, PriceOrPct, Signal, Target
+from app.domain.sizing import needs_equity
 from app.errors import InvalidInput, OutcomeUnknown, Refused, Transient
 from app.flows import preflight
 from app.flows.door import Delivery, addressed

@@ -6,12 +6,14 @@ from decimal import Decimal
 import msgspec
 
 from app.alerts.defaults import read_defaults
-from app.domain.decide import Close, Leg, Open, Plan, Rules, Situation, decide, needs_equity
+from app.domain.decide import decide
 from app.domain.instrument import Instrument
 from app.domain.money import ZERO
 from app.domain.order import Order, PositionMode, PositionSide
+from app.domain.plan import Close, Leg, Open, Plan, Rules, Situation
 from app.domain.position import CloseReason, Position, PositionStatus
 from app.domain.sequence import place
+from app.domain.sizing import needs_equity
 from app.errors import Conflict
 from app.flows import orders as road
 from app.flows import preflight

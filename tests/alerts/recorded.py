@@ -11,8 +11,9 @@ from uuid import UUID
 import msgspec
 
 from app.alerts.recognise import beyond_us, open_alert, understand
-from app.domain.decide import Close, Open, Plan, Reduce, Rules, Situation, decide, too_old
+from app.domain.decide import decide, too_old
 from app.domain.order import PositionSide
+from app.domain.plan import Close, Open, Plan, Reduce, Rules, Situation
 from app.domain.position import Position, PositionStatus
 from app.domain.signal import Defaults, Exits, PriceOrPct, Signal, Size, SizeUnit
 from app.errors import InvalidInput

@@ -10,20 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.decide import (
-    MAX_AGE_S,
-    ORDERS_MAX,
-    Close,
-    Open,
-    Plan,
-    Reduce,
-    Rules,
-    Situation,
-    decide,
-    needs_equity,
-    too_old,
-)
+from app.domain.decide import MAX_AGE_S, decide, too_old
 from app.domain.order import PositionSide
+from app.domain.plan import Close, Open, Plan, Reduce, Rules, Situation
 from app.domain.position import CloseReason, Position, PositionStatus
 from app.domain.refusals import Outcome
 from app.domain.signal import (
@@ -43,6 +32,7 @@ from app.domain.signal import (
     Target,
     Trailing,
 )
+from app.domain.sizing import ORDERS_MAX, needs_equity
 from tests.support.instruments import BTC, instrument
 
 D = Decimal

@@ -4,10 +4,11 @@ from decimal import Decimal as D
 
 import pytest
 
-from app.domain.decide import decide, needs_equity
+from app.domain.decide import decide
 from app.domain.position import CloseReason
 from app.domain.refusals import Outcome, Refusal
 from app.domain.signal import Action, Exits, Size, SizeUnit, TakeProfit, Target
+from app.domain.sizing import needs_equity
 from tests.domain.test_decide import (
     BARE,
     RULES,

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.decide import Close, Open, Plan, Situation, decide
+from app.domain.decide import decide
 from app.domain.order import PositionSide
+from app.domain.plan import Close, Open, Plan, Situation
 from app.domain.refusals import Outcome
 from app.domain.signal import Action, Size, SizeUnit, Target
 from tests.domain.test_decide import RULES, TRADING, holding, refusal_of, rules, signal, situation

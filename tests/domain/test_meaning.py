@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.decide import Close, Open, Reduce, decide
+from app.domain.decide import decide
 from app.domain.meaning import Meaning, meaning, netted, spoken_of
+from app.domain.plan import Close, Open, Reduce
 from app.domain.signal import Action, Repeat, Signal, Target
 from tests.domain.test_decide import RULES, TRADING, base, holding, rules, signal, situation
 

@@ -15,9 +15,10 @@ import msgspec
 from app.alerts.codes import AlertCode
 from app.alerts.recognise import Reading, beyond_us, in_time, open_alert, understand
 from app.alerts.redact import SECRET_FIELDS
-from app.domain.decide import Plan, Rules, Situation, decide
+from app.domain.decide import decide
 from app.domain.meaning import meaning
 from app.domain.order import PositionSide
+from app.domain.plan import Plan, Rules, Situation
 from app.domain.position import Position, PositionStatus
 from app.domain.signal import Action, Defaults, Exits, Signal, Size, SizeUnit, StopLoss, Target
 from app.errors import InvalidInput

@@ -19,7 +19,7 @@ EQUIVALENT: dict[str, str] = {
     "decide.py _open: …on is Action.REVERSE and (reverses is not None) → …on is Action.REVERSE": (
         "a reversal that opens has something to reverse"
     ),
-    "decide.py _stop_distance: None if exits is None else exits.stop_loss → None if False else exits.stop_loss": (
+    "sizing.py _stop_distance: None if exits is None else exits.stop_loss → None if False else exits.stop_loss": (
         "only openings are sized by risk, and they have exits, if empty ones"
     ),
     "exits.py check_exits: ZERO → ONE #2": "a distance of one per cent is below a hundred, too",

@@ -13,15 +13,17 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.decide import ORDERS_MAX, Close, Open, Plan, Reduce, Rules, Situation, decide
+from app.domain.decide import decide
 from app.domain.exits import plan_levels
 from app.domain.instrument import Instrument
 from app.domain.level import LevelKind
 from app.domain.money import plain
 from app.domain.order import PositionSide
+from app.domain.plan import Close, Open, Plan, Reduce, Rules, Situation
 from app.domain.position import Position, PositionStatus
 from app.domain.refusals import Outcome
 from app.domain.signal import Action, Exits, PriceOrPct, Signal, Size, SizeUnit, StopLoss, TakeProfit
+from app.domain.sizing import ORDERS_MAX
 from simulator import checks
 from simulator.binance import algo, filters, trading
 from simulator.binance.context import Context
