@@ -81,7 +81,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     exits: Exits = Exits()
     native_stop: Decimal | None = None
     opened_at: datetime
-    adopted_at: datetime | None = None  # a hand's fills of before are in what was adopted, or in nothing of ours
+    adopted_at: datetime | None = None  # fills of before are in what the exchange showed, and was adopted
     closed_at: datetime | None = None
     close_reason: CloseReason | None = None
 

@@ -28,7 +28,7 @@ def multiplied(size: Size, qty: Decimal, rules: Rules) -> Decimal:
 
 
 def base_qty(size: Size, situation: Situation, *, held: Position | None, exits: Exits | None = None) -> Decimal:
-    """The size in base units, not rounded yet. Raises Declined where it needs a position or a stop that there is not."""
+    """The size in base units, not rounded yet. Raises Declined where a position or a stop is missing."""
     price = situation.price
     match size.unit:
         case SizeUnit.BASE | SizeUnit.CONTRACTS:

@@ -15,6 +15,7 @@ from app.domain.refusals import Outcome
 from app.domain.signal import Exits
 from app.errors import Conflict, InvalidInput
 from app.flows import protect
+from app.flows.legs import SETTLING_S
 from app.flows.settle import arm
 from app.ids import new_id
 from app.resources import Resources
@@ -58,6 +59,11 @@ async def adopt(resources: Resources, wanted: Adoption) -> Adopted:
             connection, wanted.account_id, symbol
         ):
             raise Conflict(f"{symbol} is being traded right now: try again in a moment", kind="busy")
+        if await positions.changed_lately(connection, wanted.account_id, symbol, within_s=SETTLING_S):
+            raise Conflict(
+                f"{symbol} was traded a moment ago, and the exchange's list may not show it yet: try again in a moment",
+                kind="busy",
+            )
         live = await positions.live_for_update(connection, wanted.account_id, symbol)
         ours = next((one for one in live if one.side is holding.side), None)
         if ours is None and any(not one.hedge for one in live):

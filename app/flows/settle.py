@@ -156,12 +156,14 @@ async def _was_sent(connection: Connection, order: Order | None, fill: Fill) -> 
 
 
 def _concerns(position: Position, intent: Intent | None, fill: Fill) -> bool:
-    """Whether a fill is of this position. What was filled before it began belongs to an earlier one, and what a hand
-    filled before a person adopted the position was counted then, though it may be listed only now.
+    """Whether a fill is of this position, and not counted yet. What was filled before it began belongs to an earlier
+    one; what was filled before a person adopted what the exchange holds was counted then, though it is listed only now.
     """
+    if position.adopted_at is not None and fill.filled_at < position.adopted_at:
+        return False
     if intent is not None and intent.position_id == position.id:
         return True
-    if fill.filled_at < (position.adopted_at or position.opened_at):
+    if fill.filled_at < position.opened_at:
         return False
     return fill.side is position.side.closes_with or (intent is not None and intent.opens)
 

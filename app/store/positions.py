@@ -160,8 +160,8 @@ async def update_fold(connection: Connection, p: Position) -> None:
 
 
 async def adopt(connection: Connection, position_id: UUID, qty: Decimal, at: datetime) -> None:
-    """So much of the position has no fill of ours behind it: its fills and this come to its quantity. A hand's fills
-    of before `at` are in it.
+    """So much of the position has no fill of ours behind it: its fills and this come to its quantity. Fills of
+    before `at` that are not known yet are in it.
     """
     await connection.execute(ADOPT, position_id, qty, at)
 

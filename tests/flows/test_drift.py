@@ -5,15 +5,18 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.domain.drift import DriftKind
-from app.domain.order import PositionSide
+from app.domain.order import PositionSide, Side
+from app.domain.position import FillOrigin
 from app.domain.refusals import Outcome
 from app.domain.signal import Exits, StopLoss
 from app.errors import Conflict, InvalidInput, Refused, Transient
 from app.flows import orders, reconcile
 from app.flows.adopt import Adopted, Adoption, adopt
+from app.flows.settle import settle
 from app.ids import new_id
 from app.store import strategies
 from app.venues.base import OrderReport
@@ -55,6 +58,8 @@ async def stops(house: House) -> list[Any]:
 async def take(house: House, *, exits: Exits = STOP, side: PositionSide | None = None) -> Adopted:
     strategy = await strategies.get(house.resources.pool, house.strategy)
     assert strategy is not None
+    # A person takes longer to come than the exchange's list of positions to show what was traded.
+    await house.rows("UPDATE fills SET recorded_at = recorded_at - interval '1 minute'")
     return await adopt(
         house.resources,
         Adoption(
@@ -289,6 +294,36 @@ async def test_what_a_hand_sold_before_an_adoption_is_not_counted_when_it_is_lis
     assert position.qty == D("0.003"), "only the second counts"
     [armed] = await house.rows("SELECT qty FROM levels WHERE status = 'armed'")
     assert armed["qty"] == D("0.003")
+
+
+async def test_a_close_of_ours_that_is_listed_after_an_adoption_is_not_counted_twice(house: House) -> None:
+    """It had left, and nobody knew yet, when the exchange was asked for what is held."""
+    await house.alert(**LONG | {"size": {"base": "0.02"}})
+    [rung] = await house.rows("SELECT client_order_id FROM orders WHERE status = 'armed'")
+    await house.by_hand("Sell", "0.015")
+    connected = await house.resources.venues.of(house.account_id)
+    listed = await connected.venue.fills("BTCUSDT", since=house.resources.now() - timedelta(minutes=1))
+    sold = next(fill for fill in listed if fill.side is Side.SELL)
+    await take(house, exits=Exits())
+    ours = msgspec.structs.replace(sold, client_order_id=rung["client_order_id"], origin=FillOrigin.ORDER)
+    await settle(house.resources, house.account_id, await connected.venue.instrument("BTCUSDT"), [ours])
+    position = await house.position()
+    assert position is not None
+    assert position.qty == D("0.005")
+
+
+async def test_what_was_traded_a_moment_ago_is_not_adopted_yet(house: House) -> None:
+    """The exchange's list of positions may lag behind, and show what was closed before."""
+    await house.alert(**LONG)
+    await house.by_hand("Buy", "0.02")
+    strategy = await strategies.get(house.resources.pool, house.strategy)
+    assert strategy is not None
+    wanted = Adoption(account_id=house.account_id, symbol="BTCUSDT", side=None, strategy=strategy, exits=STOP,
+                      user_id=new_id())  # fmt: skip
+    with pytest.raises(Conflict) as refused:
+        await adopt(house.resources, wanted)
+    assert refused.value.kind == "busy"
+    assert await take(house)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ TOLERANCE_PCT = Decimal("0.1")  # of the entry price: a native stop that rode on
 JUDGED_FROM = timedelta(milliseconds=1)  # a trade of the very instant in which a level was armed may count or not
 
 FRESH = timedelta(seconds=1)  # a price that was told so long before a level was armed may still be the one of then
-CHANGED = timedelta(seconds=6)
 LOOKED_AT = timedelta(seconds=6)  # within which a watcher hears of a level whose ring was lost
 SEEN = timedelta(seconds=5)  # within which a price that nobody tells of is asked for
 
@@ -251,8 +250,8 @@ class Ending:
     def _fired_early(self, level: Row, position: Row) -> bool:
         """Whether a level was fired by a price that could not: no price since it was armed puts it there."""
         price, fired_at = level["trigger_price"], level["triggered_at"]
-        if price is None or fired_at < level["armed_at"] + CHANGED:
-            return False  # it was changed while its close was on the way
+        if price is None or self._changed_on_the_way(level):
+            return False
         watched = Watched(_level(level, position))
         before = [position["entry_price"]]
         for trade in self.exchange.trades[position["symbol"]]:
@@ -265,6 +264,22 @@ class Ending:
         best = max if position["side"] == "long" else min
         watched.fires(best(one for one in before) + tick * watched.sign)
         return not watched.fires(price - tick * watched.sign * (-1 if level["kind"] == "take_profit" else 1))
+
+    def _changed_on_the_way(self, level: Row) -> bool:
+        """Whether the level was armed anew between the sending of a close of it and the record of that."""
+        closes = [
+            order
+            for order in self.tables.orders.rows
+            if order["sent_at"] is not None and self._intent(order)["cause_id"] == level["id"]
+        ]
+        armed = self.tables.orders.row(level["order_id"])
+        assert armed is not None
+        return any(order["sent_at"] < armed["created_at"] for order in closes)
+
+    def _intent(self, order: Row) -> Row:
+        intent = self.tables.intents.row(order["intent_id"])
+        assert intent is not None
+        return intent
 
     def _slept(self, level: Row, position: Row) -> bool:
         """Whether a level stood still while the price went through it, slowly, and on to the native stop."""

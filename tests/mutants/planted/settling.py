@@ -22,7 +22,7 @@ SETTLING = (
     Bug(
         name="a late fill ends the next position",
         file="app/flows/settle.py",
-        old="    if fill.filled_at < (position.adopted_at or position.opened_at):\n        return False\n",
+        old="    if fill.filled_at < position.opened_at:\n        return False\n",
         new="",
         loses="what is held is believed to be closed, and its levels are disarmed",
         tests="tests/store/test_settle.py -k late_closing_fill",
@@ -30,8 +30,8 @@ SETTLING = (
     Bug(
         name="what was adopted is counted once more",
         file="app/flows/settle.py",
-        old="fill.filled_at < (position.adopted_at or position.opened_at)",
-        new="fill.filled_at < position.opened_at",
+        old="    if position.adopted_at is not None and fill.filled_at < position.adopted_at:",
+        new="    if position.adopted_at is not None and fill.filled_at < position.opened_at:",
         loses="a position ends here that the exchange still holds, and nobody watches it",
         tests="tests/flows/test_drift.py -k before_an_adoption",
     ),
