@@ -35,6 +35,7 @@ LOOK_AGAIN_S = 0.3
 GATE_PATIENCE_S = 3.0
 GATE_PAUSE_S = 2.0  # a ban is looked at again, by whoever may send by then
 LOOKS_ODD = "not sent: what the exchange holds is looked at again first"
+LOOKED_LONG_AGO = "not sent: what the exchange holds was looked at too long ago"
 SET_UP_FIRST = "not sent: leverage or margin mode is set first"
 
 Marks = dict[str, datetime]
@@ -109,7 +110,7 @@ async def _open(
             continue
         if so_far.filled >= leg.qty or (last is not None and not _may_be_followed(last)):
             break
-        if last is not None and last.status is OrderStatus.ABSENT:
+        if last is not None and last.status is OrderStatus.ABSENT and last.reason != LOOKED_LONG_AGO:
             absent += 1
             if absent > OPEN_ATTEMPTS:
                 break
@@ -118,8 +119,9 @@ async def _open(
         resumed = False
         if so_far.filled > ZERO and not await _covered(resources, connected, leg):
             break
+        looked = None
         try:
-            refusal = await _why_not(resources, connected, instruction, leg, so_far.filled)
+            refusal, looked = await _why_not(resources, connected, instruction, leg, so_far.filled)
             if refusal is None:
                 await _heed_gate(connected, Urgency.OPEN)
                 refusal = _expired(resources, instruction)  # that may have taken its time
@@ -140,6 +142,9 @@ async def _open(
             return _refused(Refusal(code=Outcome.SIZE_BELOW_MINIMUM, reason=reason))
         crash.point("open.before_commit", leg.symbol)
         order = await road.write(resources, book, leg, qty, native_stop=leg.native_stop)
+        if looked is not None and looked.is_old:
+            await road.withdraw(resources, order, OrderStatus.ABSENT, LOOKED_LONG_AGO)
+            continue
         refusal = await _send_opening(resources, connected, order, marks)
         if refusal is not None and so_far.filled == ZERO:
             return _refused(refusal)
@@ -210,13 +215,19 @@ async def _send_first(
     if leg.kind is IntentKind.OPEN and _to_set_up(connected, leg, standing):
         await road.withdraw(resources, unsent, OrderStatus.ABSENT, SET_UP_FIRST)
         return None
+    if ready.is_old:
+        await road.withdraw(resources, unsent, OrderStatus.ABSENT, LOOKED_LONG_AGO)
+        return None
     return await _send_opening(resources, connected, unsent, marks)
 
 
 async def _why_not(
     resources: Resources, connected: Connected, instruction: Instruction, leg: Intent, filled: Decimal
-) -> Refusal | None:
-    """Why the opening's next order may not leave. Raises NotYet, or what a read of the venue raises."""
+) -> tuple[Refusal | None, Readiness | None]:
+    """Why the opening's next order may not leave, and what was seen at the exchange, if it was looked at. Raises
+    NotYet, or what a read of the venue raises.
+    """
+    looked = None
     refusal = _expired(resources, instruction) or await _disabled(resources, leg)
     if refusal is None:
         refusal = await preflight.unfit(resources, connected, leg.symbol)
@@ -229,11 +240,11 @@ async def _why_not(
         refusal = await _ended(resources, instruction, leg)
     if refusal is None and filled == ZERO:
         try:
-            await _prepare(resources, connected, leg)
+            looked = await _prepare(resources, connected, leg)
         except Refused as refused:
-            return Refusal(code=Outcome(refused.code), reason=refused.reason)
+            return Refusal(code=Outcome(refused.code), reason=refused.reason), None
         refusal = _expired(resources, instruction)  # that took its time
-    return refusal
+    return refusal, looked
 
 
 async def _disabled(resources: Resources, leg: Intent) -> Refusal | None:
@@ -316,7 +327,7 @@ def _expired(resources: Resources, instruction: Instruction) -> Refusal | None:
     return too_old(instruction.request, instruction.received_at, resources.now())
 
 
-async def _prepare(resources: Resources, connected: Connected, leg: Intent) -> None:
+async def _prepare(resources: Resources, connected: Connected, leg: Intent) -> Readiness:
     """Before an opening: the account is fit, the side proven flat, leverage and margin mode as they are meant to be.
 
     Raises Refused with the reason why not.
@@ -331,7 +342,7 @@ async def _prepare(resources: Resources, connected: Connected, leg: Intent) -> N
             raise Refused(refusal.code, refusal.reason)
         await asyncio.sleep(LOOK_AGAIN_S)
     if leg.kind is IntentKind.ADD:
-        return
+        return ready
     standing, margin_mode = ready.standing, connected.account.margin_mode
     if margin_mode is not None and standing.margin_mode is not margin_mode:
         await connected.venue.set_margin_mode(leg.symbol, margin_mode)
@@ -343,6 +354,7 @@ async def _prepare(resources: Resources, connected: Connected, leg: Intent) -> N
                 "leverage, or close the other side first",
             )
         await connected.venue.set_leverage(leg.symbol, leg.leverage)
+    return ready
 
 
 def _odd(leg: Intent, standing: Standing) -> Refusal | None:

@@ -22,6 +22,7 @@ from app.store.strategies import Strategy, WebhookStrategy
 from app.venues.base import Holding, Permissions, Standing
 
 HEARD_S = 7.0  # after a position's end its watcher has read the tables anew
+LOOK_HOLDS_S = 1.0  # a process that is slow, or held up, does not open on the ground of what was there before
 LET_GO_PATIENCE_S, LET_GO_PAUSE_S = 1.0, 0.03  # of one visit
 NOT_LET_GO = "a close of the position before may still arrive"
 
@@ -34,6 +35,12 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
 
     standing: Standing
     refusal: Refusal | None
+    told_at: float  # monotonic
+
+    @property
+    def is_old(self) -> bool:
+        """Whether others may have traded meanwhile, and the strategy been disabled: then it is looked at again."""
+        return time.monotonic() > self.told_at + LOOK_HOLDS_S
 
 
 async def unfit(resources: Resources, connected: Connected, symbol: str) -> Refusal | None:
@@ -112,7 +119,7 @@ async def look(resources: Resources, connected: Connected, symbol: str) -> Readi
     """Ask how things stand. Raises what the venue's reads raise: then nothing is opened either."""
     standing, permissions = await asyncio.gather(connected.venue.standing(symbol), connected.permissions())
     refusal = clock(resources, connected) or _key(connected, permissions) or modes(connected, standing)
-    return Readiness(standing=standing, refusal=refusal)
+    return Readiness(standing=standing, refusal=refusal, told_at=time.monotonic())
 
 
 def clock(resources: Resources, connected: Connected) -> Refusal | None:

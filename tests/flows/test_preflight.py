@@ -6,9 +6,11 @@ import pytest
 
 from app import resources
 from app.domain.order import MarginMode, PositionMode
+from app.flows import preflight
 from app.keys import Credentials
 from app.store import accounts
 from app.store.db import transaction
+from app.venues.base import Standing
 from tests.support.house import API_KEY, API_SECRET, House
 
 D = Decimal
@@ -94,3 +96,32 @@ async def test_a_key_that_gains_the_right_to_withdraw_is_noticed(
     await each_house._control("POST", "permissions", {"api_key": API_KEY, "withdraw": False})
     outcome = await each_house.alert(symbol="BTCUSDT.P", action="add", size={"base": "0.01"}, id="2")
     assert outcome["code"] == "executed", outcome
+
+
+async def test_what_was_looked_at_too_long_ago_is_looked_at_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was held up between the look and the order, and meanwhile a hand has traded."""
+    held_up = iter((True,))
+    monkeypatch.setattr(preflight.Readiness, "is_old", property(lambda self: next(held_up, False)))
+    venue = (await house.resources.venues.of(house.account_id)).venue
+    look = venue.standing
+
+    async def looked(symbol: str) -> Standing:
+        standing = await look(symbol)
+        if not standing.holdings:
+            await house.by_hand("Sell", "0.01")
+        return standing
+
+    monkeypatch.setattr(venue, "standing", looked)
+    assert (await house.alert(**LONG))["code"] == "foreign_position"
+    assert await house.held() == ("short", "0.01")
+    assert await house.sent() == []
+
+
+async def test_an_opening_whose_process_was_held_up_is_not_lost(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_up = iter([True] * 6)
+    monkeypatch.setattr(preflight.Readiness, "is_old", property(lambda self: next(held_up, False)))
+    assert (await house.alert(**LONG))["code"] == "executed"
+    assert await house.held() == ("long", "0.01")
+    assert len(await house.sent()) == 1

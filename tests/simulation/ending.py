@@ -27,6 +27,7 @@ TOLERANCE_PCT = Decimal("0.1")  # of the entry price: a native stop that rode on
 JUDGED_FROM = timedelta(milliseconds=1)  # a trade of the very instant in which a level was armed may count or not
 
 FRESH = timedelta(seconds=1)  # a price that was told so long before a level was armed may still be the one of then
+CHANGED = timedelta(seconds=6)  # within which a change of a level may come too late for its close
 LOOKED_AT = timedelta(seconds=6)  # within which a watcher hears of a level whose ring was lost
 SEEN = timedelta(seconds=5)  # within which a price that nobody tells of is asked for
 
@@ -233,7 +234,8 @@ class Ending:
         return level["kind"] == "take_profit" and bool(self.ledger.taken[level["id"]] >= level["qty"])
 
     def _crossing(self, level: Row, position: Row) -> str | None:
-        """The first trade since a level was armed that crossed it. An outlier, as far as trades tell, does not count.
+        """The first trade since a level was armed that crossed it. An outlier, as far as trades tell, does not count,
+        nor what is one to a watcher that follows the symbol only now, and has not seen where the market was before.
 
         A trailing stop may ride on a better price than those traded since; then it fires sooner.
         """
@@ -241,17 +243,34 @@ class Ending:
             return None
         watched = Watched(_level(level, position))
         since = level["armed_at"] + JUDGED_FROM
-        sieve: Sieve[Trade] = Sieve()
-        for trade in sieve.sift(self.exchange.trades[position["symbol"]], None, None):
+        everything: Sieve[Trade] = Sieve()
+        young = self._counted_by_the_young(position["symbol"])
+        for trade in everything.sift(self.exchange.trades[position["symbol"]], None, None):
+            if trade.trade_id not in young:
+                continue
             if instant(trade.at_ms) > since and watched.fires(trade.price):
                 return f"a trade at {trade.price} ({instant(trade.at_ms):%H:%M:%S.%f})"
         return None
 
+    def _counted_by_the_young(self, symbol: str) -> set[str]:
+        """Trades that count for watchers that know nothing of what was before they followed the symbol."""
+        counted: list[Trade] = []
+        begins = sorted(self.exchange.followed_ms[symbol])
+        sieve, last = Sieve[Trade](), None
+        for trade in self.exchange.trades[symbol]:
+            while begins and begins[0] <= trade.at_ms:
+                begins.pop(0)
+                sieve, last = Sieve[Trade](), None
+            if more := sieve.sift([trade], last, None):
+                counted += more
+                last = more[-1].price
+        return {trade.trade_id for trade in counted}
+
     def _fired_early(self, level: Row, position: Row) -> bool:
         """Whether a level was fired by a price that could not: no price since it was armed puts it there."""
         price, fired_at = level["trigger_price"], level["triggered_at"]
-        if price is None or self._changed_on_the_way(level):
-            return False
+        if price is None or fired_at < level["armed_at"] + CHANGED or self._changed_on_the_way(level):
+            return False  # it was changed while its close was on the way
         watched = Watched(_level(level, position))
         before = [position["entry_price"]]
         for trade in self.exchange.trades[position["symbol"]]:

@@ -93,6 +93,7 @@ class Exchange:
             account.venue, account.hedge = one.venue, one.hedge
             self.accounts.append(account)
         self.trades: dict[str, list[Trade]] = {symbol: [] for symbol in plan.symbols}
+        self.followed_ms: dict[str, list[int]] = {symbol: [] for symbol in plan.symbols}  # when a watcher began to
         self.listeners: list[list[Listener]] = [[] for _ in plan.accounts]
         self.public: list[Callable[[Trade], None]] = []
         self.streams: list[Stream] = []

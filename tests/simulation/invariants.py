@@ -27,7 +27,7 @@ UNRESOLVED = frozenset({"sent", "unknown", "accepted"})
 # I4 where a stop is placed after the fill. Nothing bounds it while something is made to fail: then it counts from when
 # the last such thing was over, and whoever takes the work up again needs a lease to run out, a look and some tries.
 UNCOVERED_S = 2.0
-UNSEEN_MS = 3000  # lists of positions lag behind by up to 2.5 s, and an order is on its way for a while
+UNSEEN_MS = 4000  # lists of positions lag behind by up to 2.5 s, what they say holds for 1 s; and the order's way
 HEARD = timedelta(seconds=5.25)  # within which a watcher knows of new quantities of its levels, if the ring is lost
 UNCOVERED_AFTER_FAULTS_S = 15.0
 HINDERED_BEFORE_S = 3.0  # a fault that ended so shortly before the fill still delays what follows it

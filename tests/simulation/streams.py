@@ -97,6 +97,8 @@ class PublicStream:
         self._silent: dict[str, float] = {}
 
     def want(self, topics: Mapping[str, frozenset[Topic]]) -> None:
+        for symbol in topics.keys() - self._topics.keys():
+            self._exchange.followed_ms[symbol].append(self._exchange.now_ms)
         world, self._topics = self._proc.world, topics
         for symbol in topics:
             if symbol not in self._wanted:

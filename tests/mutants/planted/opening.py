@@ -181,4 +181,12 @@ OPENING = (
         loses="what should be flat stays held until the addition is too old",
         tests="tests/flows/test_fitness.py -k wait_behind",
     ),
+    Bug(
+        name="a look at the exchange holds for ever",
+        file="app/flows/legs.py",
+        old="    if ready.is_old:\n",
+        new="    if ready.is_old and False:\n",
+        loses="a process that was held up opens against what a hand has opened meanwhile",
+        tests="tests/flows/test_preflight.py -k too_long_ago",
+    ),
 )
