@@ -418,6 +418,7 @@ async def _close(resources: Resources, connected: Connected, book: Book, leg: In
         if order.status in UNRESOLVED:
             raise NotYet(f"the end of closing order {order.client_order_id} is not known yet; asking again", 0.5)
         failures += order.filled_qty == ZERO
+        there = INFINITY  # that was for one order: the exchange's list may have lagged behind
     else:
         raise NotYet(f"{leg.symbol} is not closed yet after {failures} orders that failed; going on", 1.0)
     await protect.secure(resources, connected, leg.position_id)

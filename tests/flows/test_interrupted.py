@@ -14,7 +14,7 @@ from app.domain.position import FillOrigin, PositionStatus
 from app.errors import Transient
 from app.flows import legs, orders, protect, reconcile
 from app.store import levels, positions
-from app.venues.base import NewOrder, OrderReport
+from app.venues.base import NewOrder, OrderReport, Standing
 from app.venues.gate import Scope
 from tests.support.house import API_KEY, House, both_roads, eventually
 from tests.support.levels import all_armed
@@ -597,3 +597,26 @@ async def test_of_less_than_we_think_the_rest_is_closed(hedge_house: House, monk
     receipt = await house.send(CLOSE)
     await house.work(receipt.alert_id)
     assert await holds(house, "long") == 0
+
+
+async def test_a_list_that_lags_makes_one_order_of_a_close_smaller_and_not_all(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a refusal the exchange is asked how much it holds, and shows what it held before an addition."""
+    await house.alert(**LONG)
+    await house.alert(symbol="BTCUSDT.P", action="add", size={"base": "0.5"})
+    venue = (await house.resources.venues.of(house.account_id)).venue
+    look = venue.standing
+
+    async def late(symbol: str) -> Standing:
+        standing = await look(symbol)
+        holdings = tuple(msgspec.structs.replace(one, qty=min(one.qty, D("0.01"))) for one in standing.holdings)
+        return msgspec.structs.replace(standing, holdings=holdings)
+
+    monkeypatch.setattr(venue, "standing", late)
+    await house.fault("ret_code", code=110007, msg="ab not enough for new order", path="/v5/order/create")
+    receipt = await house.send(CLOSE)
+    await house.work(receipt.alert_id)
+    assert await house.held() == ("flat", "0")
+    sold = [one["filled_qty"] for one in (await house.ledger())["orders"] if one["side"] == "Sell"]
+    assert [qty for qty in sold if qty != "0"] == ["0.01", "0.5"]
