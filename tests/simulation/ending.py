@@ -268,8 +268,14 @@ class Ending:
 
     def _fired_early(self, level: Row, position: Row) -> bool:
         """Whether a level was fired by a price that could not: no price since it was armed puts it there."""
-        price, fired_at = level["trigger_price"], level["triggered_at"]
-        if price is None or fired_at < level["armed_at"] + CHANGED or self._changed_on_the_way(level):
+        price, trade, closes = level["trigger_price"], self._fired_by(level, position), self._closes(level)
+        fired_at = min((order["sent_at"] for order in closes), default=level["triggered_at"])
+        if trade is not None:
+            fired_at = instant(trade.at_ms)
+        armed = self.tables.orders.row(level["order_id"])
+        assert armed is not None
+        on_the_way = any(order["sent_at"] < armed["created_at"] for order in closes)
+        if price is None or fired_at < level["armed_at"] + CHANGED or on_the_way:
             return False  # it was changed while its close was on the way
         watched = Watched(_level(level, position))
         before = [position["entry_price"]]
@@ -284,16 +290,10 @@ class Ending:
         watched.fires(best(one for one in before) + tick * watched.sign)
         return not watched.fires(price - tick * watched.sign * (-1 if level["kind"] == "take_profit" else 1))
 
-    def _changed_on_the_way(self, level: Row) -> bool:
-        """Whether the level was armed anew between the sending of a close of it and the record of that."""
-        closes = [
-            order
-            for order in self.tables.orders.rows
-            if order["sent_at"] is not None and self._intent(order)["cause_id"] == level["id"]
-        ]
-        armed = self.tables.orders.row(level["order_id"])
-        assert armed is not None
-        return any(order["sent_at"] < armed["created_at"] for order in closes)
+    def _closes(self, level: Row) -> list[Row]:
+        """The orders of a level that were sent."""
+        rows = [order for order in self.tables.orders.rows if order["sent_at"] is not None]
+        return [order for order in rows if self._intent(order)["cause_id"] == level["id"]]
 
     def _intent(self, order: Row) -> Row:
         intent = self.tables.intents.row(order["intent_id"])

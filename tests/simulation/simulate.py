@@ -97,6 +97,8 @@ class Simulation:
                 continue
             wrong = list(self.ending.wrong())
             if not wrong and plan.sweeps and not self._sweeping and any(self._held(symbol) for symbol in plan.symbols):
+                if loop.now < world.hindered_until:
+                    continue  # somebody is stopped yet
                 world.say("market", "goes through everything that is armed")
                 armed = [row for row in self.tables.levels.rows if row["status"] == "armed"]
                 steps = SWEEP if all(row["trigger_by"] == "last" for row in armed) else SLOW_SWEEP
